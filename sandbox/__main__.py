@@ -1,0 +1,10 @@
+"""The container's command, `python3 -P -s -m sandbox`: become PID 1 and start the worker."""
+
+from __future__ import annotations
+
+import sys
+
+from sandbox import init, options
+
+if __name__ == "__main__":
+    init.main(options.parse(sys.argv[1:]))

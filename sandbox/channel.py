@@ -1,0 +1,148 @@
+"""The guest's descriptors: where frames go out, where the request comes in, where prints land.
+
+Frames are written with `os.write` on descriptors that are moved high up and closed on exec, so
+neither a print nor a child process nor a program that closes the low ones can hit them by accident.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Final, Self
+
+from sandbox import protocol
+from sandbox.options import Options
+
+_HIGH: Final = 500
+"""Private descriptors start here, above what a program uses or closes in a loop."""
+
+_RUN_LINE_BYTES: Final = protocol.MAX_INPUTS_BYTES + protocol.MIB
+"""The longest request: inputs at their limit, with room for backend, options and limits."""
+
+_CHUNK_BYTES: Final = protocol.MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """Where frames go: interim ones to `messages`, the others to `results`.
+
+    With the stdio carrier both are the same writer.
+    """
+
+    messages: FrameWriter
+    results: FrameWriter
+
+
+class FrameWriter:
+    """Writes whole frames on a blocking descriptor, also when a signal handler raises in between.
+
+    A program may well have a handler that raises (`signal.alarm` as a timeout).  What such an
+    exception cuts off is written before the next frame, so frames never interleave.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._process = os.getpid()
+        self._frame = b""
+        self._written: list[int] = []
+
+    def write(self, frame: bytes) -> None:
+        """Write the frame; blocks while the host does not read; OSError if it never will."""
+        if self._process != os.getpid():  # a fork: what is unfinished is the parent's to finish
+            self._process = os.getpid()
+            self._frame = b""
+        self._finish()
+        self._frame, self._written = frame, []
+        self._finish()
+
+    def _finish(self) -> None:
+        frame = memoryview(self._frame)
+        while (start := sum(self._written)) < len(frame):
+            # `extend` over `map` runs in C: between the write and the record of its length no
+            # signal handler can run, so the position is right whenever an exception comes.
+            self._written.extend(map(os.write, (self._descriptor,), (frame[start:],)))
+        self._frame, self._written = b"", []
+
+
+class Turnstile:
+    """A lock among the threads of this process and all processes forked from it.
+
+    One byte in a pipe; whoever has read it is inside.  (POSIX semaphores would need /dev/shm.)
+    """
+
+    def __init__(self) -> None:
+        self._entry, self._exit = (_move_up(descriptor) for descriptor in os.pipe())
+        self._held: list[bytes] = []
+        self._owner: tuple[int, int] | None = None
+        os.write(self._exit, b".")
+
+    def __enter__(self) -> Self:
+        me = (os.getpid(), threading.get_ident())
+        if self._owner == me:
+            msg = "publish was called from a signal handler that interrupted another publish"
+            raise RuntimeError(msg)
+        self._held.extend(map(os.read, (self._entry,), (1,)))
+        self._owner = me
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._owner = None
+        os.write(self._exit, self._held.pop())
+
+
+def open_channel(options: Options) -> Channel:
+    """Take fd 1 away for frames, point fds 1 and 2 at the log, and choose the carrier."""
+    private = FrameWriter(_move_up(os.dup(1)))
+    os.dup2(2, 1)
+    for stream in (sys.stdout, sys.stderr):
+        # A log line appears when it is written, and no character can make a print fail.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    if options.carrier == "stdio":
+        return Channel(messages=private, results=private)
+    try:
+        messages = FrameWriter(_connect(options.socket))
+    except OSError:
+        if options.carrier == "socket":
+            raise
+        return Channel(messages=private, results=private)
+    return Channel(messages=messages, results=private)
+
+
+def read_run_line() -> bytes | None:
+    """Return the request from stdin, None if the host hangs up first; then close stdin off."""
+    pieces = []
+    length = 0
+    while piece := os.read(0, _CHUNK_BYTES):
+        pieces.append(piece)
+        length += len(piece)
+        if b"\n" in piece:
+            break
+        if length > _RUN_LINE_BYTES:
+            msg = f"the request is longer than {_RUN_LINE_BYTES} bytes"
+            raise protocol.ProtocolError(msg)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    line, newline, _ = b"".join(pieces).partition(b"\n")
+    return line if newline else None
+
+
+def _connect(path: str) -> int:
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+        connection.connect(path)
+        return _move_up(connection.detach())
+
+
+def _move_up(descriptor: int) -> int:
+    """Return a private copy with a high number, not inherited on exec; the original is closed."""
+    try:
+        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:  # a lower limit of open files than usual
+        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return high

@@ -1,0 +1,97 @@
+"""The program: clear the stage for it, import it, find `main`, bind the inputs."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import sys
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+MODULE: Final = "program"
+"""What the program's module is called: as its file is, so that a spawned child finds it again."""
+
+_PACKAGE: Final = __name__.partition(".")[0]
+_OUR_DIRECTORY: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+
+
+class NoMainError(Exception):
+    """The program has nothing to run."""
+
+
+def clear_stage(directory: str) -> None:
+    """Make the interpreter look as if the program were the first thing that it runs.
+
+    Our modules and our directory disappear, so that a program may have a `protocol.py` of its own,
+    and `__main__` becomes an empty module, so that children which multiprocessing spawns do not
+    run us again.  After this nothing of ours can be imported any more.
+    """
+    for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
+        del sys.modules[name]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.path[:] = [directory, *(each for each in sys.path if each != _OUR_DIRECTORY)]
+    if os.environ.get("PYTHONPATH") == _OUR_DIRECTORY:
+        del os.environ["PYTHONPATH"]
+
+
+def load(directory: str, entry: str) -> Callable[..., Any]:
+    """Import the program and return its `main`; raises whatever the import raises."""
+    path = os.path.join(directory, entry)  # noqa: PTH118
+    sys.argv = [path]
+    spec = importlib.util.spec_from_file_location(MODULE, path)
+    if spec is None or spec.loader is None:
+        msg = f"{entry} is not a Python file"
+        raise NoMainError(msg)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE] = module
+    spec.loader.exec_module(module)
+    main = getattr(module, "main", None)
+    if main is None:
+        msg = f"{entry} has no main(backend, user_messenger, **kwargs)"
+        raise NoMainError(msg)
+    if not callable(main):
+        msg = f"main in {entry} is not a function but a {type(main).__name__}"
+        raise NoMainError(msg)
+    return main  # type: ignore[no-any-return]
+
+
+def check_inputs(main: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
+    """Raise TypeError, saying what is wrong and what it takes, if the inputs do not fit `main`."""
+    try:
+        signature = inspect.signature(main)
+    except (TypeError, ValueError):  # written in C: the call itself will tell
+        return
+    try:
+        signature.bind(None, None, **inputs)
+    except TypeError as error:
+        msg = f"the inputs do not fit main: {_misfit(signature, inputs) or error}"
+        raise TypeError(msg) from None
+
+
+def _misfit(signature: inspect.Signature, inputs: Mapping[str, Any]) -> str:
+    """Return what is unknown and what is missing; nothing if it is something else."""
+    parameters = list(signature.parameters.values())[2:]
+    named = {
+        each.name: each
+        for each in parameters
+        if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}
+    }
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    problems = [
+        *(
+            f"unknown argument {name!r:.80}"
+            for name in inputs
+            if name not in named and not takes_any
+        ),
+        *(
+            f"missing argument {name!r:.80}"
+            for name, each in named.items()
+            if each.default is each.empty and name not in inputs
+        ),
+    ]
+    if not problems:
+        return ""
+    accepted = ", ".join(str(each) for each in parameters) or "no arguments"
+    return f"{', '.join(problems)}; it takes: {accepted:.1000}"

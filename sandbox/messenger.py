@@ -1,0 +1,203 @@
+"""What a program publishes through, and the account that is kept of it.
+
+`Outbox` sends frames, counts them and holds the limits; `UserMessenger` is the object that `main`
+gets: the contract of IBM's runtime programs, nothing else.  Both may be used from any thread and
+from processes that the program has forked (not spawned): frames never interleave and all of them
+are counted.  A child that is killed in the middle of a publish leaves a torn frame behind.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from sandbox import channel, codec, protocol
+
+_DEFAULTS: Final = {
+    "message_bytes": protocol.MAX_MESSAGE_BYTES,
+    "messages_bytes": protocol.MAX_MESSAGES_BYTES,
+    "messages": protocol.MAX_MESSAGES,
+    "result_bytes": protocol.MAX_RESULT_BYTES,
+}
+
+
+class LimitError(ValueError):
+    """A limit of the sandbox that the program has met; carries its name and both numbers."""
+
+    kind = "message_limit"
+
+    def __init__(self, text: str, *, limit: str, value: int, observed: int) -> None:
+        super().__init__(f"{text}: {observed}, and the limit ({limit}) is {value}")
+        self.limit = limit
+        self.value = value
+        self.observed = observed
+
+
+class MessageLimitError(LimitError):
+    """An interim result that is too large, or one too many."""
+
+
+class ResultLimitError(LimitError):
+    """A final result that is too large."""
+
+    kind = "result_limit"
+
+
+class ResultEncodingError(codec.EncodingError):
+    """A final result that cannot be carried as JSON."""
+
+
+class Outbox:
+    """Sends a job's frames and keeps count of them."""
+
+    def __init__(self, outlet: channel.Channel, job: int, limits: Mapping[str, float]) -> None:
+        self._outlet = outlet
+        self._job = job
+        self._limits = {name: int(limits.get(name, value)) for name, value in _DEFAULTS.items()}
+        self._turnstile = channel.Turnstile()
+        self._account = _Account()
+        self._note: str | None = None
+
+    @property
+    def messages(self) -> int:
+        """How many messages were sent."""
+        return self._account.messages
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the final result has been sent."""
+        return self._account.has_result
+
+    def send_message(self, body: protocol.JsonText) -> None:
+        """Send one interim result; MessageLimitError if it is over a limit."""
+        frame = protocol.encode(protocol.Message(job=self._job, body=body))
+        with self._turnstile:
+            self._check("a message's bytes", "message_bytes", len(body))
+            self._check("bytes of all messages", "messages_bytes", self._account.bytes + len(body))
+            self._check("number of messages", "messages", self._account.messages + 1)
+            # Counted first: a write that a signal handler interrupts is finished later.
+            self._account.add(len(body))
+            self._outlet.messages.write(frame)
+
+    def send_result(self, value: protocol.JsonText, *, done: bool) -> bool:
+        """Send the final result; False if there was one before, ResultLimitError if too large."""
+        self.check_result(value)
+        with self._turnstile:
+            if self._account.has_result:
+                return False
+            self._account.set_result()
+            frame = protocol.Result(job=self._job, messages=self.messages, done=done, value=value)
+            self._outlet.results.write(protocol.encode(frame))
+        return True
+
+    def check_result(self, value: protocol.JsonText) -> None:
+        """Raise ResultLimitError if the result is too large."""
+        observed, limit = len(value), self._limits["result_bytes"]
+        if observed > limit:
+            msg = "the result's bytes"
+            raise ResultLimitError(msg, limit="result_bytes", value=limit, observed=observed)
+
+    def drop_result(self, reason: str) -> None:
+        """Say in the log, and in the last frame, that a second final result was dropped."""
+        self._note = f"{reason}; it is dropped, the first result stands"
+        os.write(2, f"user_messenger: {self._note}\n".encode())
+
+    def send_done(self) -> None:
+        """Say that `main` has ended after its final result."""
+        with self._turnstile:
+            done = protocol.Done(job=self._job, messages=self.messages, note=self._note)
+            self._outlet.results.write(protocol.encode(done))
+
+    def send_fault(self, fault: protocol.Fault) -> None:
+        """Say how the program failed."""
+        with self._turnstile:
+            fault = replace(fault, messages=self.messages)
+            self._outlet.results.write(protocol.encode(fault))
+
+    def _check(self, what: str, limit: str, observed: int) -> None:
+        value = self._limits[limit]
+        if observed > value:
+            raise MessageLimitError(what, limit=limit, value=value, observed=observed)
+
+
+class UserMessenger:
+    """Publishes a program's results while it runs."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def publish(
+        self,
+        message: Any,
+        encoder: type[json.JSONEncoder] | None = None,
+        final: bool = False,  # noqa: FBT001, FBT002 (the signature that programs are written for)
+    ) -> None:
+        """Send an interim result, or with `final` the job's result.
+
+        `encoder` replaces the default encoding, as in `json.dumps(message, cls=encoder)`.  Blocks
+        while the host does not read.  A second final result is named in the log and dropped.
+
+        Raises:
+            EncodingError (a TypeError): the message cannot be carried; the text says where.
+            MessageLimitError, ResultLimitError (ValueErrors): a limit is met; with numbers.
+            OSError: the host has closed the channel.
+        """
+        name = "result" if final else "message"
+        try:
+            text = codec.encode(message, name) if encoder is None else _encode(message, encoder)
+        except codec.EncodingError as error:
+            if final:
+                raise ResultEncodingError(*error.args) from error.__cause__
+            raise
+        if not final:
+            self._outbox.send_message(text)
+        elif not self._outbox.send_result(text, done=False):
+            self._outbox.drop_result("a second final result was published")
+
+
+class _Account:
+    """What was sent, in memory that forked processes share."""
+
+    _LAYOUT = struct.Struct("qq?")
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, self._LAYOUT.size)
+
+    @property
+    def messages(self) -> int:
+        return int(self._read()[0])
+
+    @property
+    def bytes(self) -> int:
+        return int(self._read()[1])
+
+    @property
+    def has_result(self) -> bool:
+        return bool(self._read()[2])
+
+    def add(self, size: int) -> None:
+        messages, total, has_result = self._read()
+        self._LAYOUT.pack_into(self._shared, 0, messages + 1, total + size, has_result)
+
+    def set_result(self) -> None:
+        messages, total, _ = self._read()
+        self._LAYOUT.pack_into(self._shared, 0, messages, total, True)  # noqa: FBT003
+
+    def _read(self) -> tuple[int, int, bool]:
+        return self._LAYOUT.unpack_from(self._shared, 0)
+
+
+def _encode(message: Any, encoder: type[json.JSONEncoder]) -> protocol.JsonText:
+    """Encode with the program's own encoder, made strict: one line, NaN and infinities tagged."""
+    text = json.dumps(message, cls=encoder)
+    try:
+        data = json.loads(text, parse_constant=codec.tag_constant)
+        return protocol.check_json(codec.write(data))
+    except ValueError as error:
+        msg = f"{encoder.__name__} does not write JSON that can be carried: {error}"
+        raise codec.EncodingError(msg) from None

@@ -1,0 +1,62 @@
+"""What the guest's command line says; parsed by hand, because argparse would cost a cold start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sandbox import protocol
+
+CARRIERS: Final = ("socket", "stdio")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The guest's options; the host sends none of them except `carrier` and `warm`.
+
+    `carrier` None means: the socket if it can be connected, else stdio.
+    """
+
+    carrier: str | None = None
+    socket: str = protocol.SOCKET_PATH
+    program: str = protocol.PROGRAM_DIRECTORY
+    warm: bool = False
+
+
+def parse(arguments: list[str]) -> Options:
+    """Return the options, or leave with a message that says what is accepted."""
+    options = Options()
+    rest = iter(arguments)
+    for argument in rest:
+        match argument:
+            case "--warm":
+                options = replace(options, warm=True)
+            case "--carrier":
+                options = replace(options, carrier=_carrier(_value(argument, rest)))
+            case "--socket":
+                options = replace(options, socket=_value(argument, rest))
+            case "--program":
+                options = replace(options, program=_value(argument, rest))
+            case _:
+                msg = (
+                    f"sandbox: unknown argument {argument!r}; it takes --carrier, --socket, "
+                    "--program and --warm"
+                )
+                raise SystemExit(msg)
+    return options
+
+
+def _value(argument: str, rest: Iterator[str]) -> str:
+    value = next(rest, None)
+    if value is None:
+        msg = f"sandbox: {argument} needs a value"
+        raise SystemExit(msg)
+    return value
+
+
+def _carrier(name: str) -> str:
+    if name not in CARRIERS:
+        msg = f"sandbox: unknown carrier {name!r}; it is one of {', '.join(CARRIERS)}"
+        raise SystemExit(msg)
+    return name

@@ -1,0 +1,81 @@
+"""The second process of a sandbox: it prepares, takes the request, runs the program, and leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import traceback
+from typing import Any, Final, NoReturn
+
+from sandbox import backends, channel, faults, protocol
+from sandbox.job import Job
+from sandbox.messenger import Outbox
+from sandbox.options import Options
+
+DEFAULT_WALL_S: Final = 300.0
+FLUSH_S: Final = 2.0
+"""How long a program's own streams may take to flush before they are left behind."""
+
+OUR_FAULT: Final = 70
+"""Exit code for an error of the guest itself; its traceback is in the log."""
+
+_BUILD_FILE: Final = os.path.join(  # noqa: PTH118
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),  # noqa: PTH100, PTH120
+    "BUILD",
+)
+
+
+def main(options: Options, control: int) -> NoReturn:
+    """Do one job and leave; `control` is the pipe to PID 1, which wants the wall limit."""
+    try:
+        _work(options, control)
+    except BaseException:  # noqa: BLE001 (nothing may return into PID 1's code)
+        os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+        os._exit(OUR_FAULT)
+    os._exit(0)
+
+
+def _work(options: Options, control: int) -> None:
+    _be_first_to_die()
+    outlet = channel.open_channel(options)
+    streams = (sys.stdout, sys.stderr)
+    if options.warm:
+        backends.prepare()
+    ready = protocol.Ready(protocol=protocol.PROTOCOL_VERSION, build=_read_build())
+    outlet.messages.write(protocol.encode(ready))
+    line = channel.read_run_line()
+    if line is None:
+        return
+    run = protocol.decode_run(line)
+    del line
+    wall_s = run.limits.get("wall_s", DEFAULT_WALL_S)
+    os.write(control, f"{run.job} {wall_s}".encode())
+    os.close(control)
+    send_last_frame = Job(run, Outbox(outlet, run.job, run.limits), options.program).execute()
+    # The log first: once the host has the last frame it need not wait for anything more.
+    faults.within(FLUSH_S, lambda: _flush(streams), None)
+    send_last_frame()
+
+
+def _flush(streams: tuple[Any, ...]) -> None:
+    for stream in (*streams, sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):  # the program may have put anything there
+            stream.flush()
+    ctypes.CDLL(None).fflush(None)
+
+
+def _be_first_to_die() -> None:
+    """Offer this process to the OOM killer, so that PID 1 lives to tell."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
+        file.write("1000")
+
+
+def _read_build() -> str:
+    """Return the digest of the guest's code that the image was built with."""
+    try:
+        with open(_BUILD_FILE, encoding="utf-8") as file:  # noqa: PTH123
+            return file.read().strip()
+    except OSError:
+        return "unbuilt"

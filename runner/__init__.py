@@ -1,0 +1,62 @@
+"""Run Qiskit runtime programs that nobody has to trust, each in a sandbox of its own.
+
+The public Python interface; everything else is internal and may change.  Names are loaded when
+they are first used, because the engine's client library takes longer to import than most of our
+commands take to run.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.errors import (
+        EngineError,
+        EngineUnavailableError,
+        ImageError,
+        InputsError,
+        JobFailedError,
+        ManifestError,
+        RequestError,
+        RunnerError,
+        UnknownProgramError,
+    )
+    from runner.job import Job, JobRecord, JobStatus, Outcome, Usage
+    from runner.policy import Limits, Policy
+    from runner.supervisor import Supervisor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EngineError",
+    "EngineUnavailableError",
+    "ImageError",
+    "InputsError",
+    "Job",
+    "JobFailedError",
+    "JobRecord",
+    "JobStatus",
+    "Limits",
+    "ManifestError",
+    "Outcome",
+    "Policy",
+    "RequestError",
+    "RunnerError",
+    "Supervisor",
+    "UnknownProgramError",
+    "Usage",
+]
+
+_HOMES = {
+    "Supervisor": "runner.supervisor",
+    **dict.fromkeys(("Job", "JobRecord", "JobStatus", "Outcome", "Usage"), "runner.job"),
+    **dict.fromkeys(("Limits", "Policy"), "runner.policy"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(_HOMES.get(name, "runner.errors")), name)

@@ -1,0 +1,89 @@
+"""Every exception the runner raises, and the exit code each one means.
+
+    RunnerError                      4   our fault or the engine's
+    ├── RequestError                 2   the caller's mistake; nothing was started
+    │   ├── ManifestError                program.yaml is wrong
+    │   ├── InputsError                  the inputs do not fit the program
+    │   └── UnknownProgramError          no such program
+    ├── EngineError                  4   the container engine refused, failed or vanished
+    │   ├── EngineUnavailableError       no engine answers
+    │   └── NoSuchObjectError            the engine does not know this container or image
+    ├── ImageError                   4   an image could not be built or fetched
+    └── JobFailedError               by outcome; raised only by `Job.result()`
+
+A program that fails is normal business and arrives as a value, a `JobRecord`; exceptions are for
+the caller's mistakes and for our own faults.  Every message says what is wrong, with the value,
+then why, then what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RunnerError(Exception):
+    """Root of the tree: something on our side or the engine's went wrong."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class RequestError(RunnerError):
+    """The caller asked for something that cannot be done; no sandbox was used."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ManifestError(RequestError):
+    """A program's manifest or directory cannot be used."""
+
+
+class InputsError(RequestError):
+    """The inputs do not fit the program: not JSON, too large, or against its schema."""
+
+
+class UnknownProgramError(RequestError):
+    """No program has this name and no file or directory is there."""
+
+
+class EngineError(RunnerError):
+    """The container engine refused, failed, or stopped answering."""
+
+
+class EngineUnavailableError(EngineError):
+    """No container engine answers at the configured address."""
+
+
+class NoSuchObjectError(EngineError):
+    """The engine does not know the container or image it was asked about."""
+
+
+class ImageError(RunnerError):
+    """An image could not be built, fetched or bootstrapped."""
+
+
+class JobFailedError(RunnerError):
+    """A job did not complete; raised by `Job.result()` only.
+
+    Attributes: `job_id`; `outcome` (a word of the outcome table, such as "program_error");
+    `evidence` (limit, value, observed, source; empty if no limit was met); `traceback` (the
+    program's frames, or None); `log_tail` (the last lines of the log).
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        job_id: str,
+        outcome: str,
+        *,
+        evidence: dict[str, object],
+        traceback: str | None,
+        log_tail: str,
+    ) -> None:
+        self.job_id = job_id
+        self.outcome = outcome
+        self.evidence = evidence
+        self.traceback = traceback
+        self.log_tail = log_tail
+        reason = (traceback or log_tail or str(evidence.get("detail", ""))).strip()
+        super().__init__(f"job {job_id} ended as {outcome}" + (f":\n{reason}" if reason else ""))

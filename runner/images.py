@@ -1,0 +1,321 @@
+"""Program images and what they are made of, addressed by content.
+
+    root  →  stack (Python, Qiskit, Aer)  →  guest (our `sandbox` package)  →  program (its files)
+
+An image's tag is the hash of everything that decides its content, its parent's hash included, so
+"is it there?" is the whole question of whether to build: one call to the engine.  The engine's own
+architecture is not part of the hash, as an engine only ever holds images it has made itself.
+Nothing of a program runs during a build, and no build has a network.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from runner.builds import BUILD_LABEL, KIND_LABEL, REPOSITORY, Builder, Recipe, digest_of, tag_of
+from runner.engine import OWN_LABEL, Engine
+from runner.errors import ImageError
+from runner.roots import ROOT_VARIABLE, Command, Progress, Root, RootFinder, RootLock, machine
+
+BASE_KINDS: Final = ("root", "stack", "guest")
+KEEP_PROGRAM_IMAGES: Final = 3
+WHEELS_TIMEOUT_S: Final = 600.0
+
+_GLIBC_MINORS: Final = range(5, 37)  # Debian 12 has glibc 2.36
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramImage:
+    """An image that holds one program: the engine's id, our tag, the hash the tag is short for."""
+
+    id: str
+    tag: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """One of our images as the engine lists it; `created` is in seconds since the epoch."""
+
+    id: str
+    tag: str
+    kind: str
+    build: str
+    created: float
+    size_bytes: int
+
+    @property
+    def repository(self) -> str:
+        return self.tag.rpartition(":")[0]
+
+
+def build_id() -> str:
+    """Return the hash of the guest's code, which the guest reports in its `Ready`."""
+    return digest_of("guest-code", _guest_files())
+
+
+def silent(_: str) -> None:
+    """Progress for callers who want none."""
+
+
+def base_image(engine: Engine, *, progress: Progress = silent) -> str:
+    """Return the id of the image that programs are put on: see `ImageStore.guest`."""
+    return ImageStore(engine, progress=progress).guest()
+
+
+def program_image(
+    engine: Engine, name: str, files: Mapping[str, bytes], *, progress: Progress = silent
+) -> str:
+    """Return the id of a program's image: see `ImageStore.program`."""
+    return ImageStore(engine, progress=progress).program(files, name).id
+
+
+def prune(engine: Engine, *, keep: int = KEEP_PROGRAM_IMAGES, base: bool = False) -> int:
+    """Remove old images; return how many: see `ImageStore.prune`."""
+    return len(ImageStore(engine).prune(keep=keep, base=base))
+
+
+class ImageStore:
+    """Builds images on one engine, each only once, and clears them away.
+
+    `progress` gets short lines for a person.  `base` is the directory of Dockerfiles and locks.
+    Safe to use from several threads and processes: whoever comes second waits and then finds the
+    image there.  Every method raises ImageError, or EngineError when the engine itself fails.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        progress: Progress = silent,
+        base: Path | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._engine = engine
+        self._progress = progress
+        self._base = base or base_directory()
+        self._wanted_root = environment.get(ROOT_VARIABLE) or None
+        locks = _cache_directory(environment) / "locks"
+        self._builder = Builder(engine, progress=progress, locks=locks)
+
+    # --- what there is ------------------------------------------------------------------------
+
+    def guest(self) -> str:
+        """Return the id of the guest image, after building whatever of it is missing."""
+        return self._builder.ensure(
+            tag_of("guest", self._guest_digest), self._guest_digest, self._build_guest
+        )
+
+    def program(self, files: Mapping[str, bytes], name: str) -> ProgramImage:
+        """Return the image of a program, after building whatever of it is missing.
+
+        `files` are its files, by their path below /program.
+        """
+        context = {f"program/{_checked(path)}": content for path, content in files.items()}
+        dockerfile = self._file("program.Dockerfile")
+        digest = digest_of(self._guest_digest, {**context, "Dockerfile": dockerfile})
+        tag = tag_of(repository_name(name), digest)
+
+        def build() -> None:
+            recipe = Recipe(
+                kind="program",
+                tag=tag,
+                digest=digest,
+                dockerfile=dockerfile,
+                context=context,
+                arguments={"GUEST_IMAGE": self.guest()},
+                labels={f"{OWN_LABEL}.program": name},
+            )
+            self._builder.run(recipe)
+
+        return ProgramImage(id=self._builder.ensure(tag, digest, build), tag=tag, digest=digest)
+
+    def images(self) -> list[StoredImage]:
+        """Return all our images that have a tag, the newest first."""
+        found = [
+            StoredImage(
+                id=str(each["Id"]),
+                tag=str(tag),
+                kind=each["Labels"].get(KIND_LABEL, ""),
+                build=each["Labels"].get(BUILD_LABEL, ""),
+                created=float(each["Created"]),
+                size_bytes=int(each["Size"]),
+            )
+            for each in self._engine.images()
+            for tag in each.get("RepoTags") or ()
+            if str(tag).startswith(f"{REPOSITORY}/")
+        ]
+        return sorted(found, key=lambda each: each.created, reverse=True)
+
+    def prune(self, *, keep: int = KEEP_PROGRAM_IMAGES, base: bool = False) -> list[str]:
+        """Remove all but the newest `keep` images of each program; return the tags removed.
+
+        Of root, stack and guest the current and the newest stay, unless `base` says to remove
+        these too.  Images that a container uses stay, and so does everything that is not ours.
+        """
+        current = set() if base else {self._root_digest, self._stack_digest, self._guest_digest}
+        keep_base = 0 if base else 1
+        seen: dict[str, int] = {}
+        removed = []
+        for image in self.images():
+            seen[image.repository] = seen.get(image.repository, 0) + 1
+            limit = keep if image.kind == "program" else keep_base
+            if seen[image.repository] > limit and image.build not in current:
+                self._engine.remove_image(image.tag)
+                if self._engine.image(image.tag) is None:
+                    removed.append(image.tag)
+        self._builder.remove_leftovers()
+        return removed
+
+    # --- what decides the content -------------------------------------------------------------
+
+    @cached_property
+    def _chosen_root(self) -> str | None:
+        """The id of the image that the user named: the name may mean another one tomorrow."""
+        return self._finder("").chosen(self._wanted_root) if self._wanted_root else None
+
+    @cached_property
+    def _root_digest(self) -> str:
+        chosen = (self._chosen_root or "").encode()
+        return digest_of("root", {"chosen": chosen, "root.lock": self._file("root.lock")})
+
+    @cached_property
+    def _stack_digest(self) -> str:
+        return digest_of(self._root_digest, self._stack_files())
+
+    @cached_property
+    def _guest_digest(self) -> str:
+        files = {**_guest_files(), "Dockerfile": self._file("guest.Dockerfile")}
+        return digest_of(self._stack_digest, files)
+
+    def _stack_files(self) -> dict[str, bytes]:
+        names = ("Dockerfile", "prepare.py", "requirements.lock", "pip.lock")
+        return {name: self._file(name) for name in names}
+
+    def _file(self, name: str) -> bytes:
+        try:
+            return (self._base / name).read_bytes()
+        except OSError as error:
+            msg = f"{self._base / name} cannot be read ({error.strerror}): is the package complete?"
+            raise ImageError(msg) from error
+
+    # --- building -----------------------------------------------------------------------------
+
+    def _build_stack(self) -> None:
+        files = self._stack_files()
+        dockerfile = files.pop("Dockerfile")
+        with tempfile.TemporaryDirectory(prefix="qrunner-wheels-") as directory:
+            wheels = Path(directory)
+            root = self._root_and_wheels(wheels)
+            downloaded = {f"wheels/{path.name}": path for path in wheels.iterdir()}
+            recipe = Recipe(
+                kind="stack",
+                tag=tag_of("stack", self._stack_digest),
+                digest=self._stack_digest,
+                dockerfile=dockerfile,
+                context={**files, **downloaded},
+                arguments={"ROOT_IMAGE": root.image},
+                labels={f"{OWN_LABEL}.root": root.origin},
+            )
+            self._builder.run(recipe)
+
+    def _root_and_wheels(self, directory: Path) -> Root:
+        """Download the stack's wheels into `directory` and, at the same time, see to the root."""
+        began = time.monotonic()
+        self._progress("fetching the wheels of the stack …")
+        command = download_command(self._base, directory, machine(self._engine))
+        with Command(command) as download:
+            with self._builder.locked(self._root_digest):
+                root = self._finder(self._root_digest).find(self._chosen_root)
+            download.finish("fetching the wheels", timeout_s=WHEELS_TIMEOUT_S)
+        self._progress(f"root ({root.origin}) and wheels ready in {time.monotonic() - began:.1f} s")
+        return root
+
+    def _finder(self, digest: str) -> RootFinder:
+        return RootFinder(
+            engine=self._engine,
+            lock=RootLock.from_text(self._file("root.lock").decode()),
+            tag=tag_of("root", digest),
+            digest=digest,
+            progress=self._progress,
+        )
+
+    def _build_guest(self) -> None:
+        stack = self._builder.ensure(
+            tag_of("stack", self._stack_digest), self._stack_digest, self._build_stack
+        )
+        context = {f"qrunner/{name}": content for name, content in _guest_files().items()}
+        recipe = Recipe(
+            kind="guest",
+            tag=tag_of("guest", self._guest_digest),
+            digest=self._guest_digest,
+            dockerfile=self._file("guest.Dockerfile"),
+            context={**context, "qrunner/BUILD": build_id().encode()},
+            arguments={"STACK_IMAGE": stack},
+        )
+        self._builder.run(recipe)
+
+
+def base_directory() -> Path:
+    """Return the directory with the Dockerfiles: the clone's, else the installed package's."""
+    package = Path(__file__).resolve().parent
+    clone = package.parent / "images" / "base"
+    return clone if clone.is_dir() else package / "data" / "images" / "base"
+
+
+def repository_name(name: str) -> str:
+    """Return the program's name as the engine accepts it, told apart from our own images'."""
+    words = re.findall(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*", name.lower())
+    plain = "-".join(words)[:100].rstrip("-._") or "program"
+    return f"{plain}-program" if plain in BASE_KINDS else plain
+
+
+def download_command(base: Path, directory: Path, machine_name: str) -> list[str]:
+    """Return the pip command that puts the locked wheels for the sandbox into `directory`."""
+    platforms = [f"manylinux_2_{minor}_{machine_name}" for minor in _GLIBC_MINORS]
+    legacy = [f"{name}_{machine_name}" for name in ("manylinux1", "manylinux2010", "manylinux2014")]
+    return [
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"),
+        *("--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"),
+        *("--implementation", "cp", "--python-version", "3.11", "--dest", str(directory)),
+        *(f"--abi={abi}" for abi in ("cp311", "abi3", "none")),
+        *(f"--platform={each}" for each in (*platforms, *legacy, f"linux_{machine_name}")),
+        *("-r", str(base / "requirements.lock"), "-r", str(base / "pip.lock")),
+    ]
+
+
+def _cache_directory(environment: Mapping[str, str]) -> Path:
+    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / REPOSITORY
+
+
+def _guest_files() -> dict[str, bytes]:
+    """Return the guest's code, by its path below /opt/qrunner; none of it is imported for that."""
+    found = importlib.util.find_spec("sandbox")
+    if found is None or not found.submodule_search_locations:
+        msg = "the package `sandbox`, the guest's code, is not installed beside `runner`"
+        raise ImageError(msg)
+    directory = Path(found.submodule_search_locations[0])
+    return {
+        f"sandbox/{path.relative_to(directory).as_posix()}": path.read_bytes()
+        for path in sorted(directory.rglob("*.py"))
+    }
+
+
+def _checked(path: str) -> str:
+    """Return the path of a program's file if it stays below /program."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\0" in path:
+        msg = f"a program's file is called {path!r}: it must be a relative path without .."
+        raise ImageError(msg)
+    return str(PurePosixPath(path))

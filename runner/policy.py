@@ -1,0 +1,298 @@
+"""What a sandbox may do and use: every limit and every hardening option, as frozen values.
+
+The only place where options of the engine are chosen.  `container_config` writes all of them
+down in the engine's own form, so that nothing is inherited from the engine's defaults, from the
+root image or from the user's Docker configuration.  Reasons stand beside the options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from runner.errors import RequestError
+from sandbox import protocol
+from sandbox.protocol import KIB, MIB
+
+GIB: Final = 1024 * MIB
+
+GUEST_COMMAND: Final = ("python3", "-P", "-s", "-m", "sandbox")
+
+
+class Isolation(StrEnum):
+    """The engine runtime that runs a sandbox."""
+
+    RUNC = "runc"
+    RUNSC = "runsc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one job may use.  Reaching any of them is an outcome of its own.
+
+    Times are seconds, sizes bytes.  `timeout_s` runs from hand-out, the program's import
+    included; `startup_s` is for our own code before it.  Manifests and callers may lower what the
+    operator set, never raise it: see `lowered_by`.
+    """
+
+    timeout_s: float = 300.0
+    startup_s: float = 60.0
+    memory_bytes: int = 2 * GIB
+    cpus: float = 1.0
+    processes: int = 128
+    tmp_bytes: int = 64 * MIB
+    tmp_inodes: int = 4096
+    inputs_bytes: int = protocol.MAX_INPUTS_BYTES
+    message_bytes: int = protocol.MAX_MESSAGE_BYTES
+    messages_bytes: int = protocol.MAX_MESSAGES_BYTES
+    messages: int = protocol.MAX_MESSAGES
+    result_bytes: int = protocol.MAX_RESULT_BYTES
+    log_kept_bytes: int = 10 * MIB
+    log_bytes: int = GIB
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+                msg = f"limit {each.name} is {value!r}: it must be a number above 0"
+                raise RequestError(msg)
+
+    def lowered_by(self, wanted: Mapping[str, float]) -> Limits:
+        """Return these limits with each one lowered to what `wanted` asks for, never raised.
+
+        Raises RequestError for a name that is no limit.
+        """
+        known = {each.name for each in dataclasses.fields(self)}
+        if unknown := sorted(set(wanted) - known):
+            msg = f"unknown limit {unknown[0]!r}: known are {', '.join(sorted(known))}"
+            raise RequestError(msg)
+        lower: dict[str, Any] = {
+            name: min(value, getattr(self, name)) for name, value in wanted.items()
+        }
+        return dataclasses.replace(self, **lower)
+
+    def for_guest(self) -> dict[str, float]:
+        """Return the limits that the guest checks too, so that a program sees them as errors."""
+        return {
+            "wall_s": self.timeout_s,
+            "memory_bytes": self.memory_bytes,
+            "cpus": self.cpus,
+            "message_bytes": self.message_bytes,
+            "messages_bytes": self.messages_bytes,
+            "messages": self.messages,
+            "result_bytes": self.result_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Every hardening option that does not follow from the limits.  Defaults are the strictest."""
+
+    isolation: Isolation = Isolation.RUNC
+    hostname: str = "sandbox"
+    shm_bytes: int = 16 * MIB
+    open_files: int = 1024
+    file_bytes: int = 64 * MIB
+    oom_score_adj: int = 1000
+    masked_paths: tuple[str, ...] = field(
+        default=(
+            # The engine's own list …
+            "/proc/asound",
+            "/proc/acpi",
+            "/proc/kcore",
+            "/proc/keys",
+            "/proc/latency_stats",
+            "/proc/timer_list",
+            "/proc/timer_stats",
+            "/proc/sched_debug",
+            "/proc/scsi",
+            "/sys/firmware",
+            # … and what tells one sandbox about its neighbours or about the host.
+            "/proc/interrupts",
+            "/proc/kallsyms",
+            "/proc/diskstats",
+            "/proc/partitions",
+            "/proc/cmdline",
+            "/proc/version",
+            "/proc/stat",
+            "/proc/vmstat",
+            "/proc/pressure",
+            "/sys/class",
+            "/sys/block",
+            "/sys/kernel",
+            "/sys/devices/virtual/powercap",
+            "/dev/mqueue",
+        )
+    )
+    readonly_paths: tuple[str, ...] = (
+        "/proc/bus",
+        "/proc/fs",
+        "/proc/irq",
+        "/proc/sys",
+        "/proc/sysrq-trigger",
+    )
+
+    def digest(self, limits: Limits) -> str:
+        """Return the hash that a job record carries: same hash, same sandbox."""
+        content = json.dumps([dataclasses.asdict(self), dataclasses.asdict(limits)], sort_keys=True)
+        return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+
+
+def container_config(
+    policy: Policy,
+    limits: Limits,
+    *,
+    image: str,
+    uid: int,
+    labels: Mapping[str, str],
+    channel_directory: str | None,
+) -> dict[str, Any]:
+    """Return the whole configuration of one sandbox, in the form of the engine's create call.
+
+    `image` is an image id, never a tag.  `channel_directory` is the host directory that holds the
+    listening socket; None means the stdio carrier, and nothing of the host is mounted.
+    """
+    # With a socket mounted the guest still falls back to stdio if it cannot be connected.
+    carrier = [] if channel_directory else ["--carrier", "stdio"]
+    return {
+        "Image": image,
+        "Entrypoint": [],
+        "Cmd": [*GUEST_COMMAND, *carrier],
+        "Env": [f"{name}={value}" for name, value in _environment(limits).items()],
+        "User": f"{uid}:{uid}",
+        "WorkingDir": "/tmp",  # noqa: S108  the sandbox's own tmpfs
+        "Hostname": policy.hostname,
+        "NetworkDisabled": True,
+        # stdin is the lifeline: it closes when the supervisor dies, and PID 1 leaves.
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": False,
+        "StopTimeout": 1,
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": dict(labels),
+        "HostConfig": _host_config(policy, limits, channel_directory),
+    }
+
+
+def _host_config(
+    policy: Policy, limits: Limits, channel_directory: str | None
+) -> dict[str, Any]:
+    mounts = []
+    if channel_directory is not None:
+        # Read-only: connecting still works, but the socket cannot be replaced or joined by files.
+        mounts.append(
+            {
+                "Type": "bind",
+                "Source": channel_directory,
+                "Target": protocol.CHANNEL_DIRECTORY,
+                "ReadOnly": True,
+                "BindOptions": {"Propagation": "rprivate"},
+            }
+        )
+    return {
+        "Runtime": policy.isolation.value,
+        "Privileged": False,
+        "CapAdd": [],
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "NetworkMode": "none",
+        "IpcMode": "private",
+        "PidMode": "",
+        "UTSMode": "",
+        "CgroupnsMode": "private",
+        "ReadonlyRootfs": True,
+        "Mounts": mounts,
+        "Tmpfs": {
+            "/tmp": (  # noqa: S108
+                f"rw,nosuid,nodev,noexec,mode=1777,size={limits.tmp_bytes},"
+                f"nr_inodes={limits.tmp_inodes}"
+            )
+        },
+        "ShmSize": policy.shm_bytes,
+        "MaskedPaths": list(policy.masked_paths),
+        "ReadonlyPaths": list(policy.readonly_paths),
+        "Memory": limits.memory_bytes,
+        "MemorySwap": limits.memory_bytes,  # the sum of both: swap is closed
+        "NanoCpus": int(limits.cpus * 1e9),
+        "PidsLimit": limits.processes,
+        "OomScoreAdj": policy.oom_score_adj,
+        "OomKillDisable": False,
+        "Ulimits": [
+            {"Name": name, "Soft": value, "Hard": value}
+            for name, value in {
+                "core": 0,
+                "memlock": 0,
+                "msgqueue": 0,
+                "nofile": policy.open_files,
+                "fsize": policy.file_bytes,
+                "sigpending": 1024,
+            }.items()
+        ],
+        # The engine's log of a container grows without bound on the host's disk.
+        "LogConfig": {"Type": "none", "Config": {}},
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": False,  # it would lose the exit state, which is evidence
+        "Init": False,  # PID 1 is ours
+        "PublishAllPorts": False,
+        "Devices": [],
+        "GroupAdd": [],
+    }
+
+
+def _environment(limits: Limits) -> dict[str, str]:
+    """Return the sandbox's whole environment; OpenMP and BLAS would count the host's CPUs."""
+    threads = str(max(1, int(limits.cpus)))
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": protocol.GUEST_DIRECTORY,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LANG": "C.UTF-8",
+        "HOME": "/tmp",  # noqa: S108
+        "TMPDIR": "/tmp",  # noqa: S108
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "RAYON_NUM_THREADS": threads,
+        # Qiskit's transpiler would start threads, after which a fork in the program hangs.
+        "QISKIT_IN_PARALLEL": "TRUE",
+    }
+
+
+def default_uid(*, rootful: bool, slot: int) -> int:
+    """Return the user id of the sandbox in `slot`: distinct for each that runs at the same time.
+
+    A rootful engine maps any id, so ids stand far above those of real users; a rootless or
+    remapped one maps 65 536 of them.
+    """
+    process = os.getpid() % 1000
+    if rootful:
+        return (1 << 21) + process * 1000 + slot % 1000
+    return 10_000 + (process * 50 + slot % 50) % 50_000
+
+
+_UNITS: Final = {"": 1, "k": KIB, "m": MIB, "g": GIB}
+_SIZE: Final = re.compile(r"(?P<number>\d{1,15}(\.\d{1,15})?)(?P<unit>[kmg]?)(i?b)?")
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that "512m", "2GiB", "1.5g" or "1048576" mean (powers of 1024).
+
+    Raises RequestError for anything else.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    size = int(float(match["number"]) * _UNITS[match["unit"]]) if match else 0
+    if size <= 0:
+        msg = f"size {text!r} is not understood: write it like 512m, 2g or a number of bytes"
+        raise RequestError(msg)
+    return size

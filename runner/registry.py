@@ -1,0 +1,213 @@
+"""Finding programs: a name, a directory or a file → a `Program`, pinned by its content.
+
+A program directory may come from anybody: only regular files are taken, symbolic links and other
+odd files are refused by name, and number and size are bounded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runner.errors import ManifestError, UnknownProgramError
+from runner.manifest import DEFAULT_ENTRY, MANIFEST_NAME, Manifest, Signature
+
+MAX_FILES: Final = 1000
+MAX_PROGRAM_BYTES: Final = 16 * 1024 * 1024
+
+CASES_DIRECTORY: Final = "cases"
+TEMPLATE: Final = "template"
+
+_IGNORED: Final = frozenset({"__pycache__", ".git", ".ipynb_checkpoints", CASES_DIRECTORY})
+_PACKAGE: Final = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One program, read whole: what was here at this moment is what runs.
+
+    `files` maps paths relative to the program's directory to their bytes.  `path` is the
+    directory, or the file of a bare program, as the user knows it.
+    """
+
+    name: str
+    path: Path
+    manifest: Manifest
+    files: Mapping[str, bytes]
+    signature: Signature | None
+
+    def shown_path(self, inside: str) -> str:
+        """Return the user's path of a file that is called `inside` in the program's directory."""
+        if self.path.suffix == ".py":
+            return str(self.path)
+        return str(self.path / inside)
+
+
+def images_directory() -> Path:
+    """Return the directory of base-image files and example programs, in a wheel or a clone."""
+    packaged = _PACKAGE / "data" / "images"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "images"
+
+
+def program_directories() -> list[Path]:
+    """Return where names are looked up: the user's own programs first, then the package's."""
+    found: list[Path] = []
+    for each in (Path("images/programs"), images_directory() / "programs"):
+        if each.is_dir() and not any(each.samefile(other) for other in found):
+            found.append(each)
+    return found
+
+
+def find(program: str | os.PathLike[str]) -> Program:
+    """Return the program with this name, in this directory, or of this `.py` file.
+
+    Raises UnknownProgramError, or ManifestError if what is there cannot be used.
+    """
+    text = os.fspath(program)
+    path = Path(text)
+    if os.sep not in text and path.suffix != ".py":
+        for directory in program_directories():
+            if (directory / text / MANIFEST_NAME).is_file():
+                return read_directory(_relative(directory / text))
+    if path.is_dir():
+        return read_directory(path)
+    if path.suffix == ".py" and path.is_file():
+        return _read_bare(path)
+    msg = f"no program {text!r}: {_advice(text)}"
+    raise UnknownProgramError(msg)
+
+
+def names() -> list[str]:
+    """Return the names that can be run from here, the template left out."""
+    found = {
+        each.parent.name
+        for directory in program_directories()
+        for each in directory.glob(f"*/{MANIFEST_NAME}")
+    }
+    return sorted(found - {TEMPLATE})
+
+
+def create(name: str) -> Path:
+    """Copy the template to a new program directory and return it.
+
+    It is made among the user's programs, `images/programs`, if there is such a directory here,
+    else right here.  Raises ManifestError for a name that cannot be used or is taken.
+    """
+    if _name_of(name) != name:
+        msg = f"{name!r} cannot be a program's name: lower-case letters, digits, - and _ only"
+        raise ManifestError(msg)
+    own = Path("images/programs")
+    directory = (own if own.is_dir() else Path()) / name
+    if directory.exists():
+        msg = f"{directory} exists already: choose another name"
+        raise ManifestError(msg)
+    source = images_directory() / "programs" / TEMPLATE
+    shutil.copytree(source, directory, ignore=shutil.ignore_patterns("__pycache__"))
+    manifest = directory / MANIFEST_NAME
+    text = manifest.read_text().replace(f"name: {TEMPLATE}", f"name: {name}", 1)
+    manifest.write_text(text)
+    return directory
+
+
+def read_directory(directory: Path) -> Program:
+    """Read a program directory.  Raises ManifestError."""
+    files = dict(_read_files(directory))
+    manifest_bytes = files.get(MANIFEST_NAME)
+    if manifest_bytes is None and DEFAULT_ENTRY not in files:
+        msg = f"{directory} is no program: it has neither {MANIFEST_NAME} nor {DEFAULT_ENTRY}"
+        raise ManifestError(msg)
+    if manifest_bytes is None:
+        manifest = Manifest(name=_name_of(directory.resolve().name))
+    else:
+        text = _decode(manifest_bytes, directory / MANIFEST_NAME)
+        manifest = Manifest.from_text(text, source=str(directory / MANIFEST_NAME))
+    if manifest.entry not in files:
+        msg = f"{directory / MANIFEST_NAME}: entry: there is no file {manifest.entry!r} beside it"
+        raise ManifestError(msg)
+    return _program(manifest, directory, files)
+
+
+def _read_bare(path: Path) -> Program:
+    content = _read_regular(path)
+    if len(content) > MAX_PROGRAM_BYTES:
+        msg = f"{path}: larger than {MAX_PROGRAM_BYTES} bytes"
+        raise ManifestError(msg)
+    manifest = Manifest(name=_name_of(path.stem))
+    return _program(manifest, path, {DEFAULT_ENTRY: content})
+
+
+def _program(manifest: Manifest, path: Path, files: dict[str, bytes]) -> Program:
+    signature = Signature.of_source(files[manifest.entry])
+    return Program(
+        name=manifest.name, path=path, manifest=manifest, files=files, signature=signature
+    )
+
+
+def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the regular files under a directory, bounded in number and in total size."""
+    count = total = 0
+    pending = [directory]
+    while pending:
+        for each in sorted(os.scandir(pending.pop()), key=lambda entry: entry.name):
+            if each.name in _IGNORED or each.name.endswith(".pyc"):
+                continue
+            if each.is_dir(follow_symlinks=False):
+                pending.append(Path(each.path))
+                continue
+            content = _read_regular(Path(each.path))
+            count, total = count + 1, total + len(content)
+            if count > MAX_FILES or total > MAX_PROGRAM_BYTES:
+                msg = (
+                    f"{directory}: more than {MAX_FILES} files or {MAX_PROGRAM_BYTES} bytes: "
+                    "keep in a program's directory only what it needs"
+                )
+                raise ManifestError(msg)
+            yield Path(each.path).relative_to(directory).as_posix(), content
+
+
+def _read_regular(path: Path) -> bytes:
+    """Read a file that must be a regular one when it is open, not only when it was looked at."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return file.read(MAX_PROGRAM_BYTES + 1)
+    except OSError as error:
+        if not path.is_symlink():
+            msg = f"{path}: cannot be read: {error.strerror}"
+            raise ManifestError(msg) from error
+    msg = f"{path}: a symbolic link or special file; a program is made of regular files only"
+    raise ManifestError(msg)
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        msg = f"{path}: not UTF-8: {error.reason} at byte {error.start}"
+        raise ManifestError(msg) from error
+
+
+def _name_of(stem: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:63] or "program"
+
+
+def _relative(path: Path) -> Path:
+    """Return the path as the user would write it from here, if it is below."""
+    with_cwd = path.resolve()
+    return with_cwd.relative_to(Path.cwd()) if with_cwd.is_relative_to(Path.cwd()) else path
+
+
+def _advice(text: str) -> str:
+    close = difflib.get_close_matches(text, names(), n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    known = ", ".join(names()) or "none"
+    return f"neither a directory, nor a .py file, nor one of the known names ({known})"

@@ -1,0 +1,329 @@
+"""Find or make the root file system that the stack is built on.
+
+In this order: what QRUNNER_ROOT_IMAGE names; the official Python image by digest, if the engine has
+it; a root that was bootstrapped here before; the official image from its registry; a Debian of the
+same release, bootstrapped from signed packages with mmdebstrap.  Knows engine images and
+subprocesses; what is built on the root is `runner.images`'s business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, Self
+from urllib.parse import unquote
+
+from runner.engine import OWN_LABEL, Engine
+from runner.errors import ImageError
+
+Progress = Callable[[str], object]
+"""Takes one line for a person to read."""
+
+ROOT_VARIABLE: Final = "QRUNNER_ROOT_IMAGE"
+KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+PULL_TIMEOUT_S: Final = 120.0
+BOOTSTRAP_TIMEOUT_S: Final = 600.0
+STOP_TIMEOUT_S: Final = 10.0
+PACKAGES_FILE: Final = "opt/qrunner/packages.txt"
+SOURCE_DATE_EPOCH: Final = "1760000000"
+"""No file of a bootstrapped root is younger, so the same packages give the same bytes."""
+
+_DEBIAN_NAMES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+_MACHINES: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+# Packages are unpacked, not installed: no maintainer script runs, so nothing of the root is
+# executed and the host's kernel or user mapping makes no difference.  What those scripts would have
+# made (accounts, the cache of shared libraries) prepare.py makes during the build.
+_MERGE_USR = 'for d in bin sbin lib lib64; do mkdir -p "$1/usr/$d"; ln -s "usr/$d" "$1/$d"; done'
+_LIST_PACKAGES = (
+    f'mkdir -p "$1/{Path(PACKAGES_FILE).parent}" && cd "$1/var/cache/apt/archives" '
+    f'&& ls -- *.deb > "$1/{PACKAGES_FILE}"'
+)
+# mmdebstrap copies these from the host, where they are nobody else's business.
+_FORGET_HOST = 'cd "$1/etc" && rm -rf hostname resolv.conf apt/sources.list apt/sources.list.d'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootLock:
+    """`images/base/root.lock`: the official image by digest, and the Debian that stands in for it.
+
+    `packages` are the versions seen when the lock was written, by machine.
+    """
+
+    reference: str
+    release: str
+    include: tuple[str, ...]
+    packages: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Parse the lock; ImageError names what is wrong with it."""
+        try:
+            content = json.loads(text)
+            debian = content["debian"]
+            lock = cls(
+                reference=str(content["official"]["reference"]),
+                release=str(debian["release"]),
+                include=tuple(map(str, debian["include"])),
+                packages={machine: dict(each) for machine, each in debian["packages"].items()},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            msg = f"root.lock cannot be read: {type(error).__name__}: {error}"
+            raise ImageError(msg) from error
+        if "@sha256:" not in lock.reference:
+            msg = f"root.lock names {lock.reference} without a digest: images are pinned by digest"
+            raise ImageError(msg)
+        return lock
+
+    def differences(self, machine: str, packages: Mapping[str, str]) -> list[str]:
+        """Return one phrase for each package whose version is not the lock's."""
+        locked = self.packages.get(machine, {})
+        return [
+            f"{name} {packages.get(name, 'absent')} (lock: {locked.get(name, 'absent')})"
+            for name in sorted({*locked, *packages})
+            if locked.get(name) != packages.get(name)
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """A root that the engine has: its image id, and one word for where it came from."""
+
+    image: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootFinder:
+    """Finds or makes the root; `tag` is what a bootstrapped one is called, `digest` its label."""
+
+    engine: Engine
+    lock: RootLock
+    tag: str
+    digest: str
+    progress: Progress
+    keyring: Path = KEYRING
+
+    def chosen(self, wanted: str) -> str:
+        """Return the id of the image that the user named, fetching it if it is not there."""
+        return self.engine.image_id(wanted) or self._pull(wanted)
+
+    def find(self, chosen: str | None) -> Root:
+        """Return a root, the `chosen` one if any; ImageError says what to do if there is none."""
+        if chosen is not None:
+            return Root(image=chosen, origin="chosen")
+        if image := self.engine.image_id(self.lock.reference):
+            return Root(image=image, origin="official")
+        if image := self.engine.image_id(self.tag):
+            return Root(image=image, origin="bootstrapped")
+        try:
+            return Root(image=self._pull(self.lock.reference), origin="official")
+        except ImageError as error:
+            return self._bootstrap_instead(error)
+
+    def _pull(self, reference: str) -> str:
+        self.progress(f"fetching {reference} …")
+        return self.engine.pull(reference, timeout_s=PULL_TIMEOUT_S)
+
+    def _bootstrap_instead(self, reason: ImageError) -> Root:
+        if obstacle := self._obstacle():
+            msg = (
+                f"{reason}\nA Debian root cannot be bootstrapped instead: {obstacle}.\n"
+                f"Make the registry reachable, load the image (docker load), or name another image "
+                f"that has Python 3.11 in {ROOT_VARIABLE}."
+            )
+            raise ImageError(msg) from reason
+        self.progress(
+            f"{reason}; bootstrapping Debian {self.lock.release} from signed packages instead …"
+        )
+        began = time.monotonic()
+        with tempfile.TemporaryFile() as archive:
+            bootstrap(self.lock, machine(self.engine), archive, keyring=self.keyring)
+            packages = packages_of(archive)
+            self._say_differences(packages)
+            image = self._import(archive, packages)
+        self.progress(f"bootstrapped {len(packages)} packages in {time.monotonic() - began:.1f} s")
+        return Root(image=image, origin="bootstrapped")
+
+    def _obstacle(self) -> str | None:
+        """Return why this host cannot bootstrap a root for the engine, or None."""
+        if shutil.which("mmdebstrap") is None:
+            return "mmdebstrap is not installed (Debian or Ubuntu: apt-get install mmdebstrap)"
+        if not self.keyring.exists():
+            return f"{self.keyring} is missing (apt-get install debian-archive-keyring)"
+        if _MACHINES.get(platform.machine()) != machine(self.engine):
+            return f"the engine runs on {machine(self.engine)}, this host is {platform.machine()}"
+        return None
+
+    def _say_differences(self, packages: Mapping[str, str]) -> None:
+        if differences := self.lock.differences(machine(self.engine), packages):
+            self.progress(f"the root differs from root.lock: {', '.join(differences)}")
+
+    def _import(self, archive: IO[bytes], packages: Mapping[str, str]) -> str:
+        listed = "".join(f"{name}={version}\n" for name, version in sorted(packages.items()))
+        labels = {
+            f"{OWN_LABEL}.image": "root",
+            f"{OWN_LABEL}.build": self.digest,
+            f"{OWN_LABEL}.packages": hashlib.sha256(listed.encode()).hexdigest(),
+        }
+        archive.seek(0)
+        return self.engine.import_root(archive, tag=self.tag, labels=labels)
+
+
+def machine(engine: Engine) -> str:
+    """Return the engine's machine, `x86_64` or `aarch64`; ImageError for any other."""
+    name = engine.info().architecture
+    try:
+        return _MACHINES[name]
+    except KeyError:
+        msg = f"the engine runs on {name}: Qiskit's wheels are there for x86_64 and aarch64 only"
+        raise ImageError(msg) from None
+
+
+def bootstrap(
+    lock: RootLock, machine_name: str, archive: IO[bytes], *, keyring: Path = KEYRING
+) -> None:
+    """Write a Debian root as a tar, `PACKAGES_FILE` in it; ImageError with apt's reason."""
+    sources = _debian_sources(lock.release, keyring)
+    command = [
+        *("mmdebstrap", "--variant=extract", "--skip=output/dev", f"--keyring={keyring}"),
+        *(f"--architectures={_DEBIAN_NAMES[machine_name]}", f"--include={','.join(lock.include)}"),
+        *(f"--aptopt={each}" for each in (*_SIGNED_ONLY, *_apt_proxies())),
+        *(f"--setup-hook={_MERGE_USR}", f"--extract-hook={_LIST_PACKAGES}"),
+        *(f"--extract-hook={_FORGET_HOST}", lock.release, "-", *(["-"] if sources else [])),
+    ]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "LC_ALL": "C.UTF-8"}
+    with Command(command, output=archive, given=sources, environment=environment) as process:
+        process.finish("bootstrapping a Debian root", timeout_s=BOOTSTRAP_TIMEOUT_S)
+
+
+# The host's apt may have been told otherwise; a root that nobody signed is worse than none.
+_SIGNED_ONLY: Final = (
+    'APT::Get::AllowUnauthenticated "false"',
+    'Acquire::AllowInsecureRepositories "false"',
+    'Acquire::AllowWeakRepositories "false"',
+    'Acquire::Retries "3"',
+)
+
+
+def packages_of(archive: IO[bytes]) -> dict[str, str]:
+    """Return the packages of a bootstrapped root, name → version."""
+    archive.seek(0)
+    try:
+        with tarfile.open(fileobj=archive) as tar:
+            member = tar.extractfile(f"./{PACKAGES_FILE}")
+            assert member is not None
+            names = member.read().decode().split()
+    except (tarfile.TarError, KeyError, UnicodeDecodeError) as error:
+        msg = f"the bootstrapped root has no readable {PACKAGES_FILE}: {error}"
+        raise ImageError(msg) from error
+    parts = [name.removesuffix(".deb").split("_") for name in names]
+    return {name: unquote(version) for name, version, _ in parts}
+
+
+def _debian_sources(release: str, keyring: Path) -> bytes:
+    """Return apt sources for the release from the mirror this host uses; empty if it uses none."""
+    listing = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)"
+    lines = _output_of("apt-get", "indextargets", "--format", listing, "Created-By: Packages")
+    suites = (release, f"{release}-updates", f"{release}-security")
+    sources = {
+        f"deb [signed-by={keyring}] {uri} {suite} {component}\n"
+        for uri, suite, component, origin in (
+            each.split() for each in lines if each.count(" ") == 3
+        )
+        if suite in suites and component == "main" and origin == "Debian"
+    }
+    if not any(f" {release} main" in each for each in sources):
+        return b""
+    return "".join(sorted(sources)).encode()
+
+
+def _apt_proxies() -> list[str]:
+    """Return the host's apt settings for proxies, as apt writes them."""
+    wanted = ("Acquire::http::Proxy", "Acquire::https::Proxy")
+    settings = (line.rstrip(";") for line in _output_of("apt-config", "dump"))
+    return [line for line in settings if line.startswith(wanted) and not line.endswith('""')]
+
+
+def _output_of(*command: str) -> list[str]:
+    """Return the lines a quick command prints, none if it fails: the answers are optional."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+        return done.stdout.splitlines()
+    return []
+
+
+class Command:
+    """A subprocess in a session of its own that does not outlive its `with` block."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        output: IO[bytes] | None = None,
+        given: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command = command
+        self._output = output
+        self._given = given
+        self._environment = environment
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as files:
+            given = files.enter_context(tempfile.TemporaryFile())
+            given.write(self._given)
+            given.seek(0)
+            self._errors = files.enter_context(tempfile.TemporaryFile())
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=given,
+                stdout=self._output if self._output is not None else self._errors,
+                stderr=self._errors,
+                env=self._environment,
+                start_new_session=True,
+            )
+            self._files = files.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._files:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                if self._process.poll() is not None:
+                    return
+                os.killpg(self._process.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(STOP_TIMEOUT_S)
+
+    def finish(self, what: str, *, timeout_s: float) -> None:
+        """Wait for the end; ImageError with the last words of a command that fails or is late."""
+        try:
+            status = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            msg = f"{what} took longer than {timeout_s:g} s and was stopped:\n{self._last_words()}"
+            raise ImageError(msg) from None
+        if status:
+            msg = f"{what} failed (exit code {status}):\n{self._last_words()}"
+            raise ImageError(msg)
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        text = self._errors.read().decode(errors="replace")
+        return "\n".join(_telling(text.splitlines())[-12:])
+
+
+def _telling(lines: Sequence[str]) -> list[str]:
+    """Return the lines that say what went wrong, all of them if none is marked as such."""
+    return [line for line in lines if line.startswith(("E:", "ERROR", "W:"))] or list(lines)

@@ -1,0 +1,102 @@
+"""Removing what dead supervisors left: their containers and channel directories.
+
+Sandboxes of a dead supervisor die by themselves, because their stdin closes; what the engine and
+the file system still hold of them is removed here.  Nothing of a living owner is ever touched.
+`Janitor` is a process that waits for its supervisor's death and then sweeps, so that even
+SIGKILL leaves nothing behind; if it is killed too, the next start sweeps.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from runner.engine import OWN_LABEL, Engine
+from runner.errors import EngineError
+from runner.owner import Owner
+
+log = logging.getLogger(__name__)
+
+_EXIT_S: Final = 5.0
+
+# Until its supervisor is dead the janitor is a bare interpreter: a few milliseconds to start.
+_JANITOR: Final = """
+import sys
+if not sys.stdin.buffer.read(1):
+    from runner.sweep import janitor
+    janitor()
+"""
+
+
+def channel_root() -> Path:
+    """Return this user's private directory for channels, made if needed.
+
+    Raises EngineError if something else is in its place.
+    """
+    uid = os.getuid()
+    root = Path(tempfile.gettempdir()) / f"qrunner-{uid}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    status = root.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid or status.st_mode & 0o077:
+        msg = f"{root} is not a private directory of user {uid}: remove it, or set TMPDIR"
+        raise EngineError(msg)
+    return root
+
+
+def owner_directory(owner: Owner) -> Path:
+    """Return where this owner's channels live; named by it, so that a sweep can tell."""
+    return channel_root() / str(owner)
+
+
+def sweep(engine: Engine) -> int:
+    """Remove every container and directory whose owner is dead; return how many there were."""
+    removed = 0
+    for container, labels in engine.containers().items():
+        owner = Owner.parse(labels.get(f"{OWN_LABEL}.owner", ""))
+        if owner is not None and owner.is_dead():
+            engine.remove(container)
+            removed += 1
+    for directory in channel_root().iterdir():
+        owner = Owner.parse(directory.name)
+        if owner is not None and owner.is_dead():
+            shutil.rmtree(directory, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def janitor() -> None:
+    """Sweep once, quietly; runs in the janitor's process after its supervisor has died."""
+    try:
+        sweep(Engine.connect())
+    except EngineError as error:
+        log.warning("the sweep after a supervisor's death failed: %s", error)
+
+
+class Janitor:
+    """The process that outlives a killed supervisor by the moment that a sweep takes."""
+
+    def __init__(self) -> None:
+        # A session of its own: a signal to the supervisor's process group must not reach it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-s", "-c", _JANITOR],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parent.parent,
+            start_new_session=True,
+        )
+
+    def close(self) -> None:
+        """Send it home without a sweep."""
+        try:
+            self._process.communicate(b"q", timeout=_EXIT_S)
+        except (subprocess.TimeoutExpired, OSError):
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,357 @@
+"""Real jobs in real containers, on both carriers: outcomes, evidence, and nothing left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runner import InputsError, JobFailedError, Limits, Outcome, Supervisor
+from runner.engine import OWN_LABEL
+from runner.owner import Owner
+
+pytestmark = pytest.mark.engine
+
+
+def test_the_tutorials_program_end_to_end(supervisor):
+    seen: list = []
+    job = supervisor.run(
+        "random_circuits",
+        inputs={"iterations": 3},
+        callback=lambda job_id, message: seen.append((job_id, message)),
+    )
+    live = list(job.messages())
+    assert job.result(timeout=60) == "All done!"
+    assert [message["iteration"] for message in live] == [0, 1, 2]
+    assert all(sum(message["counts"].values()) > 0 for message in live)
+    assert seen == [(job.id, message) for message in live]
+    assert list(job.messages()) == live
+    assert job.status() == "DONE"
+    assert job.usage.messages == 3
+    assert job.usage.wall_s > 0
+
+
+def test_values_that_json_has_no_word_for_come_back_exactly(supervisor, program):
+    path = program(
+        """
+        import math
+        def main(backend, user_messenger, z):
+            user_messenger.publish({"nan": math.nan, "inf": -math.inf})
+            return {"z": z * 2, "t": (1, 2), "b": b"\\x00\\xff", 7: {1, 2}}
+        """
+    )
+    job = supervisor.run(path, {"z": 1 + 2j})
+    assert job.result(60) == {"z": 2 + 4j, "t": (1, 2), "b": b"\x00\xff", 7: {1, 2}}
+    (message,) = job.messages()
+    assert message["nan"] != message["nan"]
+    assert message["inf"] == float("-inf")
+
+
+def test_prints_writes_and_children_land_in_the_log_only(supervisor, program):
+    path = program(
+        """
+        import os, subprocess, sys
+        def main(backend, user_messenger):
+            print("from print")
+            os.write(1, b"from os.write\\n")
+            subprocess.run(["/bin/sh", "-c", "echo from a child"])
+            print("from stderr", file=sys.stderr)
+            return "clean"
+        """
+    )
+    job = supervisor.run(path)
+    assert job.result(60) == "clean"
+    for text in ("from print", "from os.write", "from a child", "from stderr"):
+        assert text in job.logs()
+    assert job.usage.stderr_bytes >= len(job.logs())
+
+
+FAILING = {
+    "program_error": "def main(backend, user_messenger):\n    return 1 / 0\n",
+    "init_error": "import nothing_like_this\ndef main(backend, user_messenger): ...\n",
+    "no_result": "import os\ndef main(backend, user_messenger):\n    os._exit(0)\n",
+    "result_error": "def main(backend, user_messenger):\n    return {'a': [object()]}\n",
+}
+
+
+@pytest.mark.parametrize("outcome", FAILING)
+def test_a_failing_program_is_an_outcome_not_an_exception(supervisor, program, outcome):
+    path = program(FAILING[outcome])
+    job = supervisor.run(path)
+    record = job.wait(60)
+    assert record.outcome == outcome
+    assert record.result is None
+    with pytest.raises(JobFailedError) as caught:
+        job.result()
+    assert caught.value.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("source", "outcome"),
+    [
+        ("def main(b, m):\n    raise SystemExit(0)\n", "program_error"),
+        ("def main(b, m):\n    raise MemoryError\n", "program_error"),
+        ("def main(b, m:\n", "init_error"),
+        ("x = 1\n", "init_error"),
+        ("main = 3\n", "init_error"),
+        ("import os\ndef main(b, m):\n    os.kill(os.getpid(), 9)\n", "no_result"),
+        ("import os\ndef main(b, m):\n    os.abort()\n", "no_result"),
+        ("def main(b, m):\n    return lambda: 1\n", "result_error"),
+        ("from functools import partial\ndef f(b, m, x): ...\nmain = partial(f)\n", "program_error"),
+    ],
+)
+def test_each_way_to_fail_has_its_outcome(supervisor, program, source, outcome):
+    assert supervisor.run(program(source)).wait(60).outcome == outcome
+
+
+def test_the_traceback_shows_the_users_path_and_none_of_our_frames(supervisor, program):
+    path = program(
+        """
+        def inner():
+            raise ValueError("the reason")
+        def main(backend, user_messenger):
+            inner()
+        """
+    )
+    record = supervisor.run(path).wait(60)
+    assert f'File "{path}", line 3, in inner' in record.traceback
+    assert record.traceback.rstrip().endswith("ValueError: the reason")
+    assert record.error == "ValueError: the reason"
+    assert "qrunner" not in record.traceback
+    assert "sandbox" not in record.traceback
+
+
+def test_a_final_result_may_be_published_and_the_program_goes_on(supervisor, program):
+    path = program(
+        """
+        def main(backend, user_messenger):
+            user_messenger.publish("interim")
+            user_messenger.publish({"answer": 42}, final=True)
+            user_messenger.publish("after")
+        """
+    )
+    job = supervisor.run(path)
+    assert job.result(60) == {"answer": 42}
+    assert list(job.messages()) == ["interim", "after"]
+
+
+def test_after_a_published_result_an_error_keeps_it_and_a_limit_completes(supervisor, program):
+    publish = "def main(b, m):\n    m.publish(1, final=True)\n    "
+    raising = supervisor.run(program(publish + "raise ValueError('x')\n", "a.py")).wait(60)
+    assert (raising.outcome, raising.result) == ("program_error", "1")
+    hanging = program(publish + "import time; time.sleep(60)\n", "b.py")
+    record = supervisor.run(hanging, limits={"timeout_s": 2}).wait(60)
+    assert (record.outcome, record.result) == ("completed", "1")
+    assert record.evidence.limit == "timeout_s"
+
+
+def test_the_time_limit_ends_a_program_that_ignores_everything(supervisor, program):
+    path = program(
+        """
+        import signal, time
+        def main(backend, user_messenger):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            while True:
+                pass
+        """
+    )
+    started = time.monotonic()
+    record = supervisor.run(path, limits={"timeout_s": 1}).wait(60)
+    assert record.outcome == "time_limit"
+    assert record.evidence.value == 1
+    assert 1 <= record.evidence.observed < 3
+    assert time.monotonic() - started < 15
+
+
+def test_memory_is_limited_and_the_outcome_says_so(supervisor, program):
+    path = program("def main(b, m):\n    x = bytearray(600 << 20)\n    return len(x)\n")
+    record = supervisor.run(path, limits={"memory_bytes": 300 << 20}).wait(60)
+    assert record.outcome == "memory_limit"
+    assert record.evidence.value == 300 << 20
+    assert record.usage.oom_kills == 1
+
+
+def test_processes_are_limited_and_the_outcome_says_so(supervisor, program):
+    path = program(
+        """
+        import os, time
+        def main(backend, user_messenger):
+            while True:
+                if os.fork() == 0:
+                    time.sleep(60)
+        """
+    )
+    record = supervisor.run(path, limits={"processes": 40}).wait(60)
+    assert record.outcome == "process_limit"
+    assert record.evidence.value == 40
+
+
+def test_limits_met_inside_are_errors_of_the_program_with_numbers(supervisor, program):
+    path = program("def main(b, m):\n    m.publish('x' * 2000)\n")
+    record = supervisor.run(path, limits={"message_bytes": 1000}).wait(60)
+    assert (record.outcome, record.evidence.limit) == ("message_limit", "message_bytes")
+    assert record.evidence.observed == 2002
+    path = program("def main(b, m):\n    return 'x' * 2000\n", "big.py")
+    record = supervisor.run(path, limits={"result_bytes": 1000}).wait(60)
+    assert (record.outcome, record.evidence.limit) == ("result_limit", "result_bytes")
+
+
+def test_an_output_flood_is_cut_and_ends_the_job(supervisor, program):
+    path = program("import os\ndef main(b, m):\n    while True: os.write(1, b'y' * 65536)\n")
+    record = supervisor.run(path, limits={"log_bytes": 20 << 20, "log_kept_bytes": 1000}).wait(60)
+    assert record.outcome == "output_limit"
+    assert record.evidence.observed > 20 << 20
+
+
+def test_bytes_that_are_not_the_protocol_are_a_violation(supervisor, program):
+    path = program(
+        """
+        import os
+        def main(backend, user_messenger):
+            for number in range(3, 1024):
+                try:
+                    os.write(number, b"not the protocol\\n")
+                except OSError:
+                    pass
+            import time
+            time.sleep(60)
+        """
+    )
+    record = supervisor.run(path, limits={"timeout_s": 20}).wait(60)
+    assert record.outcome == "protocol_violation"
+
+
+def test_inputs_are_refused_before_a_sandbox_is_used(supervisor, program):
+    path = program("def main(b, m, x, y=1): ...\n")
+    with pytest.raises(InputsError, match=r"unknown input 'z'.*missing input 'x'"):
+        supervisor.run(path, {"z": 1})
+    with pytest.raises(InputsError, match="iterations"):
+        supervisor.run("random_circuits", {"iterations": "many"})
+    with pytest.raises(InputsError, match="unknown backend 'moon'"):
+        supervisor.run(path, {"x": 1}, backend="moon")
+
+
+def test_cancel_ends_a_running_and_a_queued_job(carrier, program):
+    path = program(
+        "import time\ndef main(b, m):\n    m.publish('up')\n    time.sleep(60)\n", "sleeper.py"
+    )
+    with Supervisor(carrier=carrier, max_jobs=1) as supervisor:
+        running, queued = supervisor.run(path), supervisor.run(path)
+        assert next(running.messages()) == "up"
+        assert queued.status() == "QUEUED"
+        queued.cancel()
+        running.cancel()
+        assert running.wait(10).outcome == "cancelled"
+        assert queued.wait(10).outcome == "cancelled"
+        assert list(running.messages()) == ["up"]
+        assert queued.image is None
+
+
+def test_a_stalled_callback_delays_neither_deadline_nor_outcome(supervisor, program):
+    path = program(
+        "def main(b, m):\n    n = 0\n    while True:\n        m.publish(n); n += 1\n", "chatty.py"
+    )
+    release = threading.Event()
+    try:
+        job = supervisor.run(
+            path, callback=lambda *_: release.wait(30), limits={"timeout_s": 2}
+        )
+        record = job.wait(20)
+        assert record.outcome in {"time_limit", "message_limit"}
+        if record.outcome == "time_limit":
+            assert record.evidence.observed < 5
+    finally:
+        release.set()
+
+
+def test_the_image_is_one_that_docker_can_run(supervisor):
+    job = supervisor.run("hello_world")
+    job.result(60)
+    command = ["docker", "run", "--rm", "--network=none", job.image, "python3", "-c"]
+    code = "import qiskit, qiskit_aer; print(qiskit.__version__)"
+    done = subprocess.run([*command, code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout[0].isdigit()
+
+
+def test_the_record_is_complete(supervisor, carrier):
+    job = supervisor.run("hello_world")
+    job.result(60)
+    record = job.record
+    assert record.carrier == carrier
+    assert record.isolation == "runc"
+    assert record.policy.startswith("sha256:")
+    assert record.image.startswith("sha256:")
+    assert all(record.timestamps[name] for name in ("created", "started", "finished"))
+    assert set(record.usage.sources) >= {"wall_s", "cpu_s", "memory_peak_bytes", "oom_kills"}
+
+
+def test_leaving_the_block_ends_what_it_started(carrier, program, engine):
+    path = program("import time\ndef main(b, m):\n    m.publish(1)\n    time.sleep(60)\n")
+    with Supervisor(carrier=carrier) as supervisor:
+        job = supervisor.run(path)
+        next(job.messages())
+    assert job.outcome is Outcome.CANCELLED
+    mine = str(Owner.current())
+    assert not [1 for each in engine.containers().values() if each[f"{OWN_LABEL}.owner"] == mine]
+
+
+def test_the_container_is_gone_soon_after_its_supervisor_is_killed(carrier, program, engine):
+    path = program("import time\ndef main(b, m):\n    m.publish('up')\n    time.sleep(120)\n")
+    code = f"""
+import sys
+from runner import Supervisor
+supervisor = Supervisor(carrier={carrier!r})
+job = supervisor.run({str(path)!r})
+print(next(job.messages()), flush=True)
+print(job.result())
+"""
+    before = set(engine.containers())
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "up\n"
+        assert len(set(engine.containers()) - before) == 1
+        os.kill(child.pid, signal.SIGKILL)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    deadline = time.monotonic() + 5
+    while set(engine.containers()) - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not set(engine.containers()) - before
+
+
+def test_more_jobs_than_slots_all_get_their_own_result(carrier, program):
+    path = program("def main(b, m, n):\n    return n * n\n", "square.py")
+    with Supervisor(carrier=carrier, max_jobs=4) as supervisor:
+        jobs = [supervisor.run(path, {"n": n}) for n in range(8)]
+        assert [job.result(120) for job in jobs] == [n * n for n in range(8)]
+
+
+def test_the_carrier_is_found_out_by_the_first_sandbox():
+    with Supervisor(limits=Limits(timeout_s=60)) as supervisor:
+        job = supervisor.run("hello_world")
+        job.result(60)
+        assert job.record.carrier in {"socket", "stdio"}
+
+
+def test_proxy_settings_of_the_users_docker_configuration_stay_outside(
+    tmp_path, monkeypatch, program
+):
+    settings = {"proxies": {"default": {"httpProxy": "http://proxy.example:3128"}}}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    path = program("import os\ndef main(b, m):\n    return dict(os.environ)\n", "env.py")
+    with Supervisor() as supervisor:
+        environment = supervisor.run(path).result(60)
+    assert not [name for name in environment if "proxy" in name.lower()]
+    assert not Path("/run/qrunner").exists()

@@ -1,0 +1,94 @@
+"""Manifests and what is read from a program's source: accepted, or refused by name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import ManifestError
+from runner.manifest import Manifest, Signature
+
+
+def read(text: str) -> Manifest:
+    return Manifest.from_text(text, source="program.yaml")
+
+
+def test_a_manifest_needs_a_name_only():
+    manifest = read("name: mine")
+    assert (manifest.name, manifest.entry, manifest.limits) == ("mine", "program.py", {})
+
+
+def test_json_is_accepted_and_max_execution_time_lowers_the_time_limit():
+    manifest = read('{"name": "mine", "max_execution_time": 60, "limits": {"timeout_s": 90}}')
+    assert manifest.limits == {"timeout_s": 60}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "mapping"),
+        ("- a", "mapping"),
+        ("name: [", "not a readable manifest"),
+        ("description: x", "'name' is a required property"),
+        ("name: Upper Case", "name: "),
+        ("name: a\nmax_execution_time: fast", "max_execution_time"),
+        ("name: a\nmax_execution_time: -1", "max_execution_time"),
+        ("name: a\nmax_execution_time: .nan", "not a readable manifest"),
+        ("name: a\nnonsense: 1", "nonsense"),
+        ("name: a\nname: b", "stands twice"),
+        ("name: a\nentry: ../../etc/passwd", "entry"),
+        ("name: a\nlimits: {colour: 1}", "unknown limit 'colour'"),
+        ("name: a\nspec: {parameters: {type: 7}}", "spec.parameters: not a JSON Schema"),
+        ("a: &x [1]\nname: *x", "aliases"),
+        ("name: a\ndescription: 2020-01-01", "not a readable manifest"),
+        ("name: !!python/object/apply:os.system [id]", "not a readable manifest"),
+        ("name: " + "x" * 300_000, "longer than"),
+        ("[" * 5000, "not a readable manifest"),
+    ],
+)
+def test_a_mistake_is_named(text: str, said: str):
+    with pytest.raises(ManifestError) as caught:
+        read(text)
+    assert str(caught.value).startswith("program.yaml: ")
+    assert said in str(caught.value)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_manifest_or_a_manifest_error(text: str):
+    try:
+        read(text)
+    except ManifestError:
+        return
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("def main(backend, user_messenger, **kwargs): ...", ((), (), True)),
+        ("def main(b, m, x, y=1, *, z, w=2): ...", (("x", "z"), ("y", "w"), False)),
+        ("def main(b, m, /, x): ...", (("x",), (), False)),
+        ("def main(b, m): ...", ((), (), False)),
+    ],
+)
+def test_the_inputs_of_main_are_read_from_its_source(source: str, expected: tuple):
+    signature = Signature.of_source(source.encode())
+    assert signature is not None
+    assert (signature.required, signature.optional, signature.accepts_any) == expected
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "main = 1",
+        "def main(: pass",
+        "@wrap\ndef main(b, m): ...",
+        "def main(b, m): ...\ndef main(b, m, x): ...",
+        "def main(*args): ...",
+        "(" * 10_000,
+        "\0",
+    ],
+)
+def test_a_source_that_does_not_tell_gives_no_signature(source: str):
+    assert Signature.of_source(source.encode()) is None

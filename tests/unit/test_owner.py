@@ -1,0 +1,43 @@
+"""Owners: a dead one is recognised, a living or unknowable one never taken for dead."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+from runner.owner import Owner
+
+
+def test_the_own_process_is_alive_and_its_text_can_be_read_back():
+    owner = Owner.current()
+    assert not owner.is_dead()
+    assert Owner.parse(str(owner)) == owner
+
+
+def test_a_process_that_has_ended_is_dead():
+    code = "from runner.owner import Owner; print(Owner.current())"
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    owner = Owner.parse(text.stdout.strip())
+    assert owner is not None
+    assert owner.is_dead()
+
+
+def test_a_reused_process_id_is_not_the_owner():
+    owner = dataclasses.replace(Owner.current(), started="1")
+    assert owner.is_dead()
+
+
+def test_another_machine_or_pid_namespace_is_left_alone():
+    dead = dataclasses.replace(Owner.current(), started="1")
+    assert not dataclasses.replace(dead, machine="elsewhere").is_dead()
+    assert not dataclasses.replace(dead, namespace="7").is_dead()
+
+
+def test_an_earlier_boot_of_this_machine_is_dead():
+    assert dataclasses.replace(Owner.current(), boot="before").is_dead()
+
+
+def test_foreign_texts_are_no_owners():
+    for text in ("", "a.b.c.d.e", "x", "....", "a.b.c.1.2.3"):
+        assert Owner.parse(text) is None

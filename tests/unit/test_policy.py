@@ -1,0 +1,112 @@
+"""The policy: what the engine is told, to the letter, and that limits only go down."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from runner.errors import RequestError
+from runner.policy import Limits, Policy, container_config, default_uid, parse_size
+
+
+def config(**changes: object) -> dict:
+    arguments = {
+        "image": "sha256:abc",
+        "uid": 2097152,
+        "labels": {"a": "b"},
+        "channel_directory": "/x/y",
+        **changes,
+    }
+    return container_config(Policy(), Limits(), **arguments)
+
+
+def test_the_hardening_options_are_all_there():
+    host = config()["HostConfig"]
+    expected = {
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "CapAdd": [],
+        "NetworkMode": "none",
+        "ReadonlyRootfs": True,
+        "Memory": 2 << 30,
+        "MemorySwap": 2 << 30,
+        "PidsLimit": 128,
+        "NanoCpus": 10**9,
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "LogConfig": {"Type": "none", "Config": {}},
+        "Runtime": "runc",
+        "OomScoreAdj": 1000,
+    }
+    assert {name: host[name] for name in expected} == expected
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert "noexec" in host["Tmpfs"]["/tmp"]
+    assert "size=67108864" in host["Tmpfs"]["/tmp"]
+    assert {"Name": "core", "Soft": 0, "Hard": 0} in host["Ulimits"]
+
+
+def test_the_only_mount_is_the_channel_and_it_is_read_only():
+    (mount,) = config()["HostConfig"]["Mounts"]
+    assert mount["ReadOnly"] is True
+    assert (mount["Source"], mount["Target"]) == ("/x/y", "/run/qrunner")
+    assert config(channel_directory=None)["HostConfig"]["Mounts"] == []
+
+
+def test_the_lifeline_is_open_and_the_user_is_not_root():
+    content = config()
+    assert content["OpenStdin"]
+    assert content["StdinOnce"]
+    assert not content["Tty"]
+    assert content["User"] == "2097152:2097152"
+
+
+def test_nothing_of_the_callers_environment_reaches_the_sandbox(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example")
+    monkeypatch.setenv("SECRET", "x")
+    names = {each.partition("=")[0].upper() for each in config()["Env"]}
+    assert not {name for name in names if "PROXY" in name}
+    assert "SECRET" not in names
+
+
+def test_limits_go_down_and_never_up():
+    lowered = Limits().lowered_by({"timeout_s": 10, "memory_bytes": 8 << 30})
+    assert lowered.timeout_s == 10
+    assert lowered.memory_bytes == Limits().memory_bytes
+    with pytest.raises(RequestError, match="unknown limit 'colour'"):
+        Limits().lowered_by({"colour": 1})
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), True, "1"])
+def test_a_limit_must_be_a_positive_number(value):
+    with pytest.raises(RequestError, match="timeout_s"):
+        Limits(timeout_s=value)
+
+
+def test_the_digest_changes_with_every_option():
+    base = Policy().digest(Limits())
+    assert Policy().digest(Limits()) == base
+    assert dataclasses.replace(Policy(), hostname="x").digest(Limits()) != base
+    assert Policy().digest(Limits(processes=7)) != base
+
+
+def test_concurrent_sandboxes_have_users_of_their_own():
+    assert len({default_uid(rootful=True, slot=slot) for slot in range(1000)}) == 1000
+    low = [default_uid(rootful=False, slot=slot) for slot in range(50)]
+    assert len(set(low)) == 50
+    assert all(10_000 <= uid < 60_000 for uid in low)
+    assert default_uid(rootful=True, slot=0) >= 1 << 21
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512m", 512 << 20), ("2GiB", 2 << 30), ("1.5g", 3 << 29), ("1048576", 1 << 20), ("1kb", 1024)],
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "m", "-1", "1t", "1 000", "inf", "nan", "1e400"])
+def test_other_sizes_are_refused(text: str):
+    with pytest.raises(RequestError, match="is not understood"):
+        parse_size(text)

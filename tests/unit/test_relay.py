@@ -1,0 +1,182 @@
+"""The relay: whatever arrives, in whatever pieces, becomes events or a verdict."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.job import Job, LogEvent, MessageEvent, Outcome
+from runner.policy import Limits
+from runner.relay import LimitReachedError, Relay
+from sandbox.protocol import (
+    Done,
+    Exited,
+    Fault,
+    JsonText,
+    Message,
+    ProtocolError,
+    Ready,
+    Result,
+    encode,
+)
+
+
+def make_job() -> Job:
+    return Job("job-1", "p", log_kept_bytes=1000, decode=json.loads, on_cancel=lambda: None)
+
+
+def make_relay(*, stdio: bool = False, **limits: float) -> tuple[Job, Relay]:
+    job = make_job()
+    return job, Relay(job, Limits().lowered_by(limits), stdio=stdio)
+
+
+def message(body: str, job: int = 0) -> bytes:
+    return encode(Message(job=job, body=JsonText(body)))
+
+
+def result(value: str, *, messages: int = 0, done: bool = True) -> bytes:
+    return encode(Result(job=0, messages=messages, done=done, value=JsonText(value)))
+
+
+def bodies(job: Job) -> list[str]:
+    return [each.body for each in job._events if isinstance(each, MessageEvent)]
+
+
+def test_messages_get_numbers_from_the_host_in_the_order_they_arrive():
+    job, relay = make_relay()
+    relay.feed_socket(message("1") + message('"two"'))
+    events = [each for each in job._events if isinstance(each, MessageEvent)]
+    assert [(each.seq, each.body) for each in events] == [(0, "1"), (1, '"two"')]
+    assert events[0].time <= events[1].time
+
+
+@given(st.lists(st.integers(1, 7), max_size=60))
+def test_the_pieces_in_which_bytes_arrive_make_no_difference(sizes: list[int]):
+    job, relay = make_relay()
+    data = message('{"a": [1, 2]}') + message('"é"') + message("[]")
+    for size in sizes:
+        relay.feed_socket(data[:size])
+        data = data[size:]
+    relay.feed_socket(data)
+    assert bodies(job) == ['{"a": [1, 2]}', '"é"', "[]"]
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_on_any_stream_are_events_or_a_violation(data: bytes):
+    for stream in ("feed_socket", "feed_stdout", "feed_stderr"):
+        _, relay = make_relay()
+        try:
+            getattr(relay, stream)(data)
+        except (ProtocolError, LimitReachedError):
+            continue
+
+
+def test_the_job_is_complete_only_when_every_announced_message_is_there():
+    _, relay = make_relay()
+    relay.feed_stdout(result("1", messages=2))
+    assert not relay.is_complete
+    relay.feed_socket(message("1"))
+    assert not relay.is_complete
+    relay.feed_socket(message("2"))
+    assert relay.is_complete
+
+
+def test_a_published_final_result_does_not_end_the_job():
+    _, relay = make_relay()
+    relay.feed_stdout(result("1", done=False))
+    assert relay.result is not None
+    assert not relay.is_complete
+    relay.feed_stdout(encode(Done(job=0, messages=0)))
+    assert relay.is_complete
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(Ready(protocol=1, build="x")),
+        message("1"),
+        encode(Done(job=0, messages=0)),
+        encode(Done(job=1, messages=0)),
+        encode(Fault(job=0, messages=0, kind="time_limit", error="x")),
+        encode(Fault(job=0, messages=0, kind="cancelled", error="x")),
+        result("1") + result("2"),
+        result("1", done=False) + result("2"),
+        result("1") + encode(Done(job=0, messages=0)),
+        b"hello\n",
+        b'{"type":"result","job":0,"messages":0,"done":true,"value":NaN}\n',
+    ],
+)
+def test_frames_that_do_not_belong_on_the_result_stream_are_violations(data: bytes):
+    _, relay = make_relay()
+    with pytest.raises(ProtocolError):
+        relay.feed_stdout(data)
+
+
+@pytest.mark.parametrize(
+    "data", [result("1"), encode(Exited(job=0, status=0)), message("1", job=3), b"\xff\n"]
+)
+def test_only_messages_of_this_job_belong_on_the_channel(data: bytes):
+    _, relay = make_relay()
+    with pytest.raises(ProtocolError):
+        relay.feed_socket(data)
+
+
+def test_with_the_stdio_carrier_messages_belong_on_the_result_stream():
+    job, relay = make_relay(stdio=True)
+    relay.feed_stdout(message("1") + result("2", messages=1))
+    assert bodies(job) == ["1"]
+    assert relay.is_complete
+
+
+def test_half_a_frame_at_the_end_of_the_channel_is_a_violation():
+    _, relay = make_relay()
+    relay.feed_socket(message("1")[:-5])
+    with pytest.raises(ProtocolError, match="middle of a frame"):
+        relay.end_of_socket()
+
+
+@pytest.mark.parametrize(
+    ("limits", "data", "limit", "observed"),
+    [
+        ({"messages": 2}, message("1") * 3, "messages", 3),
+        ({"messages_bytes": 10}, message('"1234"') * 2, "messages_bytes", 12),
+        ({"message_bytes": 10}, message('"' + "x" * 20 + '"'), "message_bytes", 22),
+        ({"message_bytes": 10}, message('"' + "é" * 10 + '"'), "message_bytes", 22),
+    ],
+)
+def test_message_limits_are_reached_with_numbers(limits, data, limit, observed):
+    _, relay = make_relay(**limits)
+    with pytest.raises(LimitReachedError) as caught:
+        relay.feed_socket(data)
+    evidence = caught.value.evidence
+    assert caught.value.outcome is Outcome.MESSAGE_LIMIT
+    assert (evidence.limit, evidence.value, evidence.observed) == (limit, limits[limit], observed)
+    assert evidence.source == "host"
+
+
+def test_a_result_over_its_limit_is_an_outcome_with_numbers():
+    _, relay = make_relay(result_bytes=5)
+    with pytest.raises(LimitReachedError) as caught:
+        relay.feed_stdout(result('"123456"'))
+    assert caught.value.outcome is Outcome.RESULT_LIMIT
+    assert caught.value.evidence.observed == 8
+
+
+def test_an_endless_line_is_refused_before_it_fills_the_memory():
+    _, relay = make_relay(message_bytes=1000)
+    with pytest.raises(ProtocolError, match="a line of more than"):
+        for _ in range(100):
+            relay.feed_socket(b"x" * 100)
+
+
+def test_output_is_limited_and_only_its_ends_are_kept():
+    job, relay = make_relay(log_bytes=100_000)
+    with pytest.raises(LimitReachedError) as caught:
+        for number in range(100_000):
+            relay.feed_stderr(b"%06d\n" % number)
+    assert caught.value.outcome is Outcome.OUTPUT_LIMIT
+    assert relay.stderr_bytes == 100_002
+    assert sum(len(each.text) for each in job._events if isinstance(each, LogEvent)) <= 500

@@ -1,0 +1,273 @@
+"""What the repository says of itself, compared with what it is."""
+
+import ast
+import itertools
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import click
+import jsonschema
+import pytest
+import yaml
+
+import runner
+from runner.cli import cli
+from runner.job import Outcome
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+PROGRAMS = sorted((ROOT / "images" / "programs").glob("*/program.yaml"))
+CASES = sorted((ROOT / "images" / "programs").glob("*/cases/*.json"))
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+CASE_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "description": {"type": "string", "minLength": 1},
+        "inputs": {"type": "object"},
+        "backend": {"type": "object"},
+        "expect": {
+            "type": "object",
+            "properties": {
+                "outcome": {"enum": [str(each) for each in Outcome]},
+                "result": {},
+                "messages": {"type": "array"},
+                "message_count": {"type": "integer", "minimum": 0},
+            },
+            "required": ["outcome"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["description", "inputs", "expect"],
+    "additionalProperties": False,
+}
+
+
+def short(path):
+    return str(path.relative_to(ROOT))
+
+
+def targets():
+    return set(re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, flags=re.MULTILINE))
+
+
+def locked(level):
+    """Return the versions that a lock file pins, and fail on a line without a hash."""
+    text = (ROOT / "requirements" / f"{level}.lock").read_text().replace("\\\n", " ")
+    pins = {}
+    for line in text.splitlines():
+        if match := re.match(r"([A-Za-z0-9._-]+)==(\S+)", line):
+            assert "--hash=sha256:" in line, f"{match[1]} has no hash"
+            pins[normal(match[1])] = match[2]
+    return pins
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", name)[0]).lower()
+
+
+def test_the_readme_is_short_and_starts_with_what_it_is():
+    lines = README.splitlines()
+    assert len(lines) < 200
+    assert lines[0] == "# qiskit-program-runner"
+    assert re.search(r"^make run PROGRAM=random_circuits$", README, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=short)
+def test_every_make_target_that_is_named_exists(document):
+    named = re.findall(
+        r"^(?:make|\$ make) ([a-z][a-z-]*)|`make ([a-z][a-z-]*)", document.read_text(), re.MULTILINE
+    )
+    assert {first or second for first, second in named} <= targets()
+
+
+def test_every_make_target_has_a_help_text():
+    public = set(re.findall(r"^([a-z][a-z-]*):.*## \S", MAKEFILE, flags=re.MULTILINE))
+    assert targets() - public == {"venv", "venv-dev", "engine"}
+    phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split()
+    assert set(phony) == targets()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=short)
+def test_every_relative_link_leads_somewhere(document):
+    for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", document.read_text()):
+        assert (document.parent / link).exists(), link
+
+
+def test_every_file_that_the_documents_name_exists():
+    tops = "|".join(
+        sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
+    )
+    for document in DOCUMENTS:
+        for path in re.findall(rf"`((?:{tops})/[\w./-]+)`", document.read_text()):
+            assert (ROOT / path).exists(), f"{short(document)} names {path}"
+
+
+def test_every_command_has_a_help_text_and_is_documented():
+    context = click.Context(cli)
+    documents = "\n".join(document.read_text() for document in DOCUMENTS)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        if command.hidden:
+            continue
+        assert command.help, name
+        assert re.search(rf"qrunner (?:[a-z]+ \| )*{name}\b", documents), name
+
+
+def test_every_outcome_is_in_the_readme_beside_its_exit_code():
+    table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, flags=re.MULTILINE))
+    for outcome in Outcome:
+        assert f"`{outcome}`" in table[str(outcome.exit_code)], outcome
+
+
+def test_the_version_stands_in_one_place():
+    assert "version" in PROJECT["project"]["dynamic"]
+    assert metadata.version("qiskit-program-runner") == runner.__version__
+
+
+def test_the_supported_pythons_are_said_alike():
+    low, high = re.fullmatch(
+        r">=3\.(\d+),<3\.(\d+)", PROJECT["project"]["requires-python"]
+    ).groups()
+    classified = re.findall(r"Python :: 3\.(\d+)", "\n".join(PROJECT["project"]["classifiers"]))
+    assert [int(minor) for minor in classified] == list(range(int(low), int(high)))
+    assert (
+        f"(3, {low}) <= sys.version_info < (3, {high})" in (ROOT / "tools/setup-venv").read_text()
+    )
+    assert f"Python 3.{low} to 3.{int(high) - 1}" in README
+
+
+def test_the_locks_hold_what_the_project_asks_for():
+    run, dev = locked("run"), locked("dev")
+    build = {normal(each) for each in PROJECT["dependency-groups"]["build"]}
+    needed = {normal(each) for each in PROJECT["project"]["dependencies"]} | build
+    assert {normal(each) for each in PROJECT["build-system"]["requires"]} <= build
+    assert needed <= run.keys()
+    assert {normal(e) for e in PROJECT["project"]["optional-dependencies"]["dev"]} <= dev.keys()
+    assert run.items() <= dev.items(), "a package has two versions: make lock"
+
+
+def test_no_lock_names_an_index():
+    for lock in itertools.chain(
+        (ROOT / "requirements").glob("*.lock"), (ROOT / "images").rglob("*.lock")
+    ):
+        assert not re.search(r"index-url|find-links|trusted-host", lock.read_text()), lock
+
+
+def test_the_host_needs_no_qiskit():
+    assert not {name for name in locked("dev") if "qiskit" in name}
+
+
+def test_what_both_sides_share_needs_the_standard_library_only():
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import sandbox.protocol, sandbox.codec\n"
+        "tops = {name.partition('.')[0] for name in sys.modules}\n"
+        "own = {'sandbox', '__main__', '__mp_main__'}\n"
+        "print(*sorted(tops - set(sys.stdlib_module_names) - own))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+def test_the_protocol_imports_nothing_but_the_standard_library():
+    tree = ast.parse((ROOT / "sandbox" / "protocol.py").read_text())
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+        assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_the_wheel_carries_the_images_and_programs(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "--target",
+        "wheel",
+        "--directory",
+        tmp_path,
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+    for folder in ("base", "programs"):
+        for path in (ROOT / "images" / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert f"runner/data/{short(path)}" in names
+    assert {"runner/cli.py", "runner/manifest.schema.json", "sandbox/protocol.py"} <= names
+    assert not {name for name in names if name.startswith(("tests/", "tools/", "requirements/"))}
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=short)
+def test_every_example_has_a_schema_for_all_that_it_says(path):
+    manifest = yaml.safe_load(path.read_text())
+    assert manifest["name"] == path.parent.name
+    assert {"description", "max_execution_time"} <= manifest.keys()
+    assert set(manifest["spec"]) == {"parameters", "interim_results", "return_values"}
+    for schema in manifest["spec"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=short)
+def test_the_defaults_that_an_example_declares_are_those_of_its_main(path):
+    properties = yaml.safe_load(path.read_text())["spec"]["parameters"]["properties"]
+    declared = {
+        name: schema["default"] for name, schema in properties.items() if "default" in schema
+    }
+    tree = ast.parse((path.parent / "program.py").read_text())
+    arguments = next(
+        n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "main"
+    ).args
+    named = [each.arg for each in arguments.args][-len(arguments.defaults) :]
+    given = {
+        name: ast.literal_eval(value) for name, value in zip(named, arguments.defaults, strict=True)
+    }
+    assert [each.arg for each in arguments.args[:2]] == ["backend", "user_messenger"]
+    assert declared == given
+
+
+@pytest.mark.parametrize("path", CASES, ids=short)
+def test_every_case_is_well_formed(path):
+    case = json.loads(path.read_text())
+    jsonschema.validate(case, CASE_SCHEMA)
+    parameters = yaml.safe_load((path.parents[1] / "program.yaml").read_text())["spec"][
+        "parameters"
+    ]
+    fits = jsonschema.Draft202012Validator(parameters).is_valid(case["inputs"])
+    assert fits == (case["expect"]["outcome"] != "invalid_inputs")
+
+
+def test_every_example_has_a_case_that_completes():
+    completing = {
+        path.parents[1]
+        for path in CASES
+        if json.loads(path.read_text())["expect"]["outcome"] == "completed"
+    }
+    assert completing == {path.parent for path in PROGRAMS}
+
+
+def test_the_license_is_the_whole_one_that_is_declared():
+    text = (ROOT / "LICENSE").read_text()
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*(ROOT / "tools").iterdir(), ROOT / ".ci" / "run"]), ids=short
+)
+def test_every_script_is_strict_and_executable(path):
+    assert path.stat().st_mode & 0o111
+    assert path.read_text().startswith("#!/usr/bin/env bash\n")
+    assert "\nset -euo pipefail\n" in path.read_text()

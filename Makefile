@@ -1,0 +1,67 @@
+# Every target sets up what it needs first: .venv, the engine, images. `make` lists the targets.
+# Parameters of `run`: PROGRAM (a name, a directory or a .py file), KWARGS (JSON, or @FILE),
+# ARGS (further options of `qrunner run`). make's own exit code is 2 whenever qrunner's is not 0.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast check fmt build doctor lock clean venv venv-dev engine
+
+BIN := .venv/bin
+
+# The user's texts reach the shell as environment variables, never as part of a command, and never
+# expanded by make: quotes, $ and newlines arrive as they were typed.
+PROGRAM ?= random_circuits
+export QRUNNER_PROGRAM := $(value PROGRAM)
+export QRUNNER_KWARGS := $(value KWARGS)
+unexport PROGRAM KWARGS
+MAKEOVERRIDES :=
+
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) \
+		| awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+run: venv engine ## run a program: make run PROGRAM=random_circuits [KWARGS='{"iterations": 3}'] [ARGS=...]
+	@$(BIN)/qrunner run $(ARGS) $${QRUNNER_KWARGS:+--inputs "$$QRUNNER_KWARGS"} -- "$$QRUNNER_PROGRAM"
+
+test: venv-dev engine ## run every test, real containers included (at most 10 minutes)
+	@QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest
+
+test-fast: venv-dev ## run the tests that need no engine
+	@$(BIN)/python -m pytest -q tests/unit tests/contract
+
+check: venv-dev ## lint, types, import contracts, shell scripts, fast tests; no engine needed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-show-timings
+	$(BIN)/shellcheck tools/* .ci/run
+	$(BIN)/python -m pytest -q tests/unit tests/contract
+
+fmt: venv-dev ## format the code, mend what can be mended
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+build: venv engine ## build the base image and the images of all programs
+	@$(BIN)/qrunner build
+
+doctor: venv ## say what this machine offers a sandbox, and what to change
+	@$(BIN)/qrunner doctor
+
+lock: venv-dev ## renew every lock file: the host's, the developers', the sandbox's (needs uv)
+	@tools/lock
+
+clean: ## remove leftovers of dead runs, old images, and the caches of this clone
+	rm -rf .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist
+	find runner sandbox images tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@if [ -x $(BIN)/qrunner ]; then $(BIN)/qrunner clean; fi
+
+# --- set-up: silent when nothing has changed ------------------------------------------------------
+
+venv:
+	@tools/setup-venv run
+
+venv-dev:
+	@tools/setup-venv dev
+
+engine:
+	@tools/setup-engine

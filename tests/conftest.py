@@ -1,0 +1,83 @@
+"""What every test shares: whether there is an engine, and that nothing is left behind."""
+
+import os
+import time
+
+import hypothesis
+import pytest
+
+from runner.engine import Engine
+from runner.errors import EngineUnavailableError
+from runner.owner import Owner
+from runner.sweep import channel_root
+
+MUST_WORK = "QRUNNER_ENGINE_MUST_WORK"
+GONE_WITHIN_S = 10.0
+
+# A shared or busy machine makes single examples slow without anything being wrong.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without an engine, skip the tests that need one, saying why; or stop if it must work."""
+    marked = [item for item in items if item.get_closest_marker("engine")]
+    if not marked or config.option.collectonly:
+        return
+    try:
+        Engine.connect(timeout_s=10).close()
+    except EngineUnavailableError as error:
+        reason = str(error).splitlines()[0]
+        if os.environ.get(MUST_WORK) == "1":
+            msg = (
+                f"{len(marked)} tests need an engine, and {MUST_WORK}=1 says there is one: {reason}"
+            )
+            raise pytest.UsageError(msg) from error
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def left_behind(engine):
+    """Return the containers and channel directories that no living process but this one owns."""
+    me = Owner.current()
+
+    def is_left(text):
+        owner = Owner.parse(text)
+        return owner is None or owner == me or owner.is_dead()
+
+    containers = {
+        f"container {container[:12]} {labels}"
+        for container, labels in engine.containers().items()
+        if is_left(next((text for key, text in labels.items() if key.endswith(".owner")), ""))
+    }
+    directories = {str(path) for path in channel_root().iterdir() if is_left(path.name)}
+    return containers | directories
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind(request):
+    """Fail the session if its tests leave a container or a channel directory of ours."""
+    if not any(item.get_closest_marker("engine") for item in request.session.items):
+        yield
+        return
+    try:
+        engine = Engine.connect(timeout_s=10)
+    except EngineUnavailableError:  # then the tests are skipped, too
+        yield
+        return
+    before = left_behind(engine)
+    yield
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while (left := left_behind(engine) - before) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    engine.close()
+    assert not left, "left behind:\n" + "\n".join(sorted(left))
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """A connection to the engine, for tests marked `engine`."""
+    connection = Engine.connect()
+    yield connection
+    connection.close()

@@ -1,0 +1,197 @@
+"""Drives the guest as a plain subprocess, over pipes and a real Unix socket: no engine."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import protocol
+
+ROOT = Path(__file__).parents[2]
+LINE_BYTES = protocol.MAX_RESULT_BYTES + protocol.ENVELOPE_BYTES
+PATIENCE_S = 20.0
+
+
+@dataclass
+class Report:
+    """All that a guest has said, taken apart by the host's own decoder."""
+
+    ready: protocol.Ready
+    messages: list
+    last: list
+    exited: protocol.Exited | None
+    log: str
+
+    @property
+    def fault(self):
+        (fault,) = self.last
+        assert isinstance(fault, protocol.Fault), fault
+        return fault
+
+    @property
+    def value(self):
+        (result,) = self.last
+        assert isinstance(result, protocol.Result), result
+        assert result.done
+        return result.value
+
+
+class Guest:
+    """One guest process with one program; a context manager that leaves nothing behind."""
+
+    def __init__(self, source, *, carrier="socket", arguments=(), files=None):
+        self.carrier = carrier
+        self.arguments = arguments
+        self.files = {"program.py": textwrap.dedent(source), **(files or {})}
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            # A short path: a socket's address has room for 107 bytes.
+            self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="g-")))
+            for name, text in self.files.items():
+                (self.directory / name).write_text(text)
+            self.path = str(self.directory / "channel")
+            self.frames = []
+            self.raw = {"socket": b"", "stdout": b"", "stderr": b""}
+            self.pumps = []
+            self._changed = threading.Condition()
+            if self.carrier == "socket":
+                self.listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+                self.listener.bind(self.path)
+                self.listener.listen(1)
+            self._start()
+            stack.callback(self._stop)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        self._stack.close()
+
+    def _start(self):
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-s", "-m", "sandbox", "--carrier", self.carrier),
+                *("--socket", self.path, "--program", str(self.directory), *self.arguments),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"},
+            cwd="/",
+        )
+        self._pump("stdout", self.process.stdout.fileno())
+        self._pump("stderr", self.process.stderr.fileno())
+
+    def _stop(self):
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait(PATIENCE_S)
+        for pump in self.pumps:
+            pump.join(PATIENCE_S)
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    def _pump(self, name, descriptor):
+        reader = protocol.FrameReader(LINE_BYTES) if name != "stderr" else None
+
+        def pump():
+            while data := os.read(descriptor, 1 << 20):
+                with self._changed:
+                    self.raw[name] += data
+                    if reader:
+                        self.frames.extend(reader.feed(data))
+                    self._changed.notify_all()
+
+        thread = threading.Thread(target=pump, daemon=True)
+        thread.start()
+        self.pumps.append(thread)
+
+    def connect(self):
+        """Accept the guest's connection, as the host does; the test may read it itself."""
+        self.listener.settimeout(PATIENCE_S)
+        connection, _ = self.listener.accept()
+        connection.settimeout(None)
+        self._stack.push(connection)
+        return connection
+
+    def send(self, **run):
+        """Send the request."""
+        fields = {"job": 7, "entry": "program.py", "inputs": {}, "backend": {"name": "none"}}
+        line = protocol.encode(protocol.Run(**{**fields, **run}))
+        self.process.stdin.write(line)
+        self.process.stdin.flush()
+
+    def wait_for(self, condition):
+        """Wait until the frames or the log make the condition true."""
+        with self._changed:
+            return self._changed.wait_for(condition, PATIENCE_S)
+
+    def wait_for_frame(self, kind):
+        """Return the first frame of this kind."""
+        found = self.wait_for(lambda: [each for each in self.frames if isinstance(each, kind)])
+        assert found, f"no {kind.__name__}: {self.frames} {self.raw}"
+        return found[0]
+
+    def wait_for_log(self, text):
+        """Wait for a text in the log."""
+        assert self.wait_for(lambda: text.encode() in self.raw["stderr"]), self.raw
+        return self.log
+
+    @property
+    def log(self):
+        return self.raw["stderr"].decode()
+
+    def report(self):
+        """Wait until the worker has ended, hang up, and return what was said."""
+        exited = self.wait_for_frame(protocol.Exited)
+        self._stop()
+        kinds = protocol.Result, protocol.Done, protocol.Fault
+        return Report(
+            ready=next(each for each in self.frames if isinstance(each, protocol.Ready)),
+            messages=[each for each in self.frames if isinstance(each, protocol.Message)],
+            last=[each for each in self.frames if isinstance(each, kinds)],
+            exited=exited,
+            log=self.log,
+        )
+
+
+def run(source, *, carrier="socket", arguments=(), files=None, **request):
+    """Run one program to its end and return the report."""
+    with Guest(source, carrier=carrier, arguments=arguments, files=files) as guest:
+        if carrier == "socket":
+            guest._pump("socket", guest.connect().fileno())
+        guest.send(**request)
+        return guest.report()
+
+
+def is_alive(pid):
+    """Whether a process runs; a zombie does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def wait_until(condition, patience_s=5.0):
+    """Return whether the condition came true in time."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def kill(pid):
+    """Kill a process that a failed test may have left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -33,7 +33,7 @@ check: venv-dev ## lint, types, import contracts, shell scripts, fast tests; no 
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-show-timings
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/shellcheck tools/* .ci/run
 	$(BIN)/python -m pytest -q tests/unit tests/contract
 
@@ -41,7 +41,7 @@ fmt: venv-dev ## format the code, mend what can be mended
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-build: venv engine ## build the base image and the images of all programs
+build: venv engine ## build the base images; a program is packaged when it is first run
 	@$(BIN)/qrunner build
 
 doctor: venv ## say what this machine offers a sandbox, and what to change

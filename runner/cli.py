@@ -219,7 +219,7 @@ def clean(everything: bool) -> int:  # noqa: FBT001  click passes options so
     engine = Engine.connect()
     swept = sweep(engine)
     store = ImageStore(engine, progress=_progress)
-    removed = store.clear() if everything else store.prune()
+    removed = store.prune(keep=0, base=True) if everything else store.prune()
     click.echo(f"removed {swept} leftovers of dead runs and {len(removed)} images")
     return 0
 

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from http import HTTPStatus
 from typing import IO, Any, Self
 
 import docker
@@ -31,6 +32,7 @@ from runner.errors import (
     EngineError,
     EngineUnavailableError,
     ImageError,
+    NameTakenError,
     NoSuchObjectError,
 )
 
@@ -228,10 +230,18 @@ class Engine:
     # --- containers ------------------------------------------------------------------------
 
     def create(self, config: Mapping[str, Any], *, name: str) -> str:
-        """Create a container from the engine's own configuration form; return its id."""
-        with _engine_call(f"create container {name}"):
-            answer = self._client.create_container_from_config(dict(config), name=name)
-            return str(answer["Id"])
+        """Create a container from the engine's own configuration form; return its id.
+
+        Raises NameTakenError if there is one of this name.
+        """
+        try:
+            with _engine_call(f"create container {name}"):
+                answer = self._client.create_container_from_config(dict(config), name=name)
+                return str(answer["Id"])
+        except EngineError as error:
+            if getattr(error.__cause__, "status_code", None) == HTTPStatus.CONFLICT:
+                raise NameTakenError(str(error)) from error
+            raise
 
     def attach(self, container: str) -> Attachment:
         """Attach to stdin, stdout and stderr; before `start`, or early output is lost."""

@@ -7,7 +7,8 @@
     │   └── UnknownProgramError          no such program
     ├── EngineError                  4   the container engine refused, failed or vanished
     │   ├── EngineUnavailableError       no engine answers
-    │   └── NoSuchObjectError            the engine does not know this container or image
+    │   ├── NoSuchObjectError            the engine does not know this container or image
+    │   └── NameTakenError               the engine has a container of this name already
     ├── ImageError                   4   an image could not be built or fetched
     └── JobFailedError               by outcome; raised only by `Job.result()`
 
@@ -55,6 +56,10 @@ class EngineUnavailableError(EngineError):
 
 class NoSuchObjectError(EngineError):
     """The engine does not know the container or image it was asked about."""
+
+
+class NameTakenError(EngineError):
+    """The engine has a container of this name already."""
 
 
 class ImageError(RunnerError):

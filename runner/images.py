@@ -25,7 +25,16 @@ from typing import Final
 from runner.builds import BUILD_LABEL, KIND_LABEL, REPOSITORY, Builder, Recipe, digest_of, tag_of
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import ImageError
-from runner.roots import ROOT_VARIABLE, Command, Progress, Root, RootFinder, RootLock, machine
+from runner.roots import (
+    PACKAGES_LABEL,
+    ROOT_VARIABLE,
+    Command,
+    Progress,
+    Root,
+    RootFinder,
+    RootLock,
+    machine,
+)
 
 BASE_KINDS: Final = ("root", "stack", "guest")
 KEEP_PROGRAM_IMAGES: Final = 3
@@ -61,7 +70,7 @@ class StoredImage:
 
 def build_id() -> str:
     """Return the hash of the guest's code, which the guest reports in its `Ready`."""
-    return digest_of("guest-code", _guest_files())
+    return _build_id(_guest_code())
 
 
 def silent(_: str) -> None:
@@ -191,13 +200,20 @@ class ImageStore:
 
     @cached_property
     def _stack_digest(self) -> str:
-        return digest_of(self._root_digest, self._stack_files())
+        return digest_of(self._root_digest, self._stack_files)
 
     @cached_property
     def _guest_digest(self) -> str:
-        files = {**_guest_files(), "Dockerfile": self._file("guest.Dockerfile")}
+        files = {**self._guest_files, "Dockerfile": self._file("guest.Dockerfile")}
         return digest_of(self._stack_digest, files)
 
+    # Read once: what is hashed must be what is built, whoever edits it in between.
+
+    @cached_property
+    def _guest_files(self) -> dict[str, bytes]:
+        return _guest_code()
+
+    @cached_property
     def _stack_files(self) -> dict[str, bytes]:
         names = ("Dockerfile", "prepare.py", "requirements.lock", "pip.lock")
         return {name: self._file(name) for name in names}
@@ -212,7 +228,7 @@ class ImageStore:
     # --- building -----------------------------------------------------------------------------
 
     def _build_stack(self) -> None:
-        files = self._stack_files()
+        files = dict(self._stack_files)
         dockerfile = files.pop("Dockerfile")
         with tempfile.TemporaryDirectory(prefix="qrunner-wheels-") as directory:
             wheels = Path(directory)
@@ -225,9 +241,16 @@ class ImageStore:
                 dockerfile=dockerfile,
                 context={**files, **downloaded},
                 arguments={"ROOT_IMAGE": root.image},
-                labels={f"{OWN_LABEL}.root": root.origin},
+                labels=self._labels_of(root),
             )
             self._builder.run(recipe)
+
+    def _labels_of(self, root: Root) -> dict[str, str]:
+        """Return what a stack, which starts from nothing, is to remember of its root."""
+        found = self._engine.image(root.image)
+        packages = found.labels.get(PACKAGES_LABEL) if found else None
+        kept = {PACKAGES_LABEL: packages} if packages else {}
+        return {f"{OWN_LABEL}.root": root.origin, **kept}
 
     def _root_and_wheels(self, directory: Path) -> Root:
         """Download the stack's wheels into `directory` and, at the same time, see to the root."""
@@ -254,13 +277,13 @@ class ImageStore:
         stack = self._builder.ensure(
             tag_of("stack", self._stack_digest), self._stack_digest, self._build_stack
         )
-        context = {f"qrunner/{name}": content for name, content in _guest_files().items()}
+        context = {f"qrunner/{name}": content for name, content in self._guest_files.items()}
         recipe = Recipe(
             kind="guest",
             tag=tag_of("guest", self._guest_digest),
             digest=self._guest_digest,
             dockerfile=self._file("guest.Dockerfile"),
-            context={**context, "qrunner/BUILD": build_id().encode()},
+            context={**context, "qrunner/BUILD": _build_id(self._guest_files).encode()},
             arguments={"STACK_IMAGE": stack},
         )
         self._builder.run(recipe)
@@ -299,7 +322,7 @@ def _cache_directory(environment: Mapping[str, str]) -> Path:
     return Path(home) / REPOSITORY
 
 
-def _guest_files() -> dict[str, bytes]:
+def _guest_code() -> dict[str, bytes]:
     """Return the guest's code, by its path below /opt/qrunner; none of it is imported for that."""
     found = importlib.util.find_spec("sandbox")
     if found is None or not found.submodule_search_locations:
@@ -310,6 +333,10 @@ def _guest_files() -> dict[str, bytes]:
         f"sandbox/{path.relative_to(directory).as_posix()}": path.read_bytes()
         for path in sorted(directory.rglob("*.py"))
     }
+
+
+def _build_id(code: Mapping[str, bytes]) -> str:
+    return digest_of("guest-code", code)
 
 
 def _checked(path: str) -> str:

@@ -23,15 +23,16 @@ from typing import Final, NoReturn
 
 from runner.cgroup import CgroupReader
 from runner.engine import OWN_LABEL, Attachment, Engine, Stream
-from runner.errors import EngineError, RunnerError
+from runner.errors import EngineError, NameTakenError, RunnerError
 from runner.owner import Owner
-from runner.policy import Limits, Policy, container_config
+from runner.policy import Limits, Policy, container_config, random_uid
 from sandbox import protocol
 from sandbox.protocol import FrameReader, ProtocolError, Ready
 
 log = logging.getLogger(__name__)
 
 _MAX_SOCKET_PATH: Final = 100  # the kernel's limit is 108 with the final NUL, 104 on macOS
+_NAME_ATTEMPTS: Final = 50
 _RECEIVE_BYTES: Final = 1 << 18
 _STARTUP_LOG_BYTES: Final = 64 * 1024
 
@@ -73,13 +74,13 @@ class Waker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
-    """What a sandbox is made of; sandboxes of equal specs are interchangeable but for the uid."""
+    """What a sandbox is made of; sandboxes of equal specs are interchangeable."""
 
     image: str
     build: str
     policy: Policy
     limits: Limits
-    uid: int
+    rootful: bool
     carrier: Carrier
     directory: Path
     owner: Owner
@@ -91,14 +92,14 @@ class Sandbox:
     def __init__(self, engine: Engine, spec: SandboxSpec) -> None:
         self._engine = engine
         self.spec = spec
-        self.name = f"qrunner-{secrets.token_hex(6)}"
+        self.name = ""
         self.carrier = spec.carrier
         self.container: str | None = None
         self.cgroup: CgroupReader | None = None
         self.attachment: Attachment | None = None
         self.connection: socket.socket | None = None
         self._listener: socket.socket | None = None
-        self._directory = spec.directory / self.name.removeprefix("qrunner-")
+        self._directory = spec.directory / secrets.token_hex(6)
         self._startup_log = bytearray()
 
     def start(self) -> None:
@@ -107,26 +108,40 @@ class Sandbox:
         if self.carrier is Carrier.SOCKET:
             self._listener = self._listen()
             directory = str(self._directory)
-        config = container_config(
-            self.spec.policy,
-            self.spec.limits,
-            image=self.spec.image,
-            uid=self.spec.uid,
-            labels={
-                f"{OWN_LABEL}.sandbox": self.name,
-                f"{OWN_LABEL}.owner": str(self.spec.owner),
-            },
-            channel_directory=directory,
-        )
-        self.container = self._engine.create(config, name=self.name)
+        self.container = self._create(directory)
         self.attachment = self._engine.attach(self.container)
         self._engine.start(self.container)
         # While the guest boots: the group can only be found as long as its first process lives.
         pid = self._engine.inspect(self.container).pid
         self.cgroup = CgroupReader.of_process(pid) if pid and self._engine.is_local else None
 
+    def _create(self, channel_directory: str | None) -> str:
+        """Create the container under a user id that no other sandbox of this engine has.
+
+        The id is part of the container's name, and the engine keeps names unique: for all
+        supervisors on it, whoever and wherever they are.
+        """
+        for _ in range(_NAME_ATTEMPTS):
+            uid = random_uid(rootful=self.spec.rootful)
+            self.name = f"qrunner-{uid}"
+            config = container_config(
+                self.spec.policy,
+                self.spec.limits,
+                image=self.spec.image,
+                uid=uid,
+                labels={
+                    f"{OWN_LABEL}.sandbox": self.name,
+                    f"{OWN_LABEL}.owner": str(self.spec.owner),
+                },
+                channel_directory=channel_directory,
+            )
+            with contextlib.suppress(NameTakenError):
+                return self._engine.create(config, name=self.name)
+        msg = f"the engine has containers of all {_NAME_ATTEMPTS} names that were tried"
+        raise EngineError(msg)
+
     def _listen(self) -> socket.socket:
-        self._directory.mkdir(parents=True)
+        self._directory.mkdir()
         path = self._directory / Path(protocol.SOCKET_PATH).name
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
             msg = f"{path} is too long for the path of a socket: set TMPDIR to a short directory"

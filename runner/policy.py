@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 from runner.errors import RequestError
@@ -22,6 +23,8 @@ from sandbox import protocol
 from sandbox.protocol import KIB, MIB
 
 GIB: Final = 1024 * MIB
+
+_SECCOMP_FILE: Final = Path(__file__).with_name("seccomp.json")
 
 GUEST_COMMAND: Final = ("python3", "-P", "-s", "-m", "sandbox")
 
@@ -96,6 +99,7 @@ class Policy:
     """Every hardening option that does not follow from the limits.  Defaults are the strictest."""
 
     isolation: Isolation = Isolation.RUNC
+    seccomp: str = field(default_factory=lambda: _SECCOMP_FILE.read_text())
     hostname: str = "sandbox"
     shm_bytes: int = 16 * MIB
     open_files: int = 1024
@@ -204,7 +208,9 @@ def _host_config(
         "Privileged": False,
         "CapAdd": [],
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges:true"],
+        # The profile is loaded only together with no-new-privileges: without it the runtime would
+        # install the filter before it has dropped its own privileges, and fail.
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={policy.seccomp}"],
         "NetworkMode": "none",
         "IpcMode": "private",
         "PidMode": "",
@@ -269,16 +275,15 @@ def _environment(limits: Limits) -> dict[str, str]:
     }
 
 
-def default_uid(*, rootful: bool, slot: int) -> int:
-    """Return the user id of the sandbox in `slot`: distinct for each that runs at the same time.
+def random_uid(*, rootful: bool) -> int:
+    """Return a user id for one sandbox, far from those of real users where the engine allows it.
 
-    A rootful engine maps any id, so ids stand far above those of real users; a rootless or
-    remapped one maps 65 536 of them.
+    A rootful engine maps any id; a rootless or remapped one maps 65 536 of them.  That no two
+    sandboxes of one engine have the same is for the engine to say: it is part of their name.
     """
-    process = os.getpid() % 1000
     if rootful:
-        return (1 << 21) + process * 1000 + slot % 1000
-    return 10_000 + (process * 50 + slot % 50) % 50_000
+        return (1 << 21) + secrets.randbelow(1 << 20)
+    return 10_000 + secrets.randbelow(50_000)
 
 
 _UNITS: Final = {"": 1, "k": KIB, "m": MIB, "g": GIB}

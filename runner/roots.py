@@ -32,6 +32,9 @@ Progress = Callable[[str], object]
 """Takes one line for a person to read."""
 
 ROOT_VARIABLE: Final = "QRUNNER_ROOT_IMAGE"
+PACKAGES_LABEL: Final = f"{OWN_LABEL}.packages"
+"""On a bootstrapped root and its stack: the hash of the list of packages in `PACKAGES_FILE`."""
+
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PULL_TIMEOUT_S: Final = 120.0
 BOOTSTRAP_TIMEOUT_S: Final = 600.0
@@ -172,11 +175,10 @@ class RootFinder:
             self.progress(f"the root differs from root.lock: {', '.join(differences)}")
 
     def _import(self, archive: IO[bytes], packages: Mapping[str, str]) -> str:
-        listed = "".join(f"{name}={version}\n" for name, version in sorted(packages.items()))
         labels = {
             f"{OWN_LABEL}.image": "root",
             f"{OWN_LABEL}.build": self.digest,
-            f"{OWN_LABEL}.packages": hashlib.sha256(listed.encode()).hexdigest(),
+            PACKAGES_LABEL: packages_digest(packages),
         }
         archive.seek(0)
         return self.engine.import_root(archive, tag=self.tag, labels=labels)
@@ -231,6 +233,12 @@ def packages_of(archive: IO[bytes]) -> dict[str, str]:
         raise ImageError(msg) from error
     parts = [name.removesuffix(".deb").split("_") for name in names]
     return {name: unquote(version) for name, version, _ in parts}
+
+
+def packages_digest(packages: Mapping[str, str]) -> str:
+    """Return the hash of a list of packages, which a bootstrapped root carries as a label."""
+    listed = "".join(f"{name}={version}\n" for name, version in sorted(packages.items()))
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def _debian_sources(release: str, keyring: Path) -> bytes:
@@ -303,7 +311,8 @@ class Command:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 if self._process.poll() is not None:
                     return
-                os.killpg(self._process.pid, number)
+                with contextlib.suppress(OSError):  # it may have ended just now
+                    os.killpg(self._process.pid, number)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(STOP_TIMEOUT_S)
 

@@ -11,7 +11,6 @@ import dataclasses
 import logging
 import os
 import secrets
-import shutil
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,10 +25,10 @@ from runner.images import ImageStore, build_id
 from runner.job import Evidence, Job, JobRecord, Outcome
 from runner.launcher import CancelledError, Carrier, Sandbox, SandboxSpec, Waker
 from runner.owner import Owner
-from runner.policy import Isolation, Limits, Policy, default_uid
+from runner.policy import Isolation, Limits, Policy
 from runner.registry import Program, find
 from runner.relay import SINGLE_USE_JOB
-from runner.sweep import Janitor, owner_directory, sweep
+from runner.sweep import Janitor, make_owner_directory, remove_owner_directory, sweep
 from sandbox import protocol
 
 log = logging.getLogger(__name__)
@@ -76,12 +75,10 @@ class Supervisor:
         self._images = ImageStore(self._engine, progress=progress)
         self._build = build_id()
         self._owner = Owner.current()
-        self._directory = owner_directory(self._owner)
         self._workers = ThreadPoolExecutor(max_jobs or 4 * _CORES, thread_name_prefix="job")
         self._starts = threading.BoundedSemaphore(_CORES)
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
-        self._slots: set[int] = set()
         self._janitor: Janitor | None = None
         self._closed = False
         self._rootful = True
@@ -161,8 +158,8 @@ class Supervisor:
         for job in running:
             job.cancel()
         self._workers.shutdown(wait=True)
-        shutil.rmtree(self._directory, ignore_errors=True)
         if self._janitor is not None:
+            remove_owner_directory(self._owner)
             self._janitor.close()
         self._engine.close()
 
@@ -172,14 +169,14 @@ class Supervisor:
         self, job: Job, program: Program, request: protocol.Run, limits: Limits, waker: Waker
     ) -> None:
         """Execute one job; whatever happens, it ends with a record and nothing is left."""
-        slot = self._take_slot()
         sandbox: Sandbox | None = None
         verdict = _our_fault("the supervisor was interrupted")
         try:
             if job.is_cancelled:
                 raise CancelledError
+            self._prepare()
             job.image = self._images.program(program.files, program.name).id
-            sandbox = self._sandbox(job.image, limits, slot)
+            sandbox = self._sandbox(job.image, limits)
             self._launch(sandbox, job, waker)
             job.start()
             execution = Execution(self._engine, sandbox, job, limits, waker)
@@ -197,19 +194,18 @@ class Supervisor:
                 sandbox.destroy()
             waker.close()
             with self._lock:
-                self._slots.discard(slot)
                 self._jobs.pop(job.id, None)
 
-    def _sandbox(self, image: str, limits: Limits, slot: int) -> Sandbox:
+    def _sandbox(self, image: str, limits: Limits) -> Sandbox:
         carrier = self._carrier or (Carrier.SOCKET if self._engine.is_local else Carrier.STDIO)
         spec = SandboxSpec(
             image=image,
             build=self._build,
             policy=self._policy,
             limits=limits,
-            uid=default_uid(rootful=self._rootful, slot=slot),
+            rootful=self._rootful,
             carrier=carrier,
-            directory=self._directory,
+            directory=make_owner_directory(self._owner),
             owner=self._owner,
         )
         return Sandbox(self._engine, spec)
@@ -251,23 +247,15 @@ class Supervisor:
             )
         )
 
-    def _take_slot(self) -> int:
-        """Return the lowest free slot number, and on first use prepare for sandboxes at all."""
-        with self._lock:
-            if self._janitor is None:
-                self._prepare()
-                self._janitor = Janitor()
-            slot = min(set(range(len(self._slots) + 1)) - self._slots)
-            self._slots.add(slot)
-            return slot
-
     def _prepare(self) -> None:
-        options = " ".join(self._engine.info().security_options)
-        self._rootful = "rootless" not in options and "userns" not in options
-        try:
+        """Before the first sandbox: learn about the engine, sweep, and set the janitor waiting."""
+        with self._lock:
+            if self._janitor is not None:
+                return
+            options = " ".join(self._engine.info().security_options)
+            self._rootful = "rootless" not in options and "userns" not in options
             sweep(self._engine)
-        except EngineError as error:
-            log.warning("sweeping after earlier supervisors failed: %s", error)
+            self._janitor = Janitor()
 
 
 def _isolation(name: str) -> Isolation:

@@ -8,6 +8,7 @@ SIGKILL leaves nothing behind; if it is killed too, the next start sweeps.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -25,6 +26,7 @@ from runner.owner import Owner
 log = logging.getLogger(__name__)
 
 _EXIT_S: Final = 5.0
+_ATTEMPTS: Final = 10
 
 # Until its supervisor is dead the janitor is a bare interpreter: a few milliseconds to start.
 _JANITOR: Final = """
@@ -50,9 +52,24 @@ def channel_root() -> Path:
     return root
 
 
-def owner_directory(owner: Owner) -> Path:
-    """Return where this owner's channels live; named by it, so that a sweep can tell."""
-    return channel_root() / str(owner)
+def make_owner_directory(owner: Owner) -> Path:
+    """Make and return where this owner's channels live; named by it, so that a sweep can tell."""
+    for _ in range(_ATTEMPTS):
+        directory = channel_root() / str(owner)
+        # Between the two another supervisor, the last one until now, may remove the empty root.
+        with contextlib.suppress(FileNotFoundError):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            return directory
+    msg = f"{channel_root()} vanishes as soon as it is made"
+    raise EngineError(msg)
+
+
+def remove_owner_directory(owner: Owner) -> None:
+    """Remove this owner's channels, and the root if nobody else uses it."""
+    root = channel_root()
+    shutil.rmtree(root / str(owner), ignore_errors=True)
+    with contextlib.suppress(OSError):
+        root.rmdir()
 
 
 def sweep(engine: Engine) -> int:
@@ -60,13 +77,17 @@ def sweep(engine: Engine) -> int:
     removed = 0
     for container, labels in engine.containers().items():
         owner = Owner.parse(labels.get(f"{OWN_LABEL}.owner", ""))
-        if owner is not None and owner.is_dead():
+        if owner is None or not owner.is_dead():
+            continue
+        try:
             engine.remove(container)
             removed += 1
+        except EngineError as error:
+            log.warning("container %s of a dead supervisor cannot be removed: %s", container, error)
     for directory in channel_root().iterdir():
         owner = Owner.parse(directory.name)
         if owner is not None and owner.is_dead():
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_owner_directory(owner)
             removed += 1
     return removed
 

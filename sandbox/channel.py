@@ -53,14 +53,15 @@ class FrameWriter:
 
     def write(self, frame: bytes) -> None:
         """Write the frame; blocks while the host does not read; OSError if it never will."""
+        self.finish()
+        self._frame, self._written = frame, []
+        self.finish()
+
+    def finish(self) -> None:
+        """Write what an exception has cut off, if anything."""
         if self._process != os.getpid():  # a fork: what is unfinished is the parent's to finish
             self._process = os.getpid()
             self._frame = b""
-        self._finish()
-        self._frame, self._written = frame, []
-        self._finish()
-
-    def _finish(self) -> None:
         frame = memoryview(self._frame)
         while (start := sum(self._written)) < len(frame):
             # `extend` over `map` runs in C: between the write and the record of its length no

@@ -6,12 +6,12 @@ endless.  Whatever they do, the outcome is a `Fault` of bounded size.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
-import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from sandbox import protocol
 from sandbox.messenger import LimitError, ResultEncodingError
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 MAX_ERROR_BYTES: Final = 8 * protocol.KIB
 MAX_NAME_BYTES: Final = 300
-PATIENCE_S: Final = 5.0
+PATIENCE_S: Final = 2.0
 """How long an exception may take to say what it is; a `__str__` without end must not cost a job."""
 
 MAX_FRAMES: Final = 2000
@@ -32,7 +32,8 @@ _OURS: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH1
 
 def fault(error: BaseException, *, job: int, kind: str) -> protocol.Fault:
     """Return the report of an exception that the program did not catch, without its messages."""
-    limit = error if issubclass(type(error), LimitError) else None
+    # By its real type: what `isinstance` looks at besides may be the program's own.
+    limit = cast("LimitError", error) if issubclass(type(error), LimitError) else None
     if limit is not None:
         kind = limit.kind
     elif issubclass(type(error), ResultEncodingError):
@@ -55,21 +56,23 @@ def within(patience_s: float, function: Callable[[], T], otherwise: T) -> T:
     """Return what the function returns; `otherwise` if it raises or takes too long.
 
     It runs in a thread of its own, because nothing else can leave a loop in code that swallows
-    every exception; the thread ends with the process.
+    every exception; the thread ends with the process.  A bare thread, because the program may
+    have put something else in the place of what `threading` offers.
     """
     answers: list[T] = []
+    done = _thread.allocate_lock()
+    done.acquire()
 
     def answer() -> None:
         with contextlib.suppress(BaseException):  # hostile code may raise anything
             answers.append(function())
+        done.release()
 
-    thread = threading.Thread(target=answer, daemon=True)
     try:
-        thread.start()
+        _thread.start_new_thread(answer, ())
     except RuntimeError:  # the sandbox's limit of processes and threads
         answer()
-    else:
-        thread.join(patience_s)
+    done.acquire(timeout=patience_s)
     return answers[0] if answers else otherwise
 
 

@@ -8,6 +8,7 @@ are counted.  A child that is killed in the middle of a publish leaves a torn fr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -92,7 +93,7 @@ class Outbox:
                 return False
             self._account.set_result()
             frame = protocol.Result(job=self._job, messages=self.messages, done=done, value=value)
-            self._outlet.results.write(protocol.encode(frame))
+            self._send(frame)
         return True
 
     def check_result(self, value: protocol.JsonText) -> None:
@@ -111,13 +112,18 @@ class Outbox:
         """Say that `main` has ended after its final result."""
         with self._turnstile:
             done = protocol.Done(job=self._job, messages=self.messages, note=self._note)
-            self._outlet.results.write(protocol.encode(done))
+            self._send(done)
 
     def send_fault(self, fault: protocol.Fault) -> None:
         """Say how the program failed."""
         with self._turnstile:
             fault = replace(fault, messages=self.messages)
-            self._outlet.results.write(protocol.encode(fault))
+            self._send(fault)
+
+    def _send(self, frame: protocol.Frame) -> None:
+        with contextlib.suppress(OSError):  # a host that has closed the socket may still listen
+            self._outlet.messages.finish()
+        self._outlet.results.write(protocol.encode(frame))
 
     def _check(self, what: str, limit: str, observed: int) -> None:
         value = self._limits[limit]

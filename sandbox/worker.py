@@ -29,12 +29,15 @@ _BUILD_FILE: Final = os.path.join(  # noqa: PTH118
 
 def main(options: Options, control: int) -> NoReturn:
     """Do one job and leave; `control` is the pipe to PID 1, which wants the wall limit."""
+    status = OUR_FAULT
     try:
         _work(options, control)
+        status = 0
     except BaseException:  # noqa: BLE001 (nothing may return into PID 1's code)
-        os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
-        os._exit(OUR_FAULT)
-    os._exit(0)
+        with contextlib.suppress(BaseException):
+            os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(status)
 
 
 def _work(options: Options, control: int) -> None:

@@ -1,16 +1,20 @@
 """What every test shares: whether there is an engine, and that nothing is left behind."""
 
+import functools
+import gc
 import os
 import time
+import warnings
 
 import hypothesis
 import pytest
 
-from runner.engine import Engine
+from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineUnavailableError
 from runner.owner import Owner
 from runner.sweep import channel_root
 
+ENGINE_DIRECTORIES = {"engine", "programs", "security"}
 MUST_WORK = "QRUNNER_ENGINE_MUST_WORK"
 GONE_WITHIN_S = 10.0
 
@@ -20,22 +24,34 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+@functools.cache
+def why_no_engine():
+    """Return the reason that no engine answers, None if one does."""
+    reason = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # docker-py forgets its socket on failure
+        try:
+            Engine.connect(timeout_s=10).close()
+        except EngineUnavailableError as error:
+            reason = str(error).splitlines()[0]
+        gc.collect()
+    return reason
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(config, items):
     """Without an engine, skip the tests that need one, saying why; or stop if it must work."""
+    for item in items:
+        if ENGINE_DIRECTORIES & {parent.name for parent in item.path.parents}:
+            item.add_marker(pytest.mark.engine)
     marked = [item for item in items if item.get_closest_marker("engine")]
-    if not marked or config.option.collectonly:
+    if not marked or config.option.collectonly or not (reason := why_no_engine()):
         return
-    try:
-        Engine.connect(timeout_s=10).close()
-    except EngineUnavailableError as error:
-        reason = str(error).splitlines()[0]
-        if os.environ.get(MUST_WORK) == "1":
-            msg = (
-                f"{len(marked)} tests need an engine, and {MUST_WORK}=1 says there is one: {reason}"
-            )
-            raise pytest.UsageError(msg) from error
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason=reason))
+    if os.environ.get(MUST_WORK) == "1":
+        msg = f"{len(marked)} tests need an engine, and {MUST_WORK}=1 says there is one: {reason}"
+        raise pytest.UsageError(msg)
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def left_behind(engine):
@@ -46,10 +62,12 @@ def left_behind(engine):
         owner = Owner.parse(text)
         return owner is None or owner == me or owner.is_dead()
 
+    # Not `engine.containers()`: one that was started past us from an image of ours counts too.
     containers = {
-        f"container {container[:12]} {labels}"
-        for container, labels in engine.containers().items()
-        if is_left(next((text for key, text in labels.items() if key.endswith(".owner")), ""))
+        f"container {each['Id'][:12]} {each['Names']} {each['Labels']}"
+        for each in engine._client.containers(all=True)
+        if any(key.startswith(OWN_LABEL) for key in each["Labels"] or {})
+        and is_left(each["Labels"].get(f"{OWN_LABEL}.owner", ""))
     }
     directories = {str(path) for path in channel_root().iterdir() if is_left(path.name)}
     return containers | directories
@@ -58,14 +76,11 @@ def left_behind(engine):
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind(request):
     """Fail the session if its tests leave a container or a channel directory of ours."""
-    if not any(item.get_closest_marker("engine") for item in request.session.items):
+    marked = any(item.get_closest_marker("engine") for item in request.session.items)
+    if not marked or why_no_engine():
         yield
         return
-    try:
-        engine = Engine.connect(timeout_s=10)
-    except EngineUnavailableError:  # then the tests are skipped, too
-        yield
-        return
+    engine = Engine.connect()
     before = left_behind(engine)
     yield
     deadline = time.monotonic() + GONE_WITHIN_S

@@ -19,6 +19,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+PYTHON = (3, 11)
 BUILD = Path("/build")
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 OWN_DIRECTORIES = ("/run/qrunner", "/program", "/opt/qrunner")
@@ -31,7 +32,7 @@ UNWANTED = (
     "usr/bin/apt* usr/bin/dpkg* usr/bin/deb* usr/bin/update-alternatives usr/sbin/dpkg*",
     "usr/lib/apt usr/lib/dpkg usr/lib/*/libapt-*.so* usr/sbin/start-stop-daemon",
     "usr/share/dpkg usr/share/debconf usr/share/keyrings var/lib/apt var/lib/dpkg",
-    "usr/lib/systemd usr/share/bash-completion usr/sbin/pam* usr/lib/*/security",
+    "usr/bin/gpgv usr/lib/systemd usr/share/bash-completion usr/sbin/pam* usr/lib/*/security",
     # other languages and compilers
     "usr/bin/perl* usr/bin/cpan* usr/lib/*/perl* usr/share/perl* usr/bin/*awk etc/perl",
     "usr/bin/*gcc* usr/bin/*g++* usr/bin/cc usr/bin/c++ usr/bin/as usr/bin/ld usr/bin/ld.*",
@@ -40,13 +41,19 @@ UNWANTED = (
     "usr/bin/su usr/bin/passwd usr/bin/chfn usr/bin/chsh usr/bin/gpasswd usr/bin/newgrp",
     "usr/bin/*mount usr/bin/chage usr/bin/expiry usr/sbin/*user* usr/sbin/*group*",
     "etc/shadow etc/gshadow etc/*- etc/pam.d etc/pam.conf etc/security etc/update-motd.d",
+    "etc/systemd etc/init.d etc/rc*.d",
     # documentation and caches; the licences in usr/share/doc/*/copyright stay
     "usr/share/man usr/share/info usr/share/locale usr/share/lintian usr/share/bug",
     "usr/share/doc-base usr/share/python3 usr/share/pixmaps usr/share/applications",
-    "usr/share/menu usr/share/gdb usr/local/share/man var/backups var/cache/* var/log/*",
+    "usr/share/menu usr/share/gdb usr/local/man usr/local/share/man var/backups var/cache/* var/log/*",
     "var/lib/systemd var/lib/pam tmp/* root/.*",
 )
 """What a program does not need and an attacker may, as patterns below /."""
+
+COMMANDS = (
+    "bash coreutils dash debianutils diffutils findutils grep gzip hostname libc-bin sed tar"
+).split()
+"""The Debian packages whose commands stay, besides Python's own."""
 
 UNWANTED_LIBRARY = (
     "ensurepip idlelib lib2to3 tkinter turtledemo turtle.py test unittest/test sqlite3/test",
@@ -66,6 +73,8 @@ GROUPS = "root:x:0:\nprogram:x:65532:\nnogroup:x:65534:\n"
 
 def main() -> None:
     """Install, remove, tighten, compile, and try the result."""
+    if sys.version_info[:2] != PYTHON:
+        sys.exit(f"the root image has Python {sys.version}, not {PYTHON}: the wheels do not fit it")
     record_packages()
     packages = install_wheels()
     remove_unwanted(packages)
@@ -121,6 +130,12 @@ def install_wheels() -> Path:
 
 def remove_unwanted(packages: Path) -> None:
     """Remove what installs, compiles, documents and tests."""
+    # The official image has more commands than a bootstrapped root, and knows whose they are.
+    for listing in Path("/var/lib/dpkg/info").glob("*.list"):
+        package = listing.stem.partition(":")[0]
+        if package not in COMMANDS and not package.startswith("python3"):
+            owned = (Path(line) for line in listing.read_text().splitlines())
+            remove(path for path in owned if path.parent.name in ("bin", "sbin"))
     for pattern in " ".join(UNWANTED).split():
         remove(Path("/").glob(pattern))
     for pattern in " ".join(UNWANTED_LIBRARY).split():
@@ -130,6 +145,8 @@ def remove_unwanted(packages: Path) -> None:
     for pip in ("pip*", "wheel", "idle*", "2to3*", "pydoc*"):
         remove(path for each in ("usr/local/bin", "usr/bin") for path in Path("/", each).glob(pip))
     remove(path for path in packages.glob("**/tests") if path.is_dir())
+    for each in ("/usr/bin", "/usr/sbin", "/etc"):  # what used to be a link to something removed
+        remove(path for path in Path(each).iterdir() if path.is_symlink() and not path.exists())
     remove(path for path in Path("/usr/share/doc").glob("*/*") if path.name != "copyright")
     for top in ("/usr", "/opt", "/etc"):
         remove(Path(top).glob("**/__pycache__"))

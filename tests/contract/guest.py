@@ -48,7 +48,7 @@ class Guest:
     """One guest process with one program; a context manager that leaves nothing behind."""
 
     def __init__(self, source, *, carrier="socket", arguments=(), files=None):
-        self.carrier = carrier
+        self.carrier = carrier  # None: the guest chooses
         self.arguments = arguments
         self.files = {"program.py": textwrap.dedent(source), **(files or {})}
 
@@ -63,7 +63,7 @@ class Guest:
             self.raw = {"socket": b"", "stdout": b"", "stderr": b""}
             self.pumps = []
             self._changed = threading.Condition()
-            if self.carrier == "socket":
+            if self.carrier != "stdio":
                 self.listener = stack.enter_context(socket.socket(socket.AF_UNIX))
                 self.listener.bind(self.path)
                 self.listener.listen(1)
@@ -78,7 +78,8 @@ class Guest:
     def _start(self):
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-P", "-s", "-m", "sandbox", "--carrier", self.carrier),
+                *(sys.executable, "-P", "-s", "-m", "sandbox"),
+                *(("--carrier", self.carrier) if self.carrier else ()),
                 *("--socket", self.path, "--program", str(self.directory), *self.arguments),
             ],
             stdin=subprocess.PIPE,

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from runner.errors import RequestError
-from runner.policy import Limits, Policy, container_config, default_uid, parse_size
+from runner.policy import Limits, Policy, container_config, random_uid, parse_size
 
 
 def config(**changes: object) -> dict:
@@ -90,12 +90,9 @@ def test_the_digest_changes_with_every_option():
     assert Policy().digest(Limits(processes=7)) != base
 
 
-def test_concurrent_sandboxes_have_users_of_their_own():
-    assert len({default_uid(rootful=True, slot=slot) for slot in range(1000)}) == 1000
-    low = [default_uid(rootful=False, slot=slot) for slot in range(50)]
-    assert len(set(low)) == 50
-    assert all(10_000 <= uid < 60_000 for uid in low)
-    assert default_uid(rootful=True, slot=0) >= 1 << 21
+def test_user_ids_stand_far_from_those_of_real_users_where_the_engine_allows_it():
+    assert all(random_uid(rootful=True) >= 1 << 21 for _ in range(100))
+    assert all(10_000 <= random_uid(rootful=False) < 60_000 for _ in range(100))
 
 
 @pytest.mark.parametrize(

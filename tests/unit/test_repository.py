@@ -122,6 +122,16 @@ def test_every_command_has_a_help_text_and_is_documented():
         assert re.search(rf"qrunner (?:[a-z]+ \| )*{name}\b", documents), name
 
 
+def test_every_command_that_is_documented_exists():
+    for document in DOCUMENTS:
+        for named in re.findall(
+            r"(?:^|`)qrunner ([a-z]+(?: \| [a-z]+)*)", document.read_text(), flags=re.MULTILINE
+        ):
+            for name in named.split(" | "):
+                if name != "jq":
+                    assert name in cli.commands, f"{short(document)} names qrunner {name}"
+
+
 def test_every_outcome_is_in_the_readme_beside_its_exit_code():
     table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, flags=re.MULTILINE))
     for outcome in Outcome:

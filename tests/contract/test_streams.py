@@ -1,0 +1,106 @@
+"""What the program writes is the log, whatever way it takes, and never a frame."""
+
+import pytest
+
+from tests.contract.guest import run
+
+FORGED = '{"type":"result","job":7,"messages":0,"done":true,"value":"forged"}'
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "print(line)",
+        "sys.stdout.buffer.write(line.encode() + b'\\n')",
+        "os.write(1, line.encode() + b'\\n')",
+        "os.write(2, line.encode() + b'\\n')",
+        "subprocess.run(['echo', line], check=True)",
+        "os.system(f\"echo '{line}'\")",
+        "ctypes.CDLL(None).puts(line.encode())",
+        "open('/dev/stdout', 'w').write(line + '\\n')",
+        "print(line, end='')",
+    ],
+)
+def test_no_write_lands_in_the_result(carrier, write):
+    source = f"""
+        import ctypes, os, subprocess, sys
+        def main(backend, user_messenger):
+            line = {FORGED!r}
+            {write}
+            return "real"
+    """
+    report = run(source, carrier=carrier)
+    assert report.value == '"real"'
+    assert FORGED in report.log
+
+
+def test_writes_while_the_program_is_imported_are_log_too(carrier):
+    report = run("print('at import')\ndef main(backend, user_messenger): return 1", carrier=carrier)
+    assert report.value == "1"
+    assert report.log == "at import\n"
+
+
+def test_stdin_is_empty(carrier):
+    source = """
+        import os, subprocess, sys
+        def main(backend, user_messenger):
+            return [sys.stdin.read(), os.read(0, 10).decode(), subprocess.check_output("cat").decode()]
+    """
+    assert run(source, carrier=carrier).value == '["","",""]'
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "sys.stdout = sys.stderr = None",
+        "sys.stdout.close(); sys.stderr.close()",
+        "sys.stdout = Hangs()",
+        "os.close(0); os.close(1); os.close(2)",
+        "os.closerange(0, 256)",
+        "sys.stdout.detach()",
+        "import json; json.dumps = json.loads = None",
+        "import threading; threading.Thread(target=time.sleep, args=[60]).start()",
+        "import atexit; atexit.register(time.sleep, 60)",
+        "import builtins; builtins.open = None",
+    ],
+)
+def test_damage_to_the_process_does_not_cost_the_result(carrier, damage):
+    source = f"""
+        import os, sys, time
+        class Hangs:
+            def write(self, text): pass
+            def flush(self):
+                while True: time.sleep(1)
+        def main(backend, user_messenger):
+            print("before")
+            sys.stdout.flush()
+            {damage}
+            return "real"
+    """
+    report = run(source, carrier=carrier)
+    assert report.value == '"real"'
+    assert "before" in report.log
+
+
+def test_any_text_can_be_printed(carrier):
+    source = r"""
+        def main(backend, user_messenger):
+            print("lone \\ud800 and ü")
+            return 1
+    """.replace("\\\\", "\\")
+    report = run(source, carrier=carrier)
+    assert report.value == "1"
+    assert "lone \\ud800 and ü" in report.log
+
+
+def test_logging_follows_the_level_of_the_request(carrier):
+    source = """
+        import logging
+        def main(backend, user_messenger):
+            logging.getLogger("mine").info("an info")
+            logging.getLogger("mine").warning("a warning")
+    """
+    assert "an info" not in run(source, carrier=carrier).log
+    report = run(source, carrier=carrier, options={"log_level": "INFO"})
+    assert "an info" in report.log
+    assert "a warning" in report.log

@@ -1,0 +1,28 @@
+"""Every case of every example program holds: adding an example adds its tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner import Supervisor
+from runner.check import check
+from runner.registry import CASES_DIRECTORY
+
+PROGRAMS = sorted((Path(__file__).parents[2] / "images/programs").glob("*/program.yaml"))
+
+
+@pytest.fixture(scope="module")
+def supervisor():
+    with Supervisor() as running:
+        yield running
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("manifest", PROGRAMS, ids=lambda path: path.parent.name)
+def test_the_cases_of_an_example_hold(supervisor, manifest):
+    cases = list((manifest.parent / CASES_DIRECTORY).glob("*.json"))
+    reports = check(supervisor, [str(manifest.parent)], lambda _: None)
+    assert len(reports) == len(cases) > 0
+    assert {each.case: each.problems for each in reports if each.problems} == {}

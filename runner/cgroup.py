@@ -1,17 +1,28 @@
-"""What the kernel counted for one sandbox, read from its control group on this host.
+"""A control group of our own around each sandbox: what the kernel counted, also after its death.
 
-Only reads, never changes.  Works where the engine runs on this machine and the caller may read
-the group's files (cgroup v1 and v2); elsewhere there is no `CgroupReader`, and the figures come
-from the engine or the guest, or are null.
+The engine makes the container's group inside a parent that we name and remove.  The parent
+outlives the container, so its figures are exact and final.  This needs an engine on this machine
+with the cgroupfs driver and a caller who may remove the group (root); elsewhere there is no
+`JobCgroup`, and figures come from the engine or the guest, or are null.
+
+cgroup v1 and v2 differ in where files are and in what a parent counts: out-of-memory kills and
+refused forks are counted only in the container's own group on v1, so those two are lost with it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
-_ROOT: Final = Path("/sys/fs/cgroup")
+from runner.owner import Owner
+
+ROOT: Final = Path("/sys/fs/cgroup")
+TOP: Final = "qrunner"
+"""Name of the group that holds all of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,55 +35,111 @@ class Counters:
     process_limit_hits: int | None = None
 
 
+def is_usable(*, driver: str) -> bool:
+    """Return whether groups of our own can be used with an engine of this driver on this host."""
+    return driver == "cgroupfs" and os.geteuid() == 0 and os.access(ROOT, os.R_OK)
+
+
 @dataclass(frozen=True, slots=True)
-class CgroupReader:
-    """The directories of one container's control group, one per figure."""
+class JobCgroup:
+    """The parent group of one sandbox; `name` is unique among those of its owner."""
 
-    memory: Path
-    cpu: Path
-    pids: Path
-    is_v2: bool
+    owner: Owner
+    name: str
 
-    @classmethod
-    def of_process(cls, pid: int) -> Self | None:
-        """Find the group of a container by its first process as the host numbers it."""
-        try:
-            lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-        except OSError:
-            return None
-        paths: dict[str, str] = {}
-        for line in lines:
-            _, controllers, path = line.split(":", 2)
-            for controller in controllers.split(","):
-                paths[controller] = path.lstrip("/")
-        if "memory" in paths:
-            memory, cpu, pids = (
-                _ROOT / name / paths.get(name, "") for name in ("memory", "cpuacct", "pids")
-            )
-            reader = cls(memory, cpu, pids, is_v2=False)
-        else:
-            group = _ROOT / paths.get("", "")
-            reader = cls(group, group, group, is_v2=True)
-        # A path that is the root, or not there, would count the whole machine or nothing.
-        return reader if reader.memory.is_dir() and reader.memory != _ROOT else None
+    @property
+    def parent(self) -> str:
+        """The group's path, as the engine takes it for a container."""
+        return f"/{TOP}/{self.owner}/{self.name}"
 
     def read(self) -> Counters:
-        """Return what is counted now; all None when the group is gone."""
-        if self.is_v2:
-            cpu_us = _keyed(self.cpu / "cpu.stat", "usage_usec")
+        """Return what has been counted until now; all None if there is no such group."""
+        if (ROOT / "cgroup.controllers").exists():
+            group = ROOT / self.parent.lstrip("/")
+            cpu_us = _keyed(group / "cpu.stat", "usage_usec")
             return Counters(
                 cpu_s=None if cpu_us is None else cpu_us / 1e6,
-                memory_peak_bytes=_number(self.memory / "memory.peak"),
-                oom_kills=_keyed(self.memory / "memory.events", "oom_kill"),
-                process_limit_hits=_keyed(self.pids / "pids.events", "max"),
+                memory_peak_bytes=_number(group / "memory.peak"),
+                oom_kills=_keyed(group / "memory.events", "oom_kill"),
+                process_limit_hits=_keyed(self._container(group) / "pids.events", "max"),
             )
-        cpu_ns = _number(self.cpu / "cpuacct.usage")
+        memory, cpu, pids = (
+            ROOT / controller / self.parent.lstrip("/")
+            for controller in ("memory", "cpuacct", "pids")
+        )
+        cpu_ns = _number(cpu / "cpuacct.usage")
         return Counters(
             cpu_s=None if cpu_ns is None else cpu_ns / 1e9,
-            memory_peak_bytes=_number(self.memory / "memory.max_usage_in_bytes"),
-            oom_kills=_keyed(self.memory / "memory.oom_control", "oom_kill"),
-            process_limit_hits=_keyed(self.pids / "pids.events", "max"),
+            memory_peak_bytes=_number(memory / "memory.max_usage_in_bytes"),
+            oom_kills=_keyed(self._container(memory) / "memory.oom_control", "oom_kill"),
+            process_limit_hits=_keyed(self._container(pids) / "pids.events", "max"),
         )
+
+    def is_empty(self) -> bool:
+        """Return whether no process is left in the group, whatever the engine says."""
+        return not any(
+            path.read_text().strip()
+            for directory in self._directories()
+            for path in directory.rglob("cgroup.procs")
+        )
+
+    def remove(self) -> None:
+        """Remove the group; one that is gone already is fine, one in use stays for a sweep."""
+        for directory in self._directories():
+            _remove_tree(directory)
+
+    def _directories(self) -> Iterator[Path]:
+        for hierarchy in _hierarchies():
+            directory = hierarchy / self.parent.lstrip("/")
+            if directory.is_dir():
+                yield directory
+
+    @staticmethod
+    def _container(group: Path) -> Path:
+        """Return the group that the engine made for the container, inside ours."""
+        with contextlib.suppress(OSError):
+            for each in group.iterdir():
+                if each.is_dir():
+                    return each
+        return group / "gone"
+
+
+def remove_owner(owner: Owner) -> None:
+    """Remove all groups of one owner, and ours on top if nobody uses it any more."""
+    for hierarchy in _hierarchies():
+        _remove_tree(hierarchy / TOP / str(owner))
+        with contextlib.suppress(OSError):
+            (hierarchy / TOP).rmdir()
+
+
+def owners() -> set[Owner]:
+    """Return everybody who has groups here."""
+    found = {
+        Owner.parse(each.name)
+        for hierarchy in _hierarchies()
+        if (hierarchy / TOP).is_dir()
+        for each in (hierarchy / TOP).iterdir()
+        if each.is_dir()
+    }
+    return {each for each in found if each is not None}
+
+
+def _hierarchies() -> list[Path]:
+    """Return where groups live: one place on v2, one per controller on v1."""
+    if (ROOT / "cgroup.controllers").exists():
+        return [ROOT]
+    if not ROOT.is_dir():
+        return []
+    return [each for each in ROOT.iterdir() if each.is_dir() and not each.is_symlink()]
+
+
+def _remove_tree(directory: Path) -> None:
+    """Remove a group and those in it, innermost first; `rmdir` refuses what has processes."""
+    if not directory.is_dir():
+        return
+    for parent, _, _ in os.walk(directory, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(parent).rmdir()
 
 
 def _number(path: Path) -> int | None:

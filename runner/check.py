@@ -138,9 +138,7 @@ def _cases(program: Program) -> list[Case]:
 def _run_case(supervisor: Supervisor, program: Program, case: Case) -> CaseReport:
     name = str(program.path)
     try:
-        job = supervisor.run(
-            program, case.inputs, backend=case.backend, limits=case.limits
-        )
+        job = supervisor.run(program, case.inputs, backend=case.backend, limits=case.limits)
     except RequestError as error:
         if case.outcome is Outcome.INVALID_INPUTS:
             outcome = Outcome.INVALID_INPUTS

@@ -60,20 +60,33 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("program")
-@click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE",
-              help="One input of main; VALUE is JSON if it parses as such, else text.")
-@click.option("--inputs", metavar="JSON|@FILE|-",
-              help="All inputs as a JSON object: the text, a file, or stdin. -i adds to it.")
+@click.option(
+    "-i",
+    "--input",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One input of main; VALUE is JSON if it parses as such, else text.",
+)
+@click.option(
+    "--inputs",
+    metavar="JSON|@FILE|-",
+    help="All inputs as a JSON object: the text, a file, or stdin. -i adds to it.",
+)
 @click.option("--backend", metavar="NAME", help="Backend that main gets (default: aer_simulator).")
 @click.option("--timeout", type=float, metavar="S", help="Time limit in seconds (default: 300).")
 @click.option("--memory", metavar="SIZE", help="Memory limit, like 512m or 2g (default: 2g).")
 @click.option("--cpus", type=float, metavar="N", help="CPU limit, fractions allowed (default: 1).")
 @click.option("--isolation", type=_ISOLATIONS, help="Engine runtime (default: runc).")
-@click.option("--format", "form", type=click.Choice(["human", "json"]), default="human",
-              show_default=True, help="json: one event per line on stdout, the last is finished.")
-def run(
-    program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **options: Any
-) -> int:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["human", "json"]),
+    default="human",
+    show_default=True,
+    help="json: one event per line on stdout, the last is finished.",
+)
+def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **options: Any) -> int:
     """Run PROGRAM: a name, a directory with a program.yaml, or a .py file.
 
     The result goes to stdout as JSON; interim results and the program's log go to stderr. The exit
@@ -102,8 +115,12 @@ def run(
 
 @cli.command()
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
-@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Write a JUnit XML report.")
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a JUnit XML report.",
+)
 @click.option("--isolation", type=_ISOLATIONS, help="Engine runtime (default: runc).")
 def check(paths: tuple[str, ...], junit: Path | None, isolation: str | None) -> int:
     """Run the cases of every program under PATH (default: images/programs, else here).
@@ -170,12 +187,16 @@ def show(program: str) -> int:
     if manifest.description:
         click.echo(escape(manifest.description.strip()))
     if found.signature is not None:
-        for kind, names in (("required", found.signature.required),
-                            ("optional", found.signature.optional)):
+        for kind, names in (
+            ("required", found.signature.required),
+            ("optional", found.signature.optional),
+        ):
             click.echo(f"{kind} inputs: {', '.join(names) or 'none'}")
-    for title, schema in (("parameters", manifest.parameters),
-                          ("interim results", manifest.interim_results),
-                          ("return values", manifest.return_values)):
+    for title, schema in (
+        ("parameters", manifest.parameters),
+        ("interim results", manifest.interim_results),
+        ("return values", manifest.return_values),
+    ):
         if schema is not None:
             click.echo(f"{title}: {escape(json.dumps(schema, indent=2))}")
     return 0
@@ -193,8 +214,9 @@ def new(name: str) -> int:
 
 
 @cli.command()
-@click.option("--format", "form", type=click.Choice(["human", "json"]), default="human",
-              show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["human", "json"]), default="human", show_default=True
+)
 def doctor(form: str) -> int:
     """Say whether this machine can run programs, and what to change if not."""
     from runner import doctor as examination
@@ -301,8 +323,10 @@ def _show_report(report: CaseReport) -> None:
     from runner.display import one_line, quoted
 
     mark = "FAIL" if report.problems else "ok  "
-    click.echo(f"{mark}  {one_line(report.program)} :: {one_line(report.case)}"
-               f"  ({report.outcome}, {report.seconds:.2f} s)")
+    click.echo(
+        f"{mark}  {one_line(report.program)} :: {one_line(report.case)}"
+        f"  ({report.outcome}, {report.seconds:.2f} s)"
+    )
     for problem in report.problems:
         click.echo(f"      {one_line(problem)}")
     if report.log_tail:

@@ -351,9 +351,7 @@ class Engine:
                 events = self._client.pull(
                     repository, tag=digest if separator else None, stream=True, decode=True
                 )
-                for event in events:
-                    if "error" in event:
-                        raise EngineError(str(event["error"]))
+                failure += [EngineError(str(e["error"])) for e in events if "error" in e]
         except EngineError as error:
             failure.append(error)
 
@@ -383,6 +381,7 @@ class Engine:
         The tag is set only when every step succeeded.  Raises ImageError that names the failing
         step and quotes its last output.
         """
+        failure = ""
         recent: list[str] = []
         step = "the first step"
         with _engine_call(f"build {tag}", timeout_s=BUILD_TIMEOUT_S):
@@ -403,8 +402,7 @@ class Engine:
             for event in answer:
                 if "error" in event:
                     tail = "\n".join(recent[-20:])
-                    msg = f"building {tag} failed at {step}: {event['error'].strip()}\n{tail}"
-                    raise ImageError(msg)
+                    failure = f"building {tag} failed at {step}: {event['error'].strip()}\n{tail}"
                 # The engine colours what the build writes to stderr.
                 text = _COLOUR.sub("", str(event.get("stream", "")))
                 for line in text.splitlines():
@@ -413,6 +411,8 @@ class Engine:
                     elif line.strip():
                         recent = [*recent[-40:], line]
                     yield line
+        if failure:  # only now: a connection that is read to its end can be used again
+            raise ImageError(failure)
 
     def remove_image(self, reference: str, *, keep_parents: bool = False) -> None:
         """Remove an image; one that is gone or in use is left alone."""

@@ -7,7 +7,6 @@ first and by what the guest reports only last.
 
 from __future__ import annotations
 
-import contextlib
 import selectors
 import time
 from dataclasses import dataclass, field
@@ -198,7 +197,7 @@ class Execution:
                 result=value,
                 usage=usage,
             )
-        verdict = ended or self._limit_in_cgroup(counters, source) or self._report()
+        verdict = ended or self._limit_in_cgroup(counters, source) or self._report(counters)
         return Verdict(
             outcome=verdict.outcome,
             evidence=verdict.evidence,
@@ -217,7 +216,7 @@ class Execution:
             note = f"main ended with status {self._relay.exited.status} after its final result"
         return Evidence(detail=note, source="guest") if note else Evidence()
 
-    def _report(self) -> Verdict:
+    def _report(self, counters: Counters) -> Verdict:
         """Believe the guest about its own program, else say that there was no result."""
         end, exited = self._relay.end, self._relay.exited
         if isinstance(end, Fault):
@@ -238,15 +237,14 @@ class Execution:
             return Verdict(
                 outcome=Outcome.NO_RESULT, evidence=Evidence(source="guest", detail=detail)
             )
-        return self._lost_sandbox()
+        return self._lost_sandbox(counters.memory_peak_bytes)
 
-    def _lost_sandbox(self) -> Verdict:
+    def _lost_sandbox(self, peak_bytes: int | None) -> Verdict:
         """Find out from the engine why the streams ended without a word of PID 1."""
         container = self._sandbox.container
         assert container is not None
         try:
-            with contextlib.suppress(NoSuchObjectError):
-                self._engine.wait(container, timeout_s=_EXIT_S)
+            self._engine.wait(container, timeout_s=_EXIT_S)
             state = self._engine.inspect(container)
         except NoSuchObjectError:
             detail = "the container was removed from outside while the job ran"
@@ -254,7 +252,7 @@ class Execution:
             detail = f"the engine was lost while the job ran: {error}"
         else:
             if state.oom_killed:
-                return self._memory_limit(None, "engine")
+                return self._memory_limit(peak_bytes, "engine")
             detail = (
                 f"the sandbox was stopped from outside (exit code {state.exit_code}"
                 + (f", {state.error}" if state.error else "")
@@ -289,18 +287,16 @@ class Execution:
     # --- measuring ------------------------------------------------------------------------------
 
     def _counters(self) -> tuple[Counters, str]:
-        """Return the kernel's figures while the group still exists, else what the guest told."""
+        """Return the kernel's figures, or what the guest told where there is no group of ours."""
         if self._sandbox.cgroup is not None:
-            counters = self._sandbox.cgroup.read()
-            if counters != Counters():
-                return counters, "cgroup"
+            return self._sandbox.cgroup.read(), "cgroup"
         if self._relay.exited is not None:
             return Counters(oom_kills=self._relay.exited.oom_kills), "guest"
         return Counters(), ""
 
     def _usage(self, wall_s: float, counters: Counters, source: str) -> Usage:
         missing = (
-            "the control group was gone before it could be read"
+            "the kernel counts this only in the container's own group, which was gone"
             if self._sandbox.cgroup is not None
             else "the engine's control groups cannot be read from this host"
         )
@@ -309,9 +305,7 @@ class Execution:
             "memory_peak_bytes": counters.memory_peak_bytes,
             "oom_kills": counters.oom_kills,
         }
-        sources = {
-            name: missing if value is None else source for name, value in measured.items()
-        }
+        sources = {name: missing if value is None else source for name, value in measured.items()}
         counted = ("wall_s", "messages", "stdout_bytes", "stderr_bytes")
         return Usage(
             wall_s=round(wall_s, 6),

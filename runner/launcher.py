@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, NoReturn
 
-from runner.cgroup import CgroupReader
+from runner.cgroup import JobCgroup
 from runner.engine import OWN_LABEL, Attachment, Engine, Stream
 from runner.errors import EngineError, NameTakenError, RunnerError
 from runner.owner import Owner
@@ -81,6 +81,7 @@ class SandboxSpec:
     policy: Policy
     limits: Limits
     rootful: bool
+    own_cgroup: bool
     carrier: Carrier
     directory: Path
     owner: Owner
@@ -95,7 +96,7 @@ class Sandbox:
         self.name = ""
         self.carrier = spec.carrier
         self.container: str | None = None
-        self.cgroup: CgroupReader | None = None
+        self.cgroup: JobCgroup | None = None
         self.attachment: Attachment | None = None
         self.connection: socket.socket | None = None
         self._listener: socket.socket | None = None
@@ -111,9 +112,6 @@ class Sandbox:
         self.container = self._create(directory)
         self.attachment = self._engine.attach(self.container)
         self._engine.start(self.container)
-        # While the guest boots: the group can only be found as long as its first process lives.
-        pid = self._engine.inspect(self.container).pid
-        self.cgroup = CgroupReader.of_process(pid) if pid and self._engine.is_local else None
 
     def _create(self, channel_directory: str | None) -> str:
         """Create the container under a user id that no other sandbox of this engine has.
@@ -124,6 +122,7 @@ class Sandbox:
         for _ in range(_NAME_ATTEMPTS):
             uid = random_uid(rootful=self.spec.rootful)
             self.name = f"qrunner-{uid}"
+            cgroup = JobCgroup(self.spec.owner, str(uid)) if self.spec.own_cgroup else None
             config = container_config(
                 self.spec.policy,
                 self.spec.limits,
@@ -134,9 +133,12 @@ class Sandbox:
                     f"{OWN_LABEL}.owner": str(self.spec.owner),
                 },
                 channel_directory=channel_directory,
+                cgroup_parent=cgroup.parent if cgroup else None,
             )
             with contextlib.suppress(NameTakenError):
-                return self._engine.create(config, name=self.name)
+                container = self._engine.create(config, name=self.name)
+                self.cgroup = cgroup
+                return container
         msg = f"the engine has containers of all {_NAME_ATTEMPTS} names that were tried"
         raise EngineError(msg)
 
@@ -255,4 +257,6 @@ class Sandbox:
                 self._engine.remove(self.container)
             except EngineError as error:
                 log.warning("sandbox %s is left for the next sweep: %s", self.name, error)
+        if self.cgroup is not None:
+            self.cgroup.remove()
         shutil.rmtree(self._directory, ignore_errors=True)

@@ -99,7 +99,7 @@ class Policy:
     """Every hardening option that does not follow from the limits.  Defaults are the strictest."""
 
     isolation: Isolation = Isolation.RUNC
-    seccomp: str = field(default_factory=lambda: _SECCOMP_FILE.read_text())
+    seccomp: str = field(default_factory=_SECCOMP_FILE.read_text)
     hostname: str = "sandbox"
     shm_bytes: int = 16 * MIB
     open_files: int = 1024
@@ -149,7 +149,7 @@ class Policy:
         return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
 
 
-def container_config(
+def container_config(  # noqa: PLR0913  the parts of one value, by name
     policy: Policy,
     limits: Limits,
     *,
@@ -157,11 +157,13 @@ def container_config(
     uid: int,
     labels: Mapping[str, str],
     channel_directory: str | None,
+    cgroup_parent: str | None,
 ) -> dict[str, Any]:
     """Return the whole configuration of one sandbox, in the form of the engine's create call.
 
     `image` is an image id, never a tag.  `channel_directory` is the host directory that holds the
     listening socket; None means the stdio carrier, and nothing of the host is mounted.
+    `cgroup_parent` is the control group to make the container's in; None leaves that to the engine.
     """
     # With a socket mounted the guest still falls back to stdio if it cannot be connected.
     carrier = [] if channel_directory else ["--carrier", "stdio"]
@@ -184,13 +186,14 @@ def container_config(
         "StopTimeout": 1,
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": dict(labels),
-        "HostConfig": _host_config(policy, limits, channel_directory),
+        "HostConfig": {
+            **_host_config(policy, limits, channel_directory),
+            "CgroupParent": cgroup_parent or "",
+        },
     }
 
 
-def _host_config(
-    policy: Policy, limits: Limits, channel_directory: str | None
-) -> dict[str, Any]:
+def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) -> dict[str, Any]:
     mounts = []
     if channel_directory is not None:
         # Read-only: connecting still works, but the socket cannot be replaced or joined by files.

@@ -121,7 +121,11 @@ class RootFinder:
 
     def chosen(self, wanted: str) -> str:
         """Return the id of the image that the user named, fetching it if it is not there."""
-        return self.engine.image_id(wanted) or self._pull(wanted)
+        try:
+            return self.engine.image_id(wanted) or self._pull(wanted)
+        except ImageError as error:
+            msg = f"{error}\n{ROOT_VARIABLE} names this image: load it (docker load) or correct it."
+            raise ImageError(msg) from error
 
     def find(self, chosen: str | None) -> Root:
         """Return a root, the `chosen` one if any; ImageError says what to do if there is none."""

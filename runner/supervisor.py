@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
-from runner import values
+from runner import cgroup, values
 from runner.engine import Engine
-from runner.errors import EngineError, RequestError, RunnerError
+from runner.errors import RequestError, RunnerError
 from runner.execution import Execution, Verdict
 from runner.images import ImageStore, build_id
 from runner.job import Evidence, Job, JobRecord, Outcome
@@ -28,7 +28,7 @@ from runner.owner import Owner
 from runner.policy import Isolation, Limits, Policy
 from runner.registry import Program, find
 from runner.relay import SINGLE_USE_JOB
-from runner.sweep import Janitor, make_owner_directory, remove_owner_directory, sweep
+from runner.sweep import Janitor, make_owner_directory, remove_traces, sweep
 from sandbox import protocol
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ class Supervisor:
         self._janitor: Janitor | None = None
         self._closed = False
         self._rootful = True
+        self._own_cgroup = False
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +160,7 @@ class Supervisor:
             job.cancel()
         self._workers.shutdown(wait=True)
         if self._janitor is not None:
-            remove_owner_directory(self._owner)
+            remove_traces(self._owner)
             self._janitor.close()
         self._engine.close()
 
@@ -204,6 +205,7 @@ class Supervisor:
             policy=self._policy,
             limits=limits,
             rootful=self._rootful,
+            own_cgroup=self._own_cgroup,
             carrier=carrier,
             directory=make_owner_directory(self._owner),
             owner=self._owner,
@@ -252,8 +254,10 @@ class Supervisor:
         with self._lock:
             if self._janitor is not None:
                 return
-            options = " ".join(self._engine.info().security_options)
+            info = self._engine.info()
+            options = " ".join(info.security_options)
             self._rootful = "rootless" not in options and "userns" not in options
+            self._own_cgroup = self._engine.is_local and cgroup.is_usable(driver=info.cgroup_driver)
             sweep(self._engine)
             self._janitor = Janitor()
 

@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from runner import cgroup
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineError
 from runner.owner import Owner
@@ -64,16 +65,17 @@ def make_owner_directory(owner: Owner) -> Path:
     raise EngineError(msg)
 
 
-def remove_owner_directory(owner: Owner) -> None:
-    """Remove this owner's channels, and the root if nobody else uses it."""
+def remove_traces(owner: Owner) -> None:
+    """Remove what this owner has on this host: channels, control groups, and unused roots."""
     root = channel_root()
     shutil.rmtree(root / str(owner), ignore_errors=True)
     with contextlib.suppress(OSError):
         root.rmdir()
+    cgroup.remove_owner(owner)
 
 
 def sweep(engine: Engine) -> int:
-    """Remove every container and directory whose owner is dead; return how many there were."""
+    """Remove everything whose owner is dead; return how many containers and traces there were."""
     removed = 0
     for container, labels in engine.containers().items():
         owner = Owner.parse(labels.get(f"{OWN_LABEL}.owner", ""))
@@ -84,11 +86,13 @@ def sweep(engine: Engine) -> int:
             removed += 1
         except EngineError as error:
             log.warning("container %s of a dead supervisor cannot be removed: %s", container, error)
-    for directory in channel_root().iterdir():
-        owner = Owner.parse(directory.name)
+    named = {Owner.parse(each.name) for each in channel_root().iterdir()}
+    for owner in named | cgroup.owners():
         if owner is not None and owner.is_dead():
-            remove_owner_directory(owner)
+            remove_traces(owner)
             removed += 1
+    with contextlib.suppress(OSError):
+        channel_root().rmdir()
     return removed
 
 

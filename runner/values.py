@@ -75,9 +75,13 @@ def _name_problems(program: Program, inputs: Mapping[str, Any]) -> list[str]:
         return []
     takes = ", ".join([*signature.required, *signature.optional]) or "nothing"
     known = {*signature.required, *signature.optional}
-    problems = [] if signature.accepts_any else [
-        f"unknown input {name!r} (main takes {takes})" for name in inputs if name not in known
-    ]
+    problems = (
+        []
+        if signature.accepts_any
+        else [
+            f"unknown input {name!r} (main takes {takes})" for name in inputs if name not in known
+        ]
+    )
     return problems + [
         f"missing input {name!r} (main takes {takes})"
         for name in signature.required

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, TypeVar
 
 from sandbox import protocol
 from sandbox.options import Options
+
+T = TypeVar("T")
 
 _HIGH: Final = 500
 """Private descriptors start here, above what a program uses or closes in a loop."""
@@ -39,10 +43,10 @@ class Channel:
 
 
 class FrameWriter:
-    """Writes whole frames on a blocking descriptor, also when a signal handler raises in between.
+    """Writes whole frames on a blocking descriptor, also when a signal handler raises meanwhile.
 
-    A program may well have a handler that raises (`signal.alarm` as a timeout).  What such an
-    exception cuts off is written before the next frame, so frames never interleave.
+    A program may well have a handler that raises (`signal.alarm` as a timeout).  Such an exception
+    waits until the frame is out; what a second one still cuts off is written before the next frame.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -51,17 +55,36 @@ class FrameWriter:
         self._frame = b""
         self._written: list[int] = []
 
-    def write(self, frame: bytes) -> None:
-        """Write the frame; blocks while the host does not read; OSError if it never will."""
+    def write(self, frame: bytes, account: mmap.mmap | None = None, entry: bytes = b"") -> None:
+        """Write the frame; blocks while the host does not read; OSError if it never will.
+
+        `entry` is what the account says when the frame is on its way, neither sooner nor later.
+        """
         self.finish()
+        # Signal handlers run after calls only, and there is none in the next lines.
         self._frame, self._written = frame, []
+        if account is not None:
+            account[:] = entry
         self.finish()
 
     def finish(self) -> None:
-        """Write what an exception has cut off, if anything."""
+        """Write what is left of the frame, if anything."""
         if self._process != os.getpid():  # a fork: what is unfinished is the parent's to finish
             self._process = os.getpid()
             self._frame = b""
+        interruption: BaseException | None = None
+        while interruption is None or self._frame:
+            try:
+                self._write_rest()
+                break
+            except BaseException as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise  # of `write` itself; a handler's TimeoutError has no number
+                interruption = error
+        if interruption is not None:
+            raise interruption
+
+    def _write_rest(self) -> None:
         frame = memoryview(self._frame)
         while (start := sum(self._written)) < len(frame):
             # `extend` over `map` runs in C: between the write and the record of its length no
@@ -71,29 +94,31 @@ class FrameWriter:
 
 
 class Turnstile:
-    """A lock among the threads of this process and all processes forked from it.
+    """Lets one thread at a time through, of this process and all that are forked from it.
 
     One byte in a pipe; whoever has read it is inside.  (POSIX semaphores would need /dev/shm.)
     """
 
     def __init__(self) -> None:
         self._entry, self._exit = (_move_up(descriptor) for descriptor in os.pipe())
-        self._held: list[bytes] = []
-        self._owner: tuple[int, int] | None = None
+        self._mine = threading.local()
         os.write(self._exit, b".")
 
-    def __enter__(self) -> Self:
-        me = (os.getpid(), threading.get_ident())
-        if self._owner == me:
+    def run(self, function: Callable[[], T]) -> T:
+        """Call the function while nobody else is inside."""
+        if getattr(self._mine, "process", 0) == os.getpid():
             msg = "publish was called from a signal handler that interrupted another publish"
             raise RuntimeError(msg)
-        self._held.extend(map(os.read, (self._entry,), (1,)))
-        self._owner = me
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._owner = None
-        os.write(self._exit, self._held.pop())
+        held: list[bytes] = []
+        try:
+            self._mine.process = os.getpid()
+            held.extend(map(os.read, (self._entry,), (1,)))  # in one step, as in FrameWriter
+            return function()
+        finally:
+            # No call before the write either: an exception here would lock everybody out.
+            self._mine.process = 0
+            for token in held:
+                os.write(self._exit, token)
 
 
 def open_channel(options: Options) -> Channel:

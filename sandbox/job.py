@@ -70,6 +70,11 @@ def _configure_logging(options: dict[str, Any]) -> None:
 
 def _deafen() -> None:
     """Drop the program's signal handlers: its alarms must not go off in what is left to do."""
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_IGN)
+    while True:
+        try:
+            for number in signal.valid_signals():
+                if callable(signal.getsignal(number)):
+                    signal.signal(number, signal.SIG_IGN)
+        except BaseException:  # noqa: BLE001, S112 (one of them has just gone off: again)
+            continue
+        return

@@ -76,25 +76,24 @@ class Outbox:
 
     def send_message(self, body: protocol.JsonText) -> None:
         """Send one interim result; MessageLimitError if it is over a limit."""
-        frame = protocol.encode(protocol.Message(job=self._job, body=body))
-        with self._turnstile:
-            self._check("a message's bytes", "message_bytes", len(body))
-            self._check("bytes of all messages", "messages_bytes", self._account.bytes + len(body))
-            self._check("number of messages", "messages", self._account.messages + 1)
-            # Counted first: a write that a signal handler interrupts is finished later.
-            self._account.add(len(body))
-            self._outlet.messages.write(frame)
+        self._turnstile.run(lambda: self._send_message(body))
 
     def send_result(self, value: protocol.JsonText, *, done: bool) -> bool:
         """Send the final result; False if there was one before, ResultLimitError if too large."""
         self.check_result(value)
-        with self._turnstile:
-            if self._account.has_result:
-                return False
-            self._account.set_result()
-            frame = protocol.Result(job=self._job, messages=self.messages, done=done, value=value)
-            self._send(frame)
-        return True
+        return self._turnstile.run(lambda: self._send_result(value, done=done))
+
+    def send_done(self) -> None:
+        """Say that `main` has ended after its final result."""
+        self._turnstile.run(
+            lambda: self._send(
+                protocol.Done(job=self._job, messages=self.messages, note=self._note)
+            )
+        )
+
+    def send_fault(self, fault: protocol.Fault) -> None:
+        """Say how the program failed."""
+        self._turnstile.run(lambda: self._send(replace(fault, messages=self.messages)))
 
     def check_result(self, value: protocol.JsonText) -> None:
         """Raise ResultLimitError if the result is too large."""
@@ -108,22 +107,28 @@ class Outbox:
         self._note = f"{reason}; it is dropped, the first result stands"
         os.write(2, f"user_messenger: {self._note}\n".encode())
 
-    def send_done(self) -> None:
-        """Say that `main` has ended after its final result."""
-        with self._turnstile:
-            done = protocol.Done(job=self._job, messages=self.messages, note=self._note)
-            self._send(done)
+    def _send_message(self, body: protocol.JsonText) -> None:
+        account = self._account
+        self._check("a message's bytes", "message_bytes", len(body))
+        self._check("bytes of all messages", "messages_bytes", account.total_bytes + len(body))
+        self._check("number of messages", "messages", account.messages + 1)
+        frame = protocol.encode(protocol.Message(job=self._job, body=body))
+        self._outlet.messages.write(frame, account.memory, account.with_message(len(body)))
 
-    def send_fault(self, fault: protocol.Fault) -> None:
-        """Say how the program failed."""
-        with self._turnstile:
-            fault = replace(fault, messages=self.messages)
-            self._send(fault)
+    def _send_result(self, value: protocol.JsonText, *, done: bool) -> bool:
+        if self.has_result:
+            return False
+        account = self._account
+        frame = protocol.Result(job=self._job, messages=self.messages, done=done, value=value)
+        self._send(frame, account.memory, account.with_result())
+        return True
 
-    def _send(self, frame: protocol.Frame) -> None:
+    def _send(
+        self, frame: protocol.Frame, account: mmap.mmap | None = None, entry: bytes = b""
+    ) -> None:
         with contextlib.suppress(OSError):  # a host that has closed the socket may still listen
             self._outlet.messages.finish()
-        self._outlet.results.write(protocol.encode(frame))
+        self._outlet.results.write(protocol.encode(frame), account, entry)
 
     def _check(self, what: str, limit: str, observed: int) -> None:
         value = self._limits[limit]
@@ -167,35 +172,35 @@ class UserMessenger:
 
 
 class _Account:
-    """What was sent, in memory that forked processes share."""
+    """What was sent, in memory that forked processes share; an entry replaces it as a whole."""
 
     _LAYOUT = struct.Struct("qq?")
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, self._LAYOUT.size)
+        self.memory = mmap.mmap(-1, self._LAYOUT.size)
 
     @property
     def messages(self) -> int:
-        return int(self._read()[0])
+        return self._read()[0]
 
     @property
-    def bytes(self) -> int:
-        return int(self._read()[1])
+    def total_bytes(self) -> int:
+        return self._read()[1]
 
     @property
     def has_result(self) -> bool:
-        return bool(self._read()[2])
+        return self._read()[2]
 
-    def add(self, size: int) -> None:
+    def with_message(self, size: int) -> bytes:
         messages, total, has_result = self._read()
-        self._LAYOUT.pack_into(self._shared, 0, messages + 1, total + size, has_result)
+        return self._LAYOUT.pack(messages + 1, total + size, has_result)
 
-    def set_result(self) -> None:
+    def with_result(self) -> bytes:
         messages, total, _ = self._read()
-        self._LAYOUT.pack_into(self._shared, 0, messages, total, True)  # noqa: FBT003
+        return self._LAYOUT.pack(messages, total, True)  # noqa: FBT003 (a field of the layout)
 
     def _read(self) -> tuple[int, int, bool]:
-        return self._LAYOUT.unpack_from(self._shared, 0)
+        return self._LAYOUT.unpack_from(self.memory, 0)
 
 
 def _encode(message: Any, encoder: type[json.JSONEncoder]) -> protocol.JsonText:

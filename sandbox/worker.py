@@ -15,7 +15,7 @@ from sandbox.messenger import Outbox
 from sandbox.options import Options
 
 DEFAULT_WALL_S: Final = 300.0
-FLUSH_S: Final = 2.0
+FLUSH_S: Final = 1.0
 """How long a program's own streams may take to flush before they are left behind."""
 
 OUR_FAULT: Final = 70

@@ -1,5 +1,6 @@
 """What every test shares: whether there is an engine, and that nothing is left behind."""
 
+import contextlib
 import functools
 import gc
 import os
@@ -9,6 +10,7 @@ import warnings
 import hypothesis
 import pytest
 
+from runner import cgroup
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineUnavailableError
 from runner.owner import Owner
@@ -55,7 +57,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def left_behind(engine):
-    """Return the containers and channel directories that no living process but this one owns."""
+    """Return what no living process but this one owns: containers, directories, control groups."""
     me = Owner.current()
 
     def is_left(text):
@@ -69,8 +71,12 @@ def left_behind(engine):
         if any(key.startswith(OWN_LABEL) for key in each["Labels"] or {})
         and is_left(each["Labels"].get(f"{OWN_LABEL}.owner", ""))
     }
-    directories = {str(path) for path in channel_root().iterdir() if is_left(path.name)}
-    return containers | directories
+    root = channel_root()
+    directories = {str(path) for path in root.iterdir() if is_left(path.name)}
+    with contextlib.suppress(OSError):
+        root.rmdir()  # looking has made it; somebody else may be using it
+    groups = {f"control groups of {owner}" for owner in cgroup.owners() if is_left(str(owner))}
+    return containers | directories | groups
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -45,14 +45,12 @@ UNWANTED = (
     # documentation and caches; the licences in usr/share/doc/*/copyright stay
     "usr/share/man usr/share/info usr/share/locale usr/share/lintian usr/share/bug",
     "usr/share/doc-base usr/share/python3 usr/share/pixmaps usr/share/applications",
-    "usr/share/menu usr/share/gdb usr/local/man usr/local/share/man var/backups var/cache/* var/log/*",
-    "var/lib/systemd var/lib/pam tmp/* root/.*",
+    "usr/share/menu usr/share/gdb usr/local/man usr/local/share/man",
+    "var/backups var/cache/* var/log/* var/lib/systemd var/lib/pam tmp/* root/.*",
 )
 """What a program does not need and an attacker may, as patterns below /."""
 
-COMMANDS = (
-    "bash coreutils dash debianutils diffutils findutils grep gzip hostname libc-bin sed tar"
-).split()
+COMMANDS = "bash coreutils dash debianutils diffutils findutils grep gzip hostname libc-bin sed tar"
 """The Debian packages whose commands stay, besides Python's own."""
 
 UNWANTED_LIBRARY = (
@@ -133,7 +131,7 @@ def remove_unwanted(packages: Path) -> None:
     # The official image has more commands than a bootstrapped root, and knows whose they are.
     for listing in Path("/var/lib/dpkg/info").glob("*.list"):
         package = listing.stem.partition(":")[0]
-        if package not in COMMANDS and not package.startswith("python3"):
+        if package not in COMMANDS.split() and not package.startswith("python3"):
             owned = (Path(line) for line in listing.read_text().splitlines())
             remove(path for path in owned if path.parent.name in ("bin", "sbin"))
     for pattern in " ".join(UNWANTED).split():

@@ -60,7 +60,7 @@ class Guest:
                 (self.directory / name).write_text(text)
             self.path = str(self.directory / "channel")
             self.frames = []
-            self.raw = {"socket": b"", "stdout": b"", "stderr": b""}
+            self.raw = {name: bytearray() for name in ("socket", "stdout", "stderr")}
             self.pumps = []
             self._changed = threading.Condition()
             if self.carrier != "stdio":

@@ -20,8 +20,8 @@ from tests.contract.guest import run
         ("\0", "SyntaxError: "),
     ],
 )
-def test_a_program_that_cannot_be_imported(carrier, source, error):
-    fault = run(source, carrier=carrier).fault
+def test_a_program_that_cannot_be_imported(source, error):
+    fault = run(source).fault
     assert fault.kind == "init_error"
     assert fault.error.startswith(error)
     assert fault.messages == 0
@@ -63,9 +63,9 @@ def test_a_missing_program_and_an_unknown_backend(carrier):
         ),
     ],
 )
-def test_inputs_that_do_not_fit(carrier, signature, inputs, error):
+def test_inputs_that_do_not_fit(signature, inputs, error):
     source = f"def main({signature}): return 1"
-    fault = run(source, carrier=carrier, inputs=inputs).fault
+    fault = run(source, inputs=inputs).fault
     assert fault.kind == "program_error"
     assert fault.error == error
     assert fault.traceback is None
@@ -84,14 +84,14 @@ def test_inputs_that_do_not_fit(carrier, signature, inputs, error):
         ("raise ValueError('two\\nlines')", "ValueError: two lines"),
     ],
 )
-def test_a_main_that_raises(carrier, statement, error):
+def test_a_main_that_raises(statement, error):
     source = f"""
         import os, signal, sys, time
         def main(backend, user_messenger):
             user_messenger.publish(1)
             {statement}
     """
-    fault = run(source, carrier=carrier).fault
+    fault = run(source).fault
     assert (fault.kind, fault.error, fault.messages) == ("program_error", error, 1)
     assert "in main\n" in fault.traceback
 
@@ -116,7 +116,7 @@ def test_the_traceback_shows_the_programs_frames_only(carrier):
     assert fault.error == "ExceptionGroup: several (2 sub-exceptions)"
     assert shows_only_the_program(fault.traceback)
     assert "/json/decoder.py" in fault.traceback
-    assert "program.py\", line 5, in main" in fault.traceback
+    assert 'program.py", line 5, in main' in fault.traceback
     assert 'json.loads("nonsense")' in fault.traceback
     assert "Traceback (most recent call last)" in fault.traceback
 
@@ -140,7 +140,7 @@ def test_a_traceback_at_import_shows_the_line(carrier):
         ("recursion", "return str(self)"),
     ],
 )
-def test_an_exception_with_a_hostile_text(carrier, name, text):
+def test_an_exception_with_a_hostile_text(name, text):
     source = f"""
         class {name}(Exception):
             def __str__(self):
@@ -148,7 +148,7 @@ def test_an_exception_with_a_hostile_text(carrier, name, text):
         def main(backend, user_messenger):
             raise {name}
     """
-    fault = run(source, carrier=carrier).fault
+    fault = run(source).fault
     assert fault.kind == "program_error"
     assert fault.error.startswith(f"program.{name}")
     assert len(fault.error.encode()) < 10_000

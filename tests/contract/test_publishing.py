@@ -174,9 +174,7 @@ def test_a_limit_can_be_caught(carrier):
     assert json.loads(report.value) == ["message_bytes", 100, 102]
 
 
-@pytest.mark.parametrize(
-    "end", ["return 'x' * 99", "user_messenger.publish('x' * 99, final=True)"]
-)
+@pytest.mark.parametrize("end", ["return 'x' * 99", "user_messenger.publish('x' * 99, final=True)"])
 def test_a_result_over_its_limit(carrier, end):
     source = f"""
         def main(backend, user_messenger):
@@ -187,9 +185,7 @@ def test_a_result_over_its_limit(carrier, end):
     assert (fault.limit, fault.value, fault.observed) == ("result_bytes", 100, 101)
 
 
-@pytest.mark.parametrize(
-    "end", ["return value", "user_messenger.publish(value, final=True)"]
-)
+@pytest.mark.parametrize("end", ["return value", "user_messenger.publish(value, final=True)"])
 def test_a_result_that_cannot_be_carried_names_the_path(carrier, end):
     source = f"""
         def main(backend, user_messenger):

@@ -44,7 +44,8 @@ def test_stdin_is_empty(carrier):
     source = """
         import os, subprocess, sys
         def main(backend, user_messenger):
-            return [sys.stdin.read(), os.read(0, 10).decode(), subprocess.check_output("cat").decode()]
+            child = subprocess.check_output("cat")
+            return [sys.stdin.read(), os.read(0, 10).decode(), child.decode()]
     """
     assert run(source, carrier=carrier).value == '["","",""]'
 
@@ -64,7 +65,7 @@ def test_stdin_is_empty(carrier):
         "import builtins; builtins.open = None",
     ],
 )
-def test_damage_to_the_process_does_not_cost_the_result(carrier, damage):
+def test_damage_to_the_process_does_not_cost_the_result(damage):
     source = f"""
         import os, sys, time
         class Hangs:
@@ -77,7 +78,7 @@ def test_damage_to_the_process_does_not_cost_the_result(carrier, damage):
             {damage}
             return "real"
     """
-    report = run(source, carrier=carrier)
+    report = run(source)
     assert report.value == '"real"'
     assert "before" in report.log
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_a_bad_manifest_exits_2_and_names_file_and_key(tmp_path):
 
 def test_inputs_come_from_text_file_stdin_and_pairs(program, tmp_path):
     path = program("def main(backend, user_messenger, **kwargs):\n    return kwargs\n")
-    text = json.dumps({"quote": "it's \"$HOME\" $(x)", "n": 1})
+    text = json.dumps({"quote": 'it\'s "$HOME" $(x)', "n": 1})
     (tmp_path / "inputs.json").write_text(text)
     for arguments, stdin in (
         (["--inputs", text], None),
@@ -125,7 +126,7 @@ def test_inputs_come_from_text_file_stdin_and_pairs(program, tmp_path):
         done = qrunner("run", path, *arguments, "-i", "n=[2]", "-i", "t=plain text", input=stdin)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == {
-            "quote": "it's \"$HOME\" $(x)",
+            "quote": 'it\'s "$HOME" $(x)',
             "n": [2],
             "t": "plain text",
         }
@@ -206,7 +207,9 @@ def test_check_reports_every_case_and_exits_with_the_highest_code(tmp_path):
             "missing": {"expect": {"outcome": "invalid_inputs"}},
         },
     )
-    write("slow", "import time\ndef main(b, m): time.sleep(60)\n", {"x": {"limits": {"timeout_s": 1}}})
+    write(
+        "slow", "import time\ndef main(b, m): time.sleep(60)\n", {"x": {"limits": {"timeout_s": 1}}}
+    )
     report = tmp_path / "report.xml"
     done = qrunner("check", tmp_path, "--junit", report)
     assert done.returncode == 3, done.stderr
@@ -245,7 +248,7 @@ def test_an_engine_that_is_not_there_is_three_lines_and_exit_code_4():
 
 
 def test_new_makes_a_program_that_runs(tmp_path):
-    made = qrunner("new", "mine", cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    made = qrunner("new", "mine", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     assert made.returncode == 0, made.stderr
     done = qrunner("run", tmp_path / "mine")
     assert done.returncode == 0, done.stderr

@@ -104,7 +104,10 @@ def test_a_failing_program_is_an_outcome_not_an_exception(supervisor, program, o
         ("import os\ndef main(b, m):\n    os.kill(os.getpid(), 9)\n", "no_result"),
         ("import os\ndef main(b, m):\n    os.abort()\n", "no_result"),
         ("def main(b, m):\n    return lambda: 1\n", "result_error"),
-        ("from functools import partial\ndef f(b, m, x): ...\nmain = partial(f)\n", "program_error"),
+        (
+            "from functools import partial\ndef f(b, m, x): ...\nmain = partial(f)\n",
+            "program_error",
+        ),
     ],
 )
 def test_each_way_to_fail_has_its_outcome(supervisor, program, source, outcome):
@@ -261,9 +264,7 @@ def test_a_stalled_callback_delays_neither_deadline_nor_outcome(supervisor, prog
     )
     release = threading.Event()
     try:
-        job = supervisor.run(
-            path, callback=lambda *_: release.wait(30), limits={"timeout_s": 2}
-        )
+        job = supervisor.run(path, callback=lambda *_: release.wait(30), limits={"timeout_s": 2})
         record = job.wait(20)
         assert record.outcome in {"time_limit", "message_limit"}
         if record.outcome == "time_limit":

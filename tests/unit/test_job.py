@@ -77,9 +77,7 @@ def test_only_the_first_record_counts():
 
 def test_cancel_wakes_the_executing_thread_once_and_not_after_the_end():
     calls: list[int] = []
-    job = Job(
-        "j", "p", log_kept_bytes=10, decode=json.loads, on_cancel=lambda: calls.append(1)
-    )
+    job = Job("j", "p", log_kept_bytes=10, decode=json.loads, on_cancel=lambda: calls.append(1))
     job.cancel()
     job.cancel()
     job.finish(JobRecord(job="j", program="p", outcome=Outcome.CANCELLED))

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from runner.errors import RequestError
-from runner.policy import Limits, Policy, container_config, random_uid, parse_size
+from runner.policy import Limits, Policy, container_config, parse_size, random_uid
 
 
 def config(**changes: object) -> dict:
@@ -16,6 +16,7 @@ def config(**changes: object) -> dict:
         "uid": 2097152,
         "labels": {"a": "b"},
         "channel_directory": "/x/y",
+        "cgroup_parent": None,
         **changes,
     }
     return container_config(Policy(), Limits(), **arguments)
@@ -97,7 +98,13 @@ def test_user_ids_stand_far_from_those_of_real_users_where_the_engine_allows_it(
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("512m", 512 << 20), ("2GiB", 2 << 30), ("1.5g", 3 << 29), ("1048576", 1 << 20), ("1kb", 1024)],
+    [
+        ("512m", 512 << 20),
+        ("2GiB", 2 << 30),
+        ("1.5g", 3 << 29),
+        ("1048576", 1 << 20),
+        ("1kb", 1024),
+    ],
 )
 def test_sizes_are_read_as_people_write_them(text: str, size: int):
     assert parse_size(text) == size

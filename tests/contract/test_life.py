@@ -1,0 +1,239 @@
+"""The two processes: who guards whom, what is reported, and that nothing stays."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from sandbox import init, protocol
+from tests.contract.guest import Guest, is_alive, kill, run, wait_until
+
+
+@pytest.mark.parametrize(
+    ("statement", "status"),
+    [
+        ("os._exit(0)", 0),
+        ("os._exit(70)", 70),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", -signal.SIGTERM),
+        ("os.abort()", -signal.SIGABRT),
+        ("ctypes.string_at(0)", -signal.SIGSEGV),
+        ("ctypes.CDLL(None).exit(3)", 3),
+        ("os.execvp('false', ['false'])", 1),
+    ],
+)
+def test_a_worker_that_ends_without_a_word_is_reported(carrier, statement, status):
+    source = f"""
+        import ctypes, os, signal, time
+        def main(backend, user_messenger):
+            user_messenger.publish(1)
+            {statement}
+    """
+    report = run(source, carrier=carrier)
+    assert len(report.messages) == 1
+    assert report.last == []
+    assert (report.exited.job, report.exited.status) == (7, status)
+
+
+def test_the_deadline_of_the_first_process(monkeypatch):
+    source = """
+        import time
+        def main(backend, user_messenger):
+            user_messenger.publish(1)
+            time.sleep(60)
+    """
+    with Guest(source, carrier="stdio") as guest:
+        started = time.monotonic()
+        guest.send(limits={"wall_s": -4.5})  # with the grace of 5 s: half a second from now
+        guest.wait_for_frame(protocol.Message)
+        assert guest.process.wait(5) == 124
+        assert time.monotonic() - started < 3
+        assert not [each for each in guest.frames if isinstance(each, protocol.Exited)]
+
+
+def test_the_first_process_waits_for_the_host_but_not_for_ever():
+    source = "def main(backend, user_messenger): return 1"
+    with Guest(source, carrier="stdio") as guest:
+        guest.send()
+        guest.wait_for_frame(protocol.Exited)
+        time.sleep(0.3)
+        assert guest.process.poll() is None
+        guest.process.stdin.close()
+        assert guest.process.wait(1) == 0
+    assert init.LINGER_S == 5
+
+
+FAMILY = """
+    import os, signal, subprocess, sys, time
+    def main(backend, user_messenger):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        children = [subprocess.Popen(["sleep", "60"]).pid for _ in range(3)]
+        user_messenger.publish([os.getpid(), *children])
+        while True: pass
+"""
+
+
+@pytest.mark.parametrize("end", ["hang up", "killed"])
+def test_the_whole_tree_goes_within_a_second(carrier, end):
+    with Guest(FAMILY, carrier=carrier) as guest:
+        if carrier == "socket":
+            guest._pump("socket", guest.connect().fileno())
+        guest.send()
+        pids = json.loads(guest.wait_for_frame(protocol.Message).body)
+        assert all(map(is_alive, pids))
+        try:
+            if end == "hang up":
+                guest.process.stdin.close()
+                assert guest.process.wait(1) == 0
+            else:  # the worker alone: the first process takes the others along
+                os.kill(pids[0], signal.SIGKILL)
+                guest.wait_for_frame(protocol.Exited)
+            assert wait_until(lambda: not any(map(is_alive, pids)), 1.0)
+        finally:
+            for pid in pids:
+                kill(pid)
+
+
+def test_hanging_up_before_the_request(carrier):
+    with Guest("", carrier=carrier) as guest:
+        if carrier == "socket":
+            guest._pump("socket", guest.connect().fileno())
+        guest.wait_for_frame(protocol.Ready)
+        guest.process.stdin.close()
+        assert guest.process.wait(1) == 0
+
+
+def test_signals_to_the_first_process_are_ignored(carrier):
+    source = """
+        import os, signal
+        def main(backend, user_messenger):
+            for number in sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}):
+                os.kill(os.getppid(), number)
+            return os.getppid()
+    """
+    report = run(source, carrier=carrier)
+    assert int(report.value) > 1
+    assert report.exited.status == 0
+
+
+def test_the_program_starts_with_ordinary_signals(carrier):
+    source = """
+        import signal
+        def main(backend, user_messenger):
+            odd = [
+                int(number) for number in signal.valid_signals()
+                if signal.getsignal(number) is not signal.SIG_DFL
+            ]
+            return [odd, sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))]
+    """
+    usual = [int(signal.SIGINT), int(signal.SIGPIPE), int(signal.SIGXFSZ)]
+    odd, blocked = json.loads(run(source, carrier=carrier).value)
+    assert sorted(odd) == sorted(usual)
+    assert blocked == []
+
+
+def test_orphans_are_reaped(carrier):
+    source = """
+        import os, subprocess, time
+        def main(backend, user_messenger):
+            pids = []
+            for _ in range(100):
+                reader, writer = os.pipe()
+                child = os.fork()
+                if child == 0:
+                    orphan = os.fork()
+                    if orphan:
+                        os.write(writer, str(orphan).encode())
+                    os._exit(0)
+                os.waitpid(child, 0)
+                pids.append(int(os.read(reader, 20)))
+                os.close(reader); os.close(writer)
+            for _ in range(100):
+                left = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+                if not left: break
+                time.sleep(0.02)
+            return left
+    """
+    assert run(source, carrier=carrier).value == "[]"
+
+
+def test_the_first_process_is_closed_to_the_program(carrier):
+    source = """
+        import os
+        def main(backend, user_messenger):
+            return [os.stat(f"/proc/{pid}/mem").st_uid for pid in (os.getppid(), os.getpid())]
+    """
+    if os.getuid() == 0:
+        # Root owns its own processes' files either way; the flag itself tells.
+        source = """
+            import ctypes, os
+            def main(backend, user_messenger):
+                return [0, ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)]
+        """
+        with Guest(source, carrier=carrier) as guest:
+            if carrier == "socket":
+                guest._pump("socket", guest.connect().fileno())
+            guest.send()
+            assert guest.report().value == "[0,1]"
+        return
+    first, own = json.loads(run(source, carrier=carrier).value)
+    assert (first, own) == (0, os.getuid())
+
+
+def test_a_forked_child_that_returns_from_main_says_nothing(carrier):
+    source = """
+        import os
+        def main(backend, user_messenger, fails):
+            child = os.fork()
+            if child == 0:
+                if fails: raise RuntimeError("in the child")
+                return "child"
+            os.waitpid(child, 0)
+            return "parent"
+    """
+    assert run(source, carrier=carrier, inputs={"fails": False}).value == '"parent"'
+    report = run(source, carrier=carrier, inputs={"fails": True})
+    assert report.value == '"parent"'
+    assert "RuntimeError: in the child" in report.log
+
+
+def test_an_alarm_left_over_does_not_disturb_the_result(carrier):
+    source = """
+        import signal
+        def ring(*_): raise TimeoutError("rang")
+        def main(backend, user_messenger):
+            signal.signal(signal.SIGALRM, ring)
+            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.001)
+            try:
+                return list(range(300_000))
+            finally:
+                for _ in range(100_000): pass
+    """
+    assert run(source, carrier=carrier).fault.error == "TimeoutError: rang"
+    source = source.replace("0.01, 0.001", "0.0003").replace("100_000", "0")
+    for _ in range(5):
+        assert len(run(source, carrier=carrier).last) == 1
+
+
+def test_a_request_that_is_no_frame_is_our_own_fault(carrier):
+    with Guest("", carrier=carrier) as guest:
+        if carrier == "socket":
+            guest.connect()
+        guest.process.stdin.write(b"nonsense\n")
+        guest.process.stdin.flush()
+        assert guest.wait_for_frame(protocol.Exited).status == 70
+        guest.wait_for_log("JSONDecodeError")
+
+
+def test_oom_kills_are_read_from_either_cgroup_version(tmp_path):
+    second, first = tmp_path / "memory.events", tmp_path / "memory.oom_control"
+    paths = (str(second), str(first))
+    assert init.read_oom_kills(paths) is None
+    first.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    assert init.read_oom_kills(paths) == 3
+    second.write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n")
+    assert init.read_oom_kills(paths) == 1
+    second.write_text("garbage")
+    assert init.read_oom_kills((str(second),)) is None

@@ -1,0 +1,118 @@
+"""What a program finds: its own modules, a clean interpreter, and its inputs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sandbox import options
+from tests.contract.guest import ROOT, run
+
+
+def test_modules_beside_the_program_win_over_ours(carrier):
+    names = ("protocol", "sandbox", "codec", "messenger", "job")
+    files = {f"{name}.py": f"name = 'own {name}'" for name in names}
+    source = f"""
+        import sys
+        import {", ".join(names)}
+        def main(backend, user_messenger):
+            import sandbox as late
+            user_messenger.publish(late.name)
+            return [each.name for each in ({", ".join(names)})]
+    """
+    report = run(source, carrier=carrier, files=files)
+    assert json.loads(report.value) == [f"own {name}" for name in names]
+
+
+def test_the_interpreter_looks_as_if_the_program_came_first(carrier):
+    source = """
+        import os, sys
+        def main(backend, user_messenger):
+            return {
+                "name": __name__,
+                "file": __file__,
+                "registered": sys.modules[__name__].main is main,
+                "first": sys.path[0] == os.path.dirname(__file__),
+                "argv": sys.argv == [__file__],
+                "ours": [name for name in sys.modules if name.split(".")[0] == "sandbox"],
+                "main": vars(sys.modules["__main__"]).get("__file__"),
+                "pythonpath": os.environ.get("PYTHONPATH"),
+                "path": sys.path,
+            }
+    """
+    seen = json.loads(run(source, carrier=carrier).value)
+    assert seen["name"] == "program"
+    assert seen["file"].endswith("/program.py")
+    assert seen["registered"]
+    assert seen["first"]
+    assert seen["argv"]
+    assert seen["ours"] == []
+    assert seen["main"] is None
+    assert seen["pythonpath"] is None
+    assert str(ROOT) not in seen["path"]
+    try_it = "import sandbox"
+    assert subprocess.run([sys.executable, "-c", try_it], cwd="/", capture_output=True).returncode
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_multiprocessing_runs_the_programs_functions_only(carrier, method):
+    source = f"""
+        import multiprocessing
+        def square(x):
+            return x * x
+        def main(backend, user_messenger):
+            with multiprocessing.get_context({method!r}).Pool(1) as pool:
+                return pool.map(square, range(4))
+    """
+    report = run(source, carrier=carrier)
+    assert report.value == "[0,1,4,9]"
+    assert report.log == ""
+
+
+def test_a_main_that_is_any_callable(carrier):
+    source = """
+        import functools
+        class Main:
+            def __call__(self, backend, user_messenger, x):
+                return x
+        main = functools.partial(Main(), x=3)
+    """
+    assert run(source, carrier=carrier).value == "3"
+
+
+def test_inputs_with_names_that_are_not_identifiers(carrier):
+    source = "def main(backend, user_messenger, **kwargs): return kwargs"
+    inputs = {"a b": 1, "class": 2, "": 3}
+    assert json.loads(run(source, carrier=carrier, inputs=inputs).value) == inputs
+
+
+def test_large_inputs(carrier):
+    source = "def main(backend, user_messenger, text): return len(text)"
+    size = 20_000_000
+    assert run(source, carrier=carrier, inputs={"text": "x" * size}).value == str(size)
+
+
+HEAVY = """
+    argparse asyncio concurrent decimal email http multiprocessing numpy pathlib qiskit subprocess
+    tempfile urllib uuid
+"""
+
+
+def test_the_first_process_imports_little():
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from sandbox import init, options\n"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    command = [sys.executable, "-P", "-s", "-c", code]
+    output = subprocess.check_output(command, env={"PYTHONPATH": str(ROOT)}, text=True)
+    assert not set(HEAVY.split()) & set(output.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--carrier", "pigeon"], ["--socket"], ["--help"], ["program.py"]]
+)
+def test_bad_arguments_are_named(arguments):
+    with pytest.raises(SystemExit, match="sandbox: "):
+        options.parse(arguments)

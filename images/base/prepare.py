@@ -187,7 +187,8 @@ def compile_everything(packages: Path) -> None:
     if not packages.is_relative_to(STANDARD_LIBRARY):
         directories.append(packages)
     run(
-        *(sys.executable, "-I", "-m", "compileall", "-q", "-j", "0"),
+        # -f: what the interpreter has written for itself on the way is of the kind that is checked
+        *(sys.executable, "-I", "-B", "-m", "compileall", "-q", "-f", "-j", "0"),
         *("--invalidation-mode", "unchecked-hash", *map(str, directories)),
     )
 

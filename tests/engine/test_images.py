@@ -199,27 +199,42 @@ def test_a_root_that_cannot_be_had_is_said_with_its_variable(engine):
 
 
 def test_pruning_keeps_the_newest_and_what_is_not_ours(engine, client, guest, name):
-    store = ImageStore(engine)
+    class OnlyTheseImages(ImageStore):
+        def images(self):
+            return [each for each in super().images() if name in each.tag]
+
+    store = OnlyTheseImages(engine)
     tags = []
-    for number in range(4):
+    for number in range(3):
         tags.append(store.program({"program.py": SOURCE + b"#%d\n" % number}, name).tag)
         time.sleep(1.1)  # the engine's dates are in whole seconds
-    context = tempfile.TemporaryFile()
-    with tarfile.open(fileobj=context, mode="w"):
-        pass
-    context.seek(0)
-    foreign = client.images.get(
-        client.api.import_image(context, repository=f"{name}-foreign") and f"{name}-foreign"
-    )
+    with tempfile.TemporaryFile() as empty:
+        tarfile.open(fileobj=empty, mode="w").close()
+        empty.seek(0)
+        client.api.import_image(empty, repository=f"{name}-foreign")
+    foreign = client.images.get(f"{name}-foreign")
     try:
-        removed = store.prune(keep=2)
-        assert {tag for tag in removed if name in tag} == set(tags[:2])
-        assert [bool(client.images.list(tag)) for tag in tags] == [False, False, True, True]
+        assert store.prune(keep=2) == tags[:1]
+        assert [bool(client.images.list(tag)) for tag in tags] == [False, True, True]
         assert client.images.get(foreign.id)
-        assert store.guest() == guest
     finally:
         client.images.remove(foreign.id, force=True)
-        context.close()
+
+
+def test_an_image_in_use_is_not_pruned(engine, client, guest, name):
+    image = ImageStore(engine).program({"program.py": SOURCE}, name)
+
+    class OnlyThisImage(ImageStore):
+        def images(self):
+            return [each for each in super().images() if each.tag == image.tag]
+
+    container = client.containers.create(image.id, ["true"], network_mode="none")
+    try:
+        assert OnlyThisImage(engine).prune(keep=0) == []
+        assert engine.image(image.tag)
+    finally:
+        container.remove(force=True)
+    assert OnlyThisImage(engine).prune(keep=0) == [image.tag]
 
 
 # --- what is in the image -------------------------------------------------------------------------
@@ -229,31 +244,15 @@ def check_stack(client, image):
     """Assert what holds for every image of ours, whatever root it stands on."""
     found = run(client, image, "find", "/", "-xdev", "-perm", "/6000", user="0")
     assert found == "", "setuid or setgid"
-    found = run(
-        client, image, "find", "/", "-xdev", "-perm", "-o+w", "-not", "-type", "l", user="0"
-    )
-    assert set(found.split()) <= {"/tmp", "/dev/shm", "/dev/mqueue"} or all(
-        each.startswith(("/tmp", "/dev/")) for each in found.split()
-    ), "world-writable"
-    tools = [
-        "apt",
-        "apt-get",
-        "dpkg",
-        "pip",
-        "pip3",
-        "perl",
-        "gcc",
-        "cc",
-        "make",
-        "su",
-        "mount",
-        "awk",
-    ]
+    everybody = ["find", "/", "-xdev", "-perm", "-o+w", "-not", "-type", "l"]
+    writable = run(client, image, *everybody, user="0").split()
+    assert [each for each in writable if not each.startswith("/dev/")] == ["/tmp"]
+    tools = ["apt", "dpkg", "pip", "pip3", "perl", "gcc", "cc", "make", "su", "mount", "awk"]
     which = "import shutil, sys; print([n for n in sys.argv[1:] if shutil.which(n, path=P)])"
     path = "P='/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'\n"
     assert run(client, image, "python3", "-c", path + which, *tools) == "[]\n"
-    modules = "import importlib.util as u\nprint([m for m in ('pip','ensurepip','setuptools') if u.find_spec(m)])"
-    assert run(client, image, "python3", "-c", modules) == "[]\n"
+    script = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.find_spec(n)])"
+    assert run(client, image, "python3", "-c", script, "pip", "ensurepip", "setuptools") == "[]\n"
 
 
 def test_qiskit_can_be_imported_without_flags(client, guest):
@@ -285,7 +284,9 @@ def test_everything_is_compiled_and_never_checked_again(client, guest):
 
 
 def test_the_guest_knows_its_build_and_its_packages(client, guest):
-    assert run(client, guest, "cat", "/opt/qrunner/BUILD") == images.build_id()
+    # With a newline: engines may lose the last line of a log that has none.
+    build = run(client, guest, "sh", "-c", "cat /opt/qrunner/BUILD; echo")
+    assert build == f"{images.build_id()}\n"
     packages = run(client, guest, "cat", "/opt/qrunner/packages.txt")
     assert "libc6" in packages
     assert "libssl3" in packages
@@ -390,7 +391,7 @@ def published_root(client, registry, engine, tmp_path_factory):
     answers = client.api.push(tag, stream=True, decode=True)
     digests = [each["aux"]["Digest"] for each in answers if "aux" in each]
     client.images.remove(image.id, force=True)
-    yield f"{tag}@{digests[-1]}"
+    return f"{tag}@{digests[-1]}"
 
 
 @pytest.fixture(scope="module")

@@ -1,44 +1,63 @@
-"""`program.yaml` → a frozen `Manifest`, or a `ManifestError` that names the key.
+"""`program.yaml` → a frozen `Manifest`, or a `ManifestError` that names file, line and key.
 
-The manifest of an untrusted program is untrusted: its size is bounded, YAML aliases (which can
-blow up) and duplicate keys are refused, and nothing in it can raise a limit of the operator.
+YAML and JSON are read alike, and so are the metadata files of IBM's runtime programs, the newer
+form with a `spec` and the older one with lists.  The manifest of an untrusted program is
+untrusted: its size is bounded, YAML aliases (which can blow up) and duplicate keys are refused,
+and nothing in it can raise a limit of the operator.
 """
 
 from __future__ import annotations
 
-import ast
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from jsonschema.validators import validator_for
 
 from runner.errors import ManifestError, RequestError
-from runner.policy import Limits
+from runner.policy import Isolation, Limits
 
 MANIFEST_NAME: Final = "program.yaml"
+MANIFEST_NAMES: Final = (MANIFEST_NAME, "program.yml", "program.json")
 DEFAULT_ENTRY: Final = "program.py"
 MAX_MANIFEST_BYTES: Final = 256 * 1024
 
 _SCHEMA_FILE: Final = Path(__file__).with_name("manifest.schema.json")
+_SCHEMA_KEYS: Final = ("parameters", "return_values", "interim_results")
+_SPEC_KEYS: Final = ("backend_requirements", *_SCHEMA_KEYS)
+
+_OLD_TYPES: Final = {
+    **dict.fromkeys(("int", "integer"), "integer"),
+    **dict.fromkeys(("float", "number", "double"), "number"),
+    **dict.fromkeys(("str", "string"), "string"),
+    **dict.fromkeys(("bool", "boolean"), "boolean"),
+    **dict.fromkeys(("dict", "object", "dictionary"), "object"),
+    **dict.fromkeys(("list", "array"), "array"),
+}
+"""Words of IBM's older lists that say something about the type; others say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What a program says of itself.
 
-    `limits` are those it lowers, by the names of `Limits`; `parameters` is the JSON Schema of its
-    inputs, `signature` what its source accepts (None if that cannot be told without running it).
+    `limits` are those it lowers, by the names of `Limits`.  `parameters`, `return_values` and
+    `interim_results` are JSON Schemas, None where the program says nothing.  `requirements` is the
+    file that lists what it needs beyond the stack.
     """
 
     name: str
     description: str = ""
     entry: str = DEFAULT_ENTRY
+    isolation: Isolation | None = None
+    requirements: str | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, Any] | None = None
     return_values: Mapping[str, Any] | None = None
@@ -46,71 +65,93 @@ class Manifest:
     backend_requirements: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_text(cls, text: str, *, source: str) -> Manifest:
-        """Read YAML or JSON; `source` names the file in errors.  Raises ManifestError."""
-        content = _parse(text, source)
+    def from_text(cls, text: str, *, source: str, entry: str = DEFAULT_ENTRY) -> Manifest:
+        """Read YAML or JSON.
+
+        `source` names the file in errors, `entry` the program file where the manifest does not.
+        Raises ManifestError.
+        """
+        document = _Document(text, source)
+        content = document.content
         if error := best_match(_validator().iter_errors(content)):
-            key = ".".join(str(each) for each in error.absolute_path) or "the manifest"
-            msg = f"{source}: {key}: {error.message}"
-            raise ManifestError(msg)
-        spec = content.get("spec", {})
-        for key in ("parameters", "return_values", "interim_results"):
-            _check_schema(spec.get(key), f"{source}: spec.{key}")
+            raise document.mistake(error)
+        older: dict[str, Any] = {key: content[key] for key in _SPEC_KEYS if key in content}
+        spec = {**older, **content.get("spec", {})}
         limits = dict(content.get("limits", {}))
-        if "max_execution_time" in content:
-            wanted = content["max_execution_time"]
+        wanted = content.get("max_execution_time", content.get("cost"))
+        if wanted is not None:
             limits["timeout_s"] = min(wanted, limits.get("timeout_s", wanted))
         try:
             Limits().lowered_by(limits)
         except RequestError as error:
-            msg = f"{source}: limits: {error}"
-            raise ManifestError(msg) from error
+            raise document.error(["limits"], str(error)) from error
+        isolation = content.get("isolation")
         return cls(
             name=content["name"],
             description=content.get("description", ""),
-            entry=content.get("entry", DEFAULT_ENTRY),
+            entry=content.get("entry", entry),
+            isolation=Isolation(isolation) if isolation else None,
+            requirements=content.get("requirements"),
             limits=limits,
-            parameters=spec.get("parameters"),
-            return_values=spec.get("return_values"),
-            interim_results=spec.get("interim_results"),
             backend_requirements=spec.get("backend_requirements", {}),
+            **{key: _schema(document, spec, key) for key in _SCHEMA_KEYS},
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signature:
-    """The inputs that a program's `main` accepts, read from its source without running it."""
+class _Document:
+    """A parsed manifest that knows on which line each of its keys stands."""
 
-    required: tuple[str, ...]
-    optional: tuple[str, ...]
-    accepts_any: bool
-
-    @classmethod
-    def of_source(cls, source: bytes) -> Signature | None:
-        """Return the signature of the one plain `def main` at top level, else None."""
+    def __init__(self, text: str, source: str) -> None:
+        self._source = source
+        self._root: yaml.Node | None = None
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise self.error([], f"longer than {MAX_MANIFEST_BYTES} bytes")
+        # JSON may be indented with tabs, YAML may not; inside its texts a tab is always escaped.
+        if text.lstrip().startswith("{"):
+            text = text.replace("\t", " ")
         try:
-            tree = ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None  # the sandbox will say so, with the line
-        bindings = [node for node in tree.body if getattr(node, "name", None) == "main"]
-        if len(bindings) != 1 or not isinstance(bindings[0], ast.FunctionDef):
-            return None
-        if bindings[0].decorator_list:
-            return None
-        given = bindings[0].args
-        positional = [each.arg for each in [*given.posonlyargs, *given.args]]
-        if len(positional) < 2 or len(given.posonlyargs) > 2:  # backend and messenger may be
-            return None
-        without_default = positional[: len(positional) - len(given.defaults)][2:]
-        keywords = list(zip(given.kwonlyargs, given.kw_defaults, strict=True))
-        return cls(
-            required=(*without_default, *(a.arg for a, default in keywords if default is None)),
-            optional=(
-                *(name for name in positional[2:] if name not in without_default),
-                *(a.arg for a, default in keywords if default is not None),
-            ),
-            accepts_any=given.kwarg is not None,
-        )
+            self._root = yaml.compose(text, Loader=_StrictLoader)
+            content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a SafeLoader, stricter
+            json.dumps(content, allow_nan=False)  # dates, sets and NaN have no place in a manifest
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+            problem = f"not a readable manifest: {' '.join(str(error).split())}"
+            raise self.error([], problem) from error
+        if not isinstance(content, dict):
+            raise self.error([], "must be a mapping of keys to values, at least `name: …`")
+        self.content: dict[str, Any] = content
+
+    def mistake(self, error: ValidationError) -> ManifestError:
+        """Return the error for a violation of the manifest's own schema: key, line, what goes."""
+        path, violated = list(error.absolute_path), cast("dict[str, Any]", error.schema)
+        allowed = sorted(violated.get("properties", ()))
+        if error.validator == "additionalProperties" and allowed:
+            unknown = min(set(cast("dict[str, Any]", error.instance)) - set(allowed))
+            close = difflib.get_close_matches(str(unknown), allowed, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(allowed)}"
+            return self.error([*path, unknown], f"unknown key; {hint}")
+        meaning = violated.get("description")
+        expected = f"; expected: {meaning}" if meaning and path else ""
+        return self.error(path, f"{error.message:.200}{expected}")
+
+    def error(self, path: Sequence[Any], problem: str) -> ManifestError:
+        line = self._line(path)
+        where = self._source if line is None else f"{self._source}, line {line}"
+        key = ".".join(str(each) for each in path)
+        return ManifestError(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
+
+    def _line(self, path: Sequence[Any]) -> int | None:
+        """Return the line of the innermost key of `path` that is there."""
+        node, mark = self._root, None
+        for step in path:
+            if isinstance(node, yaml.MappingNode):
+                found = [pair for pair in node.value if pair[0].value == str(step)]
+                if not found:
+                    break
+                mark, node = found[0][0].start_mark, found[0][1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+                node = node.value[step]
+                mark = node.start_mark
+        return None if mark is None else mark.line + 1
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -134,30 +175,36 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _parse(text: str, source: str) -> dict[str, Any]:
-    if len(text) > MAX_MANIFEST_BYTES:
-        msg = f"{source}: longer than {MAX_MANIFEST_BYTES} bytes"
-        raise ManifestError(msg)
+def _schema(document: _Document, spec: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """Return the JSON Schema under `key`, made from the older list form if it is one."""
+    found = spec.get(key)
+    if found is None:
+        return None
+    path = ["spec", key] if key in document.content.get("spec", {}) else [key]
+    if isinstance(found, list):
+        return _from_list(document, found, path)
     try:
-        content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a SafeLoader, made stricter
-        json.dumps(content, allow_nan=False)  # dates, sets and NaN have no place in a manifest
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        msg = f"{source}: not a readable manifest: {' '.join(str(error).split())}"
-        raise ManifestError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{source}: the manifest must be a mapping of keys to values, at least `name: …`"
-        raise ManifestError(msg)
-    return content
-
-
-def _check_schema(schema: Mapping[str, Any] | None, where: str) -> None:
-    if schema is None:
-        return
-    try:
-        Draft202012Validator.check_schema(schema)
+        # Schemas of IBM's time name draft 2019-09; what is not named is read as 2020-12.
+        validator_for(found, default=Draft202012Validator).check_schema(found)
     except SchemaError as error:
-        msg = f"{where}: not a JSON Schema: {error.message}"
-        raise ManifestError(msg) from error
+        inside = [*path, *error.absolute_path]
+        raise document.error(inside, f"not a JSON Schema: {error.message:.200}") from error
+    return dict(found)
+
+
+def _from_list(document: _Document, entries: list[Any], path: list[str]) -> dict[str, Any]:
+    properties, required = {}, []
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            problem = "each entry of the list form is a mapping with a name"
+            raise document.error([*path, number], problem)
+        described = {"description": entry["description"]} if "description" in entry else {}
+        kind = _OLD_TYPES.get(str(entry.get("type", "")).lower())
+        properties[entry["name"]] = {**described, **({"type": kind} if kind else {})}
+        # The oldest files say "required": "true", as text.
+        if str(entry.get("required", "")).lower() == "true":
+            required.append(entry["name"])
+    return {"type": "object", "properties": properties, "required": required}
 
 
 @cache

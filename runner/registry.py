@@ -6,6 +6,7 @@ odd files are refused by name, and number and size are bounded.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import re
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from runner.errors import ManifestError, UnknownProgramError
-from runner.manifest import DEFAULT_ENTRY, MANIFEST_NAME, Manifest, Signature
+from runner.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
+from runner.signature import Signature
 
 MAX_FILES: Final = 1000
 MAX_PROGRAM_BYTES: Final = 16 * 1024 * 1024
@@ -26,6 +28,7 @@ CASES_DIRECTORY: Final = "cases"
 TEMPLATE: Final = "template"
 
 _IGNORED: Final = frozenset({"__pycache__", ".git", ".ipynb_checkpoints", CASES_DIRECTORY})
+_METADATA_WORDS: Final = ("max_execution_time", "spec", "cost")
 _PACKAGE: Final = Path(__file__).parent
 
 
@@ -74,7 +77,7 @@ def find(program: str | os.PathLike[str]) -> Program:
     path = Path(text)
     if os.sep not in text and path.suffix != ".py":
         for directory in program_directories():
-            if (directory / text / MANIFEST_NAME).is_file():
+            if _manifest_in(directory / text) is not None:
                 return read_directory(_relative(directory / text))
     if path.is_dir():
         return read_directory(path)
@@ -87,9 +90,10 @@ def find(program: str | os.PathLike[str]) -> Program:
 def names() -> list[str]:
     """Return the names that can be run from here, the template left out."""
     found = {
-        each.parent.name
+        each.name
         for directory in program_directories()
-        for each in directory.glob(f"*/{MANIFEST_NAME}")
+        for each in directory.iterdir()
+        if _manifest_in(each) is not None
     }
     return sorted(found - {TEMPLATE})
 
@@ -119,19 +123,26 @@ def create(name: str) -> Path:
 def read_directory(directory: Path) -> Program:
     """Read a program directory.  Raises ManifestError."""
     files = dict(_read_files(directory))
-    manifest_bytes = files.get(MANIFEST_NAME)
-    if manifest_bytes is None and DEFAULT_ENTRY not in files:
+    named = [name for name in MANIFEST_NAMES if name in files]
+    if len(named) > 1:
+        msg = f"{directory} has both {named[0]} and {named[1]}: keep one of them"
+        raise ManifestError(msg)
+    if not named and DEFAULT_ENTRY not in files:
         msg = f"{directory} is no program: it has neither {MANIFEST_NAME} nor {DEFAULT_ENTRY}"
         raise ManifestError(msg)
-    if manifest_bytes is None:
-        manifest = Manifest(name=_name_of(directory.resolve().name))
-    else:
-        text = _decode(manifest_bytes, directory / MANIFEST_NAME)
-        manifest = Manifest.from_text(text, source=str(directory / MANIFEST_NAME))
+    if not named:
+        return _program(Manifest(name=_name_of(directory.resolve().name)), directory, files)
+    source = directory / named[0]
+    manifest = Manifest.from_text(_decode(files[named[0]], source), source=str(source))
     if manifest.entry not in files:
-        msg = f"{directory / MANIFEST_NAME}: entry: there is no file {manifest.entry!r} beside it"
+        msg = f"{source}: entry: there is no file {manifest.entry!r} beside it"
         raise ManifestError(msg)
     return _program(manifest, directory, files)
+
+
+def _manifest_in(directory: Path) -> Path | None:
+    """Return the manifest of a directory, None if it has none."""
+    return next((directory / n for n in MANIFEST_NAMES if (directory / n).is_file()), None)
 
 
 def _read_bare(path: Path) -> Program:
@@ -139,8 +150,21 @@ def _read_bare(path: Path) -> Program:
     if len(content) > MAX_PROGRAM_BYTES:
         msg = f"{path}: larger than {MAX_PROGRAM_BYTES} bytes"
         raise ManifestError(msg)
-    manifest = Manifest(name=_name_of(path.stem))
+    manifest = _metadata_beside(path) or Manifest(name=_name_of(path.stem))
+    manifest = dataclasses.replace(manifest, entry=DEFAULT_ENTRY, requirements=None)
     return _program(manifest, path, {DEFAULT_ENTRY: content})
+
+
+def _metadata_beside(path: Path) -> Manifest | None:
+    """Return what `x.json` says of `x.py`, as IBM's programs were kept, if it is such a file."""
+    beside = path.with_suffix(".json")
+    if beside.is_symlink() or not beside.is_file():
+        return None
+    text = _decode(_read_regular(beside), beside)
+    # Any other JSON file may stand there; what calls itself a program must be right.
+    if '"name"' not in text or not any(f'"{word}"' in text for word in _METADATA_WORDS):
+        return None
+    return Manifest.from_text(text, source=str(beside))
 
 
 def _program(manifest: Manifest, path: Path, files: dict[str, bytes]) -> Program:

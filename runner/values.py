@@ -7,13 +7,12 @@ arrays; anything that would need Qiskit stays an opaque `Value` until the caller
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from referencing import Registry
-
+from runner import schema
 from runner.errors import InputsError
+from runner.manifest import Manifest
 from runner.registry import Program
 from sandbox import codec
 from sandbox.protocol import JsonText, ProtocolError, check_json
@@ -23,17 +22,15 @@ BACKENDS = ("aer_simulator",)
 
 
 def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: int) -> Any:
-    """Return the inputs in encoded form, as they go to the sandbox.
+    """Return the inputs, defaults filled in, in encoded form, as they go to the sandbox.
 
     Raises InputsError that names every problem: names that `main` does not take or misses, values
     that do not fit the program's schema, that cannot be encoded, or are too large.
     """
-    problems = [*_name_problems(program, inputs), *_schema_problems(program, inputs)]
-    if problems:
-        msg = f"inputs of {program.name!r} do not fit: " + "; ".join(problems)
-        raise InputsError(msg)
+    parameters = program.manifest.parameters or {}
+    inputs = schema.with_defaults(parameters, inputs)
     try:
-        text = codec.encode(dict(inputs))
+        text = codec.encode(inputs, "inputs")
         check_json(text)
     except (codec.EncodingError, ProtocolError) as error:
         msg = f"inputs of {program.name!r} cannot be sent: {error}"
@@ -41,7 +38,33 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
     if len(text) > limit_bytes:
         msg = f"inputs of {program.name!r} are {len(text)} bytes, the limit is {limit_bytes}"
         raise InputsError(msg)
-    return json.loads(text)
+    data = json.loads(text)
+    problems = schema.problems(parameters, data, name="inputs") if parameters else []
+    if program.signature is not None:
+        problems = program.signature.problems(set(inputs)) + problems
+    if problems:
+        msg = f"inputs of {program.name!r} do not fit: " + "; ".join(problems)
+        raise InputsError(msg)
+    return data
+
+
+def mismatches(
+    manifest: Manifest, messages: Iterable[JsonText], result: JsonText | None
+) -> list[str]:
+    """Return how messages and result differ from what the program's manifest says of them.
+
+    In words, for people: a mismatch changes neither the values nor the outcome.
+    """
+    found: list[str] = []
+    if manifest.interim_results is not None:
+        for number, body in enumerate(messages):
+            name = f"messages[{number}]"
+            found += schema.problems(manifest.interim_results, json.loads(body), name=name)
+            if len(found) >= schema.MAX_PROBLEMS:
+                break
+    if manifest.return_values is not None and result is not None:
+        found += schema.problems(manifest.return_values, json.loads(result), name="result")
+    return found[: schema.MAX_PROBLEMS]
 
 
 def backend_description(backend: str | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -67,35 +90,3 @@ def decode(text: JsonText) -> Any:
         return codec.decode(text, trusted=False)
     except codec.DecodingError:
         return codec.Value(json.loads(text))
-
-
-def _name_problems(program: Program, inputs: Mapping[str, Any]) -> list[str]:
-    signature = program.signature
-    if signature is None:
-        return []
-    takes = ", ".join([*signature.required, *signature.optional]) or "nothing"
-    known = {*signature.required, *signature.optional}
-    problems = (
-        []
-        if signature.accepts_any
-        else [
-            f"unknown input {name!r} (main takes {takes})" for name in inputs if name not in known
-        ]
-    )
-    return problems + [
-        f"missing input {name!r} (main takes {takes})"
-        for name in signature.required
-        if name not in inputs
-    ]
-
-
-def _schema_problems(program: Program, inputs: Mapping[str, Any]) -> list[str]:
-    if program.manifest.parameters is None:
-        return []
-    # An empty registry: a manifest's `$ref` must never make this host fetch something.
-    validator = Draft202012Validator(program.manifest.parameters, registry=Registry())
-    errors = validator.iter_errors(dict(inputs))
-    return [
-        f"{'.'.join(str(each) for each in error.absolute_path) or 'inputs'}: {error.message:.300}"
-        for error in errors
-    ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ManifestError
-from runner.manifest import Manifest, Signature
+from runner.manifest import Manifest
+from runner.signature import Signature
 
 
 def read(text: str) -> Manifest:
@@ -32,14 +35,22 @@ def test_json_is_accepted_and_max_execution_time_lowers_the_time_limit():
         ("name: [", "not a readable manifest"),
         ("description: x", "'name' is a required property"),
         ("name: Upper Case", "name: "),
-        ("name: a\nmax_execution_time: fast", "max_execution_time"),
-        ("name: a\nmax_execution_time: -1", "max_execution_time"),
+        ("name: a\nmax_execution_time: fast", "line 2: max_execution_time: 'fast' is not"),
+        ("name: a\n\nmax_execution_time: -1", "line 3: max_execution_time: -1"),
+        ("name: a\nmax_execution_time: soon", "expected: a number of seconds above 0"),
+        ("name: a\nmax_execution_tim: 3", "did you mean 'max_execution_time'?"),
+        ("name: a\nspec:\n  return_value: {}", "line 3: spec.return_value: unknown key"),
+        ('{\n\t"name": "a",\n\t"isolation": "vm"}', "line 3: isolation: 'vm'"),
+        ("name: a\nparameters: [{type: int}]", "line 2: parameters.0: each entry"),
         ("name: a\nmax_execution_time: .nan", "not a readable manifest"),
         ("name: a\nnonsense: 1", "nonsense"),
         ("name: a\nname: b", "stands twice"),
         ("name: a\nentry: ../../etc/passwd", "entry"),
         ("name: a\nlimits: {colour: 1}", "unknown limit 'colour'"),
-        ("name: a\nspec: {parameters: {type: 7}}", "spec.parameters: not a JSON Schema"),
+        (
+            "name: a\nspec: {parameters: {type: 7}}",
+            "line 2: spec.parameters.type: not a JSON Schema",
+        ),
         ("a: &x [1]\nname: *x", "aliases"),
         ("name: a\ndescription: 2020-01-01", "not a readable manifest"),
         ("name: !!python/object/apply:os.system [id]", "not a readable manifest"),
@@ -50,8 +61,62 @@ def test_json_is_accepted_and_max_execution_time_lowers_the_time_limit():
 def test_a_mistake_is_named(text: str, said: str):
     with pytest.raises(ManifestError) as caught:
         read(text)
-    assert str(caught.value).startswith("program.yaml: ")
+    assert str(caught.value).startswith("program.yaml")
     assert said in str(caught.value)
+
+
+def test_the_metadata_of_a_runtime_program_is_read_as_it_was_uploaded():
+    manifest = read(
+        json.dumps(
+            {
+                "name": "sampling",
+                "description": "Samples.",
+                "max_execution_time": 400,
+                "is_public": False,
+                "spec": {
+                    "backend_requirements": {"min_num_qubits": 5, "input_allowed": "runtime"},
+                    "parameters": {
+                        "$schema": "https://json-schema.org/draft/2019-09/schema",
+                        "type": "object",
+                        "properties": {"shots": {"type": "integer", "default": 4000}},
+                        "required": ["shots"],
+                    },
+                    "return_values": {"type": "string"},
+                    "interim_results": {"type": "object"},
+                },
+            },
+            indent="\t",
+        )
+    )
+    assert manifest.limits == {"timeout_s": 400}
+    assert manifest.backend_requirements["min_num_qubits"] == 5
+    assert manifest.parameters["required"] == ["shots"]
+
+
+def test_the_older_lists_become_schemas():
+    manifest = read(
+        json.dumps(
+            {
+                "name": "older",
+                "cost": 600,
+                "version": "1.0",
+                "backend_requirements": {"min_num_qubits": 3},
+                "parameters": [
+                    {"name": "iterations", "description": "d", "type": "int", "required": "true"},
+                    {"name": "noise", "type": "NoiseModel", "required": False},
+                ],
+                "return_values": [{"name": "-", "description": "text", "type": "string"}],
+            }
+        )
+    )
+    assert manifest.limits == {"timeout_s": 600}
+    assert manifest.backend_requirements == {"min_num_qubits": 3}
+    assert manifest.parameters == {
+        "type": "object",
+        "properties": {"iterations": {"description": "d", "type": "integer"}, "noise": {}},
+        "required": ["iterations"],
+    }
+    assert manifest.return_values["properties"]["-"]["type"] == "string"
 
 
 @given(st.text(max_size=200))

@@ -106,3 +106,24 @@ def test_new_copies_the_template_under_its_own_name(tmp_path, monkeypatch):
         registry.create("my_first")
     with pytest.raises(ManifestError, match="cannot be a program's name"):
         registry.create("../evil")
+
+
+def test_metadata_beside_a_bare_file_is_its_manifest(tmp_path):
+    (tmp_path / "sampling.py").write_text(SOURCE)
+    (tmp_path / "sampling.json").write_text('{"name": "sampling", "max_execution_time": 7}')
+    assert registry.find(tmp_path / "sampling.py").manifest.limits == {"timeout_s": 7}
+    (tmp_path / "sampling.json").write_text('{"name": "sampling", "max_execution_time": "x"}')
+    with pytest.raises(ManifestError, match="sampling.json, line 1: max_execution_time"):
+        registry.find(tmp_path / "sampling.py")
+
+
+def test_any_other_json_beside_a_bare_file_is_left_alone(tmp_path):
+    (tmp_path / "sampling.py").write_text(SOURCE)
+    (tmp_path / "sampling.json").write_text('{"counts": [1, 2]}')
+    assert registry.find(tmp_path / "sampling.py").manifest.limits == {}
+
+
+def test_two_manifests_are_one_too_many(program):
+    (program / "program.json").write_text('{"name": "mine"}')
+    with pytest.raises(ManifestError, match="both program.yaml and program.json"):
+        registry.find(program)

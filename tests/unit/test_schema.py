@@ -1,0 +1,125 @@
+"""Values against schemas: every problem at once, and bounded whatever both sides are."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner import schema
+from sandbox import codec
+
+SHOTS = {
+    "type": "object",
+    "properties": {
+        "shots": {"type": "integer", "minimum": 1},
+        "names": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["shots"],
+    "additionalProperties": False,
+}
+
+
+def test_every_problem_is_reported_at_once_with_its_path():
+    data = {"shots": 0, "names": ["a", 7], "colour": 1}
+    found = schema.problems(SHOTS, data, name="inputs")
+    assert len(found) == 3
+    assert "inputs.shots: 0 is less than the minimum of 1" in found
+    assert "inputs.names[1]: 7 is not of type 'string'" in found
+    assert schema.problems(SHOTS, {"shots": 1}, name="inputs") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ((1, 2), "array"),
+        ({1, 2}, "array"),
+        (1j, "object"),
+        (float("nan"), "number"),
+        ({"a": 1}, "object"),
+        ("text", "string"),
+    ],
+)
+def test_values_count_as_what_json_would_call_them(value, kind):
+    data = codec.to_data(value)
+    assert schema.problems({"type": kind}, data, name="value") == []
+    other = "string" if kind != "string" else "array"
+    assert len(schema.problems({"type": other}, data, name="value")) == 1
+
+
+def test_items_of_an_array_are_not_looked_at():
+    data = {"__type__": "ndarray", "__value__": "eJw="}
+    spec = {"type": "array", "items": {"type": "string"}, "minItems": 3}
+    assert schema.problems(spec, data, name="value") == []
+
+
+def test_defaults_are_filled_in_also_inside_and_given_values_stay():
+    spec = {
+        "properties": {
+            "shots": {"default": 1024},
+            "options": {"default": {}, "properties": {"level": {"default": 1}}},
+        }
+    }
+    assert schema.with_defaults(spec, {}) == {"shots": 1024, "options": {"level": 1}}
+    given_values = {"shots": 1, "options": {"level": 3}}
+    assert schema.with_defaults(spec, given_values) == given_values
+    assert spec["properties"]["options"]["default"] == {}
+
+
+HOSTILE = {
+    "a pattern that backtracks": ({"pattern": "^(a+)+$"}, "a" * 60 + "!"),
+    "a name that backtracks": ({"patternProperties": {"^(a+)+$": {}}}, {"a" * 60 + "!": 1}),
+    "all compared with all": (
+        {"uniqueItems": True},
+        [{"a": [[number]]} for number in range(60_000)],
+    ),
+    "a reference to itself": ({"$ref": "#"}, 1),
+    "references that multiply": (
+        {
+            "$defs": {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 8} for n in range(12)}
+            | {"a12": {"type": "string"}},
+            "$ref": "#/$defs/a0",
+        },
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_a_hostile_schema_or_value_is_a_problem_within_seconds(attack):
+    spec, data = HOSTILE[attack]
+    started = time.monotonic()
+    found = schema.problems(spec, data, name="inputs")
+    assert found
+    assert time.monotonic() - started < schema.WALL_S + 5
+
+
+def test_a_reference_is_never_fetched():
+    spec = {"$ref": "http://127.0.0.1:9/schema.json"}
+    (found,) = schema.problems(spec, 1, name="inputs")
+    assert "the schema cannot be used" in found
+
+
+def test_a_large_value_is_checked_and_its_problems_are_bounded():
+    data = ["x" * 1000] * 20_000
+    found = schema.problems({"items": {"type": "integer"}}, data, name="inputs")
+    assert len(found) == schema.MAX_PROBLEMS
+    assert all(len(each) < 300 for each in found)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+SPECS = st.sampled_from(
+    [SHOTS, {"type": "array", "items": {"type": "integer"}}, {"enum": [1, "a", None]}, {}]
+)
+
+
+@settings(max_examples=10)
+@given(SPECS, VALUES)
+def test_the_child_finds_what_this_process_finds(spec, value):
+    assert schema._find_in_child(spec, value, "x") == schema._find(spec, value, "x")

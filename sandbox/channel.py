@@ -22,7 +22,7 @@ from sandbox.options import Options
 
 T = TypeVar("T")
 
-_HIGH: Final = 500
+HIGH: Final = 500
 """Private descriptors start here, above what a program uses or closes in a loop."""
 
 _RUN_LINE_BYTES: Final = protocol.MAX_INPUTS_BYTES + protocol.MIB
@@ -104,8 +104,8 @@ class Turnstile:
         self._mine = threading.local()
         os.write(self._exit, b".")
 
-    def run(self, function: Callable[[], T]) -> T:
-        """Call the function while nobody else is inside."""
+    def run(self, function: Callable[[], T], *, last: bool = False) -> T:
+        """Call the function while nobody else is inside; after the last one nobody ever will be."""
         if getattr(self._mine, "process", 0) == os.getpid():
             msg = "publish was called from a signal handler that interrupted another publish"
             raise RuntimeError(msg)
@@ -117,7 +117,7 @@ class Turnstile:
         finally:
             # No call before the write either: an exception here would lock everybody out.
             self._mine.process = 0
-            for token in held:
+            for token in () if last else held:
                 os.write(self._exit, token)
 
 
@@ -167,7 +167,7 @@ def _connect(path: str) -> int:
 def _move_up(descriptor: int) -> int:
     """Return a private copy with a high number, not inherited on exec; the original is closed."""
     try:
-        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)
     except OSError:  # a lower limit of open files than usual
         high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(descriptor)

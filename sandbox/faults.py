@@ -38,6 +38,9 @@ def fault(error: BaseException, *, job: int, kind: str) -> protocol.Fault:
         kind = limit.kind
     elif issubclass(type(error), ResultEncodingError):
         kind = "result_error"
+    elif not _can_start_thread():
+        # Where the host cannot count what was refused, nobody else would say why `main` failed.
+        kind = "process_limit"
     mute: tuple[str, str | None] = (f"{_class_name(error)}: (its text cannot be shown)", None)
     line, text = within(PATIENCE_S, lambda: _describe(error), mute)
     return protocol.Fault(
@@ -50,6 +53,14 @@ def fault(error: BaseException, *, job: int, kind: str) -> protocol.Fault:
         value=limit.value if limit else None,
         observed=limit.observed if limit else None,
     )
+
+
+def _can_start_thread() -> bool:
+    try:
+        _thread.start_new_thread(int, ())
+    except RuntimeError:
+        return False
+    return True
 
 
 def within(patience_s: float, function: Callable[[], T], otherwise: T) -> T:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from sandbox import backends, codec, faults, loader, messenger, protocol
 
@@ -23,44 +25,61 @@ class Job:
         self._outbox = outbox
         self._directory = directory
         self._process = os.getpid()
+        self._kind = "program_error"
 
     def execute(self) -> Callable[[], object]:
         """Run the program; returns what sends its last frame, for when the log is complete."""
-        kind = "program_error"
+        value: Any = None
+        error: BaseException | None = None
         try:
-            _configure_logging(self._run.options)
-            inputs = codec.from_data(self._run.inputs, "inputs", trusted=True)
-            kind = "init_error"
-            backend = backends.build(self._run.backend, self._run.limits)
-            loader.clear_stage(self._directory)
-            main = loader.load(self._directory, self._run.entry)
-            kind = "program_error"
-            loader.check_inputs(main, inputs)
-            value = main(backend, messenger.UserMessenger(self._outbox), **inputs)
-            kind = "result_error"
-            return self._conclude(value)
-        except BaseException as error:  # noqa: BLE001 (whatever the program raises is its outcome)
-            return self._blame(error, kind)
+            value = self._run_program()
+        except BaseException as caught:  # noqa: BLE001 (whatever it raises is its outcome)
+            error = caught
+        while True:
+            try:
+                _deafen()
+                break
+            except BaseException:  # noqa: BLE001, S112 (one more alarm has just gone off)
+                continue
+        if os.getpid() != self._process:
+            _leave_quietly(error)
+        if error is None:
+            try:
+                return self._conclude(value)
+            except BaseException as caught:  # noqa: BLE001 (the value is the program's, too)
+                error, self._kind = caught, "result_error"
+        fault = faults.fault(error, job=self._run.job, kind=self._kind)
+        return partial(self._outbox.send_fault, fault)
+
+    def _run_program(self) -> Any:
+        run = self._run
+        _configure_logging(run.options)
+        inputs = codec.from_data(run.inputs, "inputs", trusted=True)
+        self._kind = "init_error"
+        backend = backends.build(run.backend, run.limits)
+        loader.clear_stage(self._directory)
+        main = loader.load(self._directory, run.entry)
+        self._kind = "program_error"
+        loader.check_inputs(main, inputs)
+        return main(backend, messenger.UserMessenger(self._outbox), **inputs)
 
     def _conclude(self, value: Any) -> Callable[[], object]:
-        _deafen()
-        if os.getpid() != self._process:
-            os._exit(0)  # a process that the program forked, come back from `main` as well
         if not self._outbox.has_result:
             text = codec.encode(value, "result")
             self._outbox.check_result(text)
-            return partial(self._outbox.send_result, text, done=True)
+            return partial(self._outbox.send_end, text)
         if value is not None:
-            self._outbox.drop_result("main returned a value after publishing a final result")
+            self._outbox.drop_result("main returned a value after a final result was published")
         return self._outbox.send_done
 
-    def _blame(self, error: BaseException, kind: str) -> Callable[[], object]:
-        _deafen()
-        if os.getpid() != self._process:
+
+def _leave_quietly(error: BaseException | None) -> NoReturn:
+    """End a process that the program has forked and that has come back from `main` as well."""
+    with contextlib.suppress(BaseException):  # its streams may be anything
+        if error is not None:
             traceback.print_exception(error)
-            os._exit(1)
-        fault = faults.fault(error, job=self._run.job, kind=kind)
-        return partial(self._outbox.send_fault, fault)
+        sys.stdout.flush()
+    os._exit(0 if error is None else 1)
 
 
 def _configure_logging(options: dict[str, Any]) -> None:
@@ -70,11 +89,6 @@ def _configure_logging(options: dict[str, Any]) -> None:
 
 def _deafen() -> None:
     """Drop the program's signal handlers: its alarms must not go off in what is left to do."""
-    while True:
-        try:
-            for number in signal.valid_signals():
-                if callable(signal.getsignal(number)):
-                    signal.signal(number, signal.SIG_IGN)
-        except BaseException:  # noqa: BLE001, S112 (one of them has just gone off: again)
-            continue
-        return
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_IGN)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from sandbox import channel, codec, protocol
 
-_DEFAULTS: Final = {
+DEFAULTS: Final = {
     "message_bytes": protocol.MAX_MESSAGE_BYTES,
     "messages_bytes": protocol.MAX_MESSAGES_BYTES,
     "messages": protocol.MAX_MESSAGES,
@@ -59,7 +59,7 @@ class Outbox:
     def __init__(self, outlet: channel.Channel, job: int, limits: Mapping[str, float]) -> None:
         self._outlet = outlet
         self._job = job
-        self._limits = {name: int(limits.get(name, value)) for name, value in _DEFAULTS.items()}
+        self._limits = {name: int(limits.get(name, value)) for name, value in DEFAULTS.items()}
         self._turnstile = channel.Turnstile()
         self._account = _Account()
         self._note: str | None = None
@@ -78,22 +78,23 @@ class Outbox:
         """Send one interim result; MessageLimitError if it is over a limit."""
         self._turnstile.run(lambda: self._send_message(body))
 
-    def send_result(self, value: protocol.JsonText, *, done: bool) -> bool:
-        """Send the final result; False if there was one before, ResultLimitError if too large."""
+    def send_result(self, value: protocol.JsonText) -> None:
+        """Send the final result while `main` runs; drop it if there was one before."""
         self.check_result(value)
-        return self._turnstile.run(lambda: self._send_result(value, done=done))
+        if not self._turnstile.run(lambda: self._send_result(value, done=False)):
+            self.drop_result("a second final result was published")
+
+    def send_end(self, value: protocol.JsonText) -> None:
+        """Send what `main` returned as the last frame."""
+        self._turnstile.run(lambda: self._send_end(value), last=True)
 
     def send_done(self) -> None:
         """Say that `main` has ended after its final result."""
-        self._turnstile.run(
-            lambda: self._send(
-                protocol.Done(job=self._job, messages=self.messages, note=self._note)
-            )
-        )
+        self._turnstile.run(self._send_done, last=True)
 
     def send_fault(self, fault: protocol.Fault) -> None:
         """Say how the program failed."""
-        self._turnstile.run(lambda: self._send(replace(fault, messages=self.messages)))
+        self._turnstile.run(lambda: self._send(replace(fault, messages=self.messages)), last=True)
 
     def check_result(self, value: protocol.JsonText) -> None:
         """Raise ResultLimitError if the result is too large."""
@@ -105,7 +106,8 @@ class Outbox:
     def drop_result(self, reason: str) -> None:
         """Say in the log, and in the last frame, that a second final result was dropped."""
         self._note = f"{reason}; it is dropped, the first result stands"
-        os.write(2, f"user_messenger: {self._note}\n".encode())
+        with contextlib.suppress(OSError):  # the program may have closed the log
+            os.write(2, f"user_messenger: {self._note}\n".encode())
 
     def _send_message(self, body: protocol.JsonText) -> None:
         account = self._account
@@ -122,6 +124,14 @@ class Outbox:
         frame = protocol.Result(job=self._job, messages=self.messages, done=done, value=value)
         self._send(frame, account.memory, account.with_result())
         return True
+
+    def _send_end(self, value: protocol.JsonText) -> None:
+        if not self._send_result(value, done=True):  # a thread of the program has come first
+            self.drop_result("main returned a value after a final result was published")
+            self._send_done()
+
+    def _send_done(self) -> None:
+        self._send(protocol.Done(job=self._job, messages=self.messages, note=self._note))
 
     def _send(
         self, frame: protocol.Frame, account: mmap.mmap | None = None, entry: bytes = b""
@@ -167,8 +177,8 @@ class UserMessenger:
             raise
         if not final:
             self._outbox.send_message(text)
-        elif not self._outbox.send_result(text, done=False):
-            self._outbox.drop_result("a second final result was published")
+        else:
+            self._outbox.send_result(text)
 
 
 class _Account:

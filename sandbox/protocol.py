@@ -137,7 +137,14 @@ class Run:
 Frame: TypeAlias = Ready | Message | Result | Done | Fault | Exited
 
 FAULT_KINDS: Final = frozenset(
-    {"program_error", "init_error", "result_error", "message_limit", "result_limit"}
+    {
+        "program_error",
+        "init_error",
+        "result_error",
+        "message_limit",
+        "result_limit",
+        "process_limit",
+    }
 )
 """The only verdicts that are believed from the guest: each concerns its own program."""
 

@@ -237,8 +237,10 @@ def _numpy() -> Any:
 
 
 def _circuit_to(value: Any) -> str:
+    from qiskit import qpy
+
     stream = io.BytesIO()
-    sys.modules["qiskit.qpy"].dump(value, stream)
+    qpy.dump(value, stream)
     return _pack(stream.getvalue())
 
 

@@ -63,6 +63,7 @@ class Guest:
             self.raw = {name: bytearray() for name in ("socket", "stdout", "stderr")}
             self.pumps = []
             self._changed = threading.Condition()
+            self._connections = []
             if self.carrier != "stdio":
                 self.listener = stack.enter_context(socket.socket(socket.AF_UNIX))
                 self.listener.bind(self.path)
@@ -88,8 +89,8 @@ class Guest:
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"},
             cwd="/",
         )
-        self._pump("stdout", self.process.stdout.fileno())
-        self._pump("stderr", self.process.stderr.fileno())
+        self.pump("stdout", self.process.stdout.fileno())
+        self.pump("stderr", self.process.stderr.fileno())
 
     def _stop(self):
         with contextlib.suppress(BrokenPipeError):
@@ -97,10 +98,13 @@ class Guest:
         self.process.wait(PATIENCE_S)
         for pump in self.pumps:
             pump.join(PATIENCE_S)
+        for connection in self._connections:  # after the pump: it must not read a closed one
+            connection.close()
         self.process.stdout.close()
         self.process.stderr.close()
 
-    def _pump(self, name, descriptor):
+    def pump(self, name, descriptor):
+        """Read a descriptor to its end in a thread, and decode what are frames."""
         reader = protocol.FrameReader(LINE_BYTES) if name != "stderr" else None
 
         def pump():
@@ -120,8 +124,13 @@ class Guest:
         self.listener.settimeout(PATIENCE_S)
         connection, _ = self.listener.accept()
         connection.settimeout(None)
-        self._stack.push(connection)
+        self._connections.append(connection)
         return connection
+
+    def listen(self):
+        """With the socket carrier, accept the connection and read all that comes."""
+        if self.carrier == "socket":
+            self.pump("socket", self.connect().fileno())
 
     def send(self, **run):
         """Send the request."""
@@ -167,8 +176,7 @@ class Guest:
 def run(source, *, carrier="socket", arguments=(), files=None, **request):
     """Run one program to its end and return the report."""
     with Guest(source, carrier=carrier, arguments=arguments, files=files) as guest:
-        if carrier == "socket":
-            guest._pump("socket", guest.connect().fileno())
+        guest.listen()
         guest.send(**request)
         return guest.report()
 

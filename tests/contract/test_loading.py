@@ -51,8 +51,6 @@ def test_the_interpreter_looks_as_if_the_program_came_first(carrier):
     assert seen["main"] is None
     assert seen["pythonpath"] is None
     assert str(ROOT) not in seen["path"]
-    try_it = "import sandbox"
-    assert subprocess.run([sys.executable, "-c", try_it], cwd="/", capture_output=True).returncode
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])

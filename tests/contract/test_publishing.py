@@ -274,7 +274,7 @@ def test_publish_waits_for_a_host_that_does_not_read(carrier):
         guest.send()
         guest.wait_for_log("published 0")
         assert not guest.wait_for_log("published 0").count("published 49")
-        guest._pump("socket", connection.fileno())
+        guest.pump("socket", connection.fileno())
         assert len(guest.report().messages) == 50
 
 
@@ -293,3 +293,21 @@ def test_a_closed_socket_raises_inside():
         connection.close()
         guest.send()
         assert guest.wait_for_frame(protocol.Result).value == '"BrokenPipeError"'
+
+
+def test_a_final_result_from_a_thread_in_the_last_moment(carrier):
+    source = """
+        import threading
+        def main(backend, user_messenger):
+            def publish():
+                user_messenger.publish("thread", final=True)
+                while True:
+                    user_messenger.publish("more")
+            threading.Thread(target=publish, daemon=True).start()
+            return "main"
+    """
+    report = run(source, carrier=carrier)
+    values = [each.value for each in report.last if isinstance(each, protocol.Result)]
+    assert values in (['"thread"'], ['"main"'])
+    assert report.last[-1].messages == len(report.messages)
+    assert sum(isinstance(each, protocol.Done) or each.done for each in report.last) == 1

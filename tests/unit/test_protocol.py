@@ -1,5 +1,6 @@
-"""The wire: golden lines byte for byte, and a decoder that is total, split-invariant and bounded."""
+"""The wire: golden lines, and a decoder that is total, split-invariant and bounded."""
 
+import itertools
 import json
 import string
 import tracemalloc
@@ -38,7 +39,7 @@ FRAMES = {
     ],
     "done": [
         Done(job=0, messages=3),
-        Done(job=0, messages=3, note="main returned a value after publishing a final result"),
+        Done(job=0, messages=3, note="main returned a value after a final result was published"),
     ],
     "fault": [
         Fault(
@@ -131,7 +132,7 @@ def test_the_pieces_make_no_difference(frames, cuts):
     stream = b"".join(map(protocol.encode, frames))
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     reader = FrameReader(1 << 20)
-    pieces = [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[start:end] for start, end in itertools.pairwise(edges)]
     assert [frame for piece in pieces for frame in reader.feed(piece)] == frames
     assert reader.is_empty
 
@@ -139,9 +140,11 @@ def test_the_pieces_make_no_difference(frames, cuts):
 KEYS = st.sampled_from(["type", "job", "messages", "done", "value", "body", "status", "x"])
 NEARLY = st.dictionaries(KEYS, JSON | st.sampled_from(["ready", "done", "exited", "message"]))
 MUTATED = st.builds(
-    lambda frame, at, what: (line := protocol.encode(frame)[:-1])[: at % (len(line) + 1)]
-    + what
-    + line[at % (len(line) + 1) + 1 :],
+    lambda frame, at, what: (
+        (line := protocol.encode(frame)[:-1])[: at % (len(line) + 1)]
+        + what
+        + line[at % (len(line) + 1) + 1 :]
+    ),
     ANY_FRAME,
     st.integers(0, 10_000),
     st.binary(max_size=4),
@@ -250,7 +253,7 @@ def test_a_long_line_is_refused_while_it_grows():
 
 
 def test_hostile_lines_cost_no_more_than_a_few_times_their_size():
-    size = 2_000_000
+    size = 600_000
     hostile = [
         line(b"[" + b"[]," * (size // 3) + b"[]]"),
         b'{"type":"ready","x":[' + b"[]," * (size // 3) + b"[]]}",
@@ -271,7 +274,7 @@ def test_hostile_lines_cost_no_more_than_a_few_times_their_size():
         assert peak < 45 * len(each), each[:30]
 
 
-@given(st.text(alphabet=string.printable + "\\\"{}[]"))
+@given(st.text(alphabet=string.printable + '\\"{}[]'))
 def test_texts_with_brackets_are_no_nesting(text):
     frame = Done(job=0, messages=0, note=text)
     assert protocol.decode(protocol.encode(frame)[:-1]) == frame

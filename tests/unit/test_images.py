@@ -1,5 +1,6 @@
 """What of image building needs no engine: names, hashes, locks and the lock files."""
 
+import fcntl
 import json
 import re
 import sys
@@ -131,6 +132,25 @@ def test_a_place_that_cannot_be_written_is_an_image_error(tmp_path):
     (tmp_path / "locks").write_text("a file where the directory should be")
     builder = Builder(engine=None, progress=images.silent, locks=tmp_path / "locks")
     with pytest.raises(ImageError, match="XDG_CACHE_HOME"), builder.locked("d" * 64):
+        pass
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_the_lock_of_a_file_that_is_gone_is_worth_nothing(
+    builder, tmp_path, monkeypatch, is_replaced
+):
+    path = tmp_path / "locks" / f"{'d' * 24}.lock"
+    lock = fcntl.flock
+
+    def lose_the_race_once(descriptor, operation):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        path.unlink()  # as its holder does when it lets go, after we have opened the file
+        if is_replaced:
+            path.touch()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lose_the_race_once)
+    with pytest.raises(ImageError, match="somebody else"), builder.locked("d" * 64, timeout_s=0):
         pass
 
 

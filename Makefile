@@ -4,9 +4,10 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check fmt build doctor lock clean venv venv-dev engine
+.PHONY: help run test test-fast check fuzz bench soak fmt build doctor runsc lock clean venv venv-dev engine
 
 BIN := .venv/bin
+BENCHMARKS := hardening neighbour
 
 # The user's texts reach the shell as environment variables, never as part of a command, and never
 # expanded by make: quotes, $ and newlines arrive as they were typed.
@@ -24,7 +25,8 @@ run: venv engine ## run a program: make run PROGRAM=random_circuits [KWARGS='{"i
 	@$(BIN)/qrunner run $(ARGS) $${QRUNNER_KWARGS:+--inputs "$$QRUNNER_KWARGS"} -- "$$QRUNNER_PROGRAM"
 
 test: venv-dev engine ## run every test, real containers included (at most 10 minutes)
-	@QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest
+	@if tools/setup-runsc; then export QRUNNER_RUNSC_MUST_WORK=1; fi; \
+		QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest
 
 test-fast: venv-dev ## run the tests that need no engine
 	@$(BIN)/python -m pytest -q tests/unit tests/contract
@@ -37,6 +39,16 @@ check: venv-dev ## lint, types, import contracts, shell scripts, fast tests; no 
 	$(BIN)/shellcheck tools/* .ci/run
 	$(BIN)/python -m pytest -q tests/unit tests/contract
 
+fuzz: venv-dev ## search longer for bytes that the host cannot stand (FUZZ_S=60 seconds)
+	@$(BIN)/python tests/fuzz/fuzz.py
+
+bench: venv engine ## measure: a table, and JSON in build/bench (for figures, on a quiet machine)
+	@status=0; for each in $(BENCHMARKS); do \
+		$(BIN)/python -m benchmarks.$$each --json build/bench || status=1; done; exit $$status
+
+soak: venv engine ## run SOAK_JOBS (1000) jobs of every kind, and compare what is left with before
+	@$(BIN)/python -m benchmarks.soak
+
 fmt: venv-dev ## format the code, mend what can be mended
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
@@ -46,6 +58,9 @@ build: venv engine ## build the base images; a program is packaged when it is fi
 
 doctor: venv ## say what this machine offers a sandbox, and what to change
 	@$(BIN)/qrunner doctor
+
+runsc: engine ## install gVisor for --isolation runsc and register it with the engine (docs/isolation.md)
+	@tools/setup-runsc
 
 lock: venv-dev ## renew every lock file: the host's, the developers', the sandbox's (needs uv)
 	@tools/lock

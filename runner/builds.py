@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
+from runner import interrupt
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineError, ImageError
 from runner.roots import Progress
@@ -148,6 +149,7 @@ class Builder:
             if not said and timeout_s:
                 self._progress("waiting for somebody else who builds the same image …")
                 said = True
+            interrupt.check()
             time.sleep(_LOCK_POLL_S)
         return descriptor
 

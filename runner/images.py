@@ -10,25 +10,28 @@ Nothing of a program runs during a build, and no build has a network.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
-import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from runner import wheels
 from runner.builds import BUILD_LABEL, KIND_LABEL, REPOSITORY, Builder, Recipe, digest_of, tag_of
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import ImageError
+from runner.owner import Owner
+from runner.registry import images_directory
+from runner.residence import SCRATCH_PREFIX
 from runner.roots import (
     PACKAGES_LABEL,
     ROOT_VARIABLE,
-    Command,
     Progress,
     Root,
     RootFinder,
@@ -36,11 +39,8 @@ from runner.roots import (
     machine,
 )
 
-BASE_KINDS: Final = ("root", "stack", "guest")
+BASE_KINDS: Final = ("root", "stack", "guest", "packages")
 KEEP_PROGRAM_IMAGES: Final = 3
-WHEELS_TIMEOUT_S: Final = 600.0
-
-_GLIBC_MINORS: Final = range(5, 37)  # Debian 12 has glibc 2.36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,14 +125,18 @@ class ImageStore:
             tag_of("guest", self._guest_digest), self._guest_digest, self._build_guest
         )
 
-    def program(self, files: Mapping[str, bytes], name: str) -> ProgramImage:
+    def program(
+        self, files: Mapping[str, bytes], name: str, pins: Sequence[wheels.Pin] = ()
+    ) -> ProgramImage:
         """Return the image of a program, after building whatever of it is missing.
 
-        `files` are its files, by their path below /program.
+        `files` are its files, by their path below /program; `pins` the packages that it needs
+        beyond the stack.
         """
         context = {f"program/{_checked(path)}": content for path, content in files.items()}
         dockerfile = self._file("program.Dockerfile")
-        digest = digest_of(self._guest_digest, {**context, "Dockerfile": dockerfile})
+        parent = self._packages_digest(pins) if pins else self._guest_digest
+        digest = digest_of(parent, {**context, "Dockerfile": dockerfile})
         tag = tag_of(repository_name(name), digest)
 
         def build() -> None:
@@ -142,12 +146,52 @@ class ImageStore:
                 digest=digest,
                 dockerfile=dockerfile,
                 context=context,
-                arguments={"GUEST_IMAGE": self.guest()},
+                arguments={"GUEST_IMAGE": self._packages(pins) if pins else self.guest()},
                 labels={f"{OWN_LABEL}.program": name},
             )
             self._builder.run(recipe)
 
         return ProgramImage(id=self._builder.ensure(tag, digest, build), tag=tag, digest=digest)
+
+    def _packages(self, pins: Sequence[wheels.Pin]) -> str:
+        """Return the id of the guest with these packages; programs that need the same share it."""
+        digest = self._packages_digest(pins)
+        tag = tag_of("packages", digest)
+        return self._builder.ensure(tag, digest, lambda: self._build_packages(tag, digest, pins))
+
+    def _build_packages(self, tag: str, digest: str, pins: Sequence[wheels.Pin]) -> None:
+        guest = self.guest()
+        with self._scratch() as scratch:
+            self._progress(f"fetching {len(pins)} packages that the program needs …")
+            target = scratch / "packages"
+            wheels.unpack(pins, target, scratch, machine(self._engine))
+            unpacked = {
+                f"packages/{path.relative_to(target).as_posix()}": path
+                for path in sorted(target.rglob("*"))
+                if path.is_file() and not path.is_symlink()
+            }
+            recipe = Recipe(
+                kind="packages",
+                tag=tag,
+                digest=digest,
+                dockerfile=self._file("packages.Dockerfile"),
+                context=unpacked,
+                arguments={"GUEST_IMAGE": guest},
+            )
+            self._builder.run(recipe)
+
+    def _packages_digest(self, pins: Sequence[wheels.Pin]) -> str:
+        content = {"lock": wheels.lock_text(pins).encode()}
+        return digest_of(
+            self._guest_digest, {**content, "Dockerfile": self._file("packages.Dockerfile")}
+        )
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """Make a temporary directory that is named by its owner: a sweep removes a dead one's."""
+        prefix = f"{SCRATCH_PREFIX}{Owner.current()}-"
+        with tempfile.TemporaryDirectory(prefix=prefix) as directory:
+            yield Path(directory)
 
     def images(self) -> list[StoredImage]:
         """Return all our images that have a tag, the newest first."""
@@ -230,10 +274,9 @@ class ImageStore:
     def _build_stack(self) -> None:
         files = dict(self._stack_files)
         dockerfile = files.pop("Dockerfile")
-        with tempfile.TemporaryDirectory(prefix="qrunner-wheels-") as directory:
-            wheels = Path(directory)
-            root = self._root_and_wheels(wheels)
-            downloaded = {f"wheels/{path.name}": path for path in wheels.iterdir()}
+        with self._scratch() as directory:
+            root = self._root_and_wheels(directory)
+            downloaded = {f"wheels/{path.name}": path for path in directory.iterdir()}
             recipe = Recipe(
                 kind="stack",
                 tag=tag_of("stack", self._stack_digest),
@@ -256,11 +299,11 @@ class ImageStore:
         """Download the stack's wheels into `directory` and, at the same time, see to the root."""
         began = time.monotonic()
         self._progress("fetching the wheels of the stack …")
-        command = download_command(self._base, directory, machine(self._engine))
-        with Command(command) as download:
+        locks = [self._base / "requirements.lock", self._base / "pip.lock"]
+        with wheels.download(locks, directory, machine(self._engine)) as download:
             with self._builder.locked(self._root_digest):
                 root = self._finder(self._root_digest).find(self._chosen_root)
-            download.finish("fetching the wheels", timeout_s=WHEELS_TIMEOUT_S)
+            download.finish("fetching the wheels", timeout_s=wheels.TIMEOUT_S)
         self._progress(f"root ({root.origin}) and wheels ready in {time.monotonic() - began:.1f} s")
         return root
 
@@ -290,10 +333,8 @@ class ImageStore:
 
 
 def base_directory() -> Path:
-    """Return the directory with the Dockerfiles: the clone's, else the installed package's."""
-    package = Path(__file__).resolve().parent
-    clone = package.parent / "images" / "base"
-    return clone if clone.is_dir() else package / "data" / "images" / "base"
+    """Return the directory with the Dockerfiles and locks."""
+    return images_directory() / "base"
 
 
 def repository_name(name: str) -> str:
@@ -301,20 +342,6 @@ def repository_name(name: str) -> str:
     words = re.findall(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*", name.lower())
     plain = "-".join(words)[:100].rstrip("-._") or "program"
     return f"{plain}-program" if plain in BASE_KINDS else plain
-
-
-def download_command(base: Path, directory: Path, machine_name: str) -> list[str]:
-    """Return the pip command that puts the locked wheels for the sandbox into `directory`."""
-    platforms = [f"manylinux_2_{minor}_{machine_name}" for minor in _GLIBC_MINORS]
-    legacy = [f"{name}_{machine_name}" for name in ("manylinux1", "manylinux2010", "manylinux2014")]
-    return [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"),
-        *("--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"),
-        *("--implementation", "cp", "--python-version", "3.11", "--dest", str(directory)),
-        *(f"--abi={abi}" for abi in ("cp311", "abi3", "none")),
-        *(f"--platform={each}" for each in (*platforms, *legacy, f"linux_{machine_name}")),
-        *("-r", str(base / "requirements.lock"), "-r", str(base / "pip.lock")),
-    ]
 
 
 def _cache_directory(environment: Mapping[str, str]) -> Path:

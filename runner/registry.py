@@ -12,14 +12,16 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from runner import wheels
 from runner.errors import ManifestError, UnknownProgramError
 from runner.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
 from runner.signature import Signature
+from runner.wheels import Pin
 
 MAX_FILES: Final = 1000
 MAX_PROGRAM_BYTES: Final = 16 * 1024 * 1024
@@ -37,7 +39,8 @@ class Program:
     """One program, read whole: what was here at this moment is what runs.
 
     `files` maps paths relative to the program's directory to their bytes.  `path` is the
-    directory, or the file of a bare program, as the user knows it.
+    directory, or the file of a bare program, as the user knows it.  `pins` are the packages that
+    it needs beyond the stack.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Program:
     manifest: Manifest
     files: Mapping[str, bytes]
     signature: Signature | None
+    pins: tuple[Pin, ...] = ()
 
     def shown_path(self, inside: str) -> str:
         """Return the user's path of a file that is called `inside` in the program's directory."""
@@ -120,6 +124,31 @@ def create(name: str) -> Path:
     return directory
 
 
+def lock(directory: Path, progress: Callable[[str], object]) -> Path:
+    """Write the lock file of a program's requirements, and return it.
+
+    Versions are chosen to go with the stack's, for every machine that a sandbox may have.  Raises
+    ManifestError for a program without requirements or with odd ones, ImageError if pip fails.
+    """
+    named = _manifest_in(directory)
+    if named is None:
+        msg = f"{directory} has no {MANIFEST_NAME} that could name requirements"
+        raise ManifestError(msg)
+    manifest = Manifest.from_text(_decode(_read_regular(named), named), source=str(named))
+    if manifest.requirements is None:
+        msg = f"{named} names no requirements: add `requirements: requirements.txt`, and that file"
+        raise ManifestError(msg)
+    source = directory / manifest.requirements
+    content = _read_regular(source)
+    base = images_directory() / "base" / "requirements.lock"
+    stack = wheels.read_lock(base.read_text(), str(base))
+    progress(f"resolving {source} for {', '.join(wheels.MACHINES)} …")
+    pins = wheels.resolve(_decode(content, source), str(source), stack)
+    path = directory / lock_name(manifest.requirements)
+    path.write_text(f"{wheels.digest(content)}\n{wheels.lock_text(pins)}")
+    return path
+
+
 def read_directory(directory: Path) -> Program:
     """Read a program directory.  Raises ManifestError."""
     files = dict(_read_files(directory))
@@ -168,10 +197,36 @@ def _metadata_beside(path: Path) -> Manifest | None:
 
 
 def _program(manifest: Manifest, path: Path, files: dict[str, bytes]) -> Program:
-    signature = Signature.of_source(files[manifest.entry])
     return Program(
-        name=manifest.name, path=path, manifest=manifest, files=files, signature=signature
+        name=manifest.name,
+        path=path,
+        manifest=manifest,
+        files=files,
+        signature=Signature.of_source(files[manifest.entry]),
+        pins=tuple(_pins(manifest, path, files)),
     )
+
+
+def lock_name(requirements: str) -> str:
+    """Return the name of the lock file that belongs to a requirements file."""
+    return f"{Path(requirements).stem}.lock"
+
+
+def _pins(manifest: Manifest, path: Path, files: Mapping[str, bytes]) -> list[Pin]:
+    """Return what the program's lock pins; it must be there, and made from its requirements."""
+    if manifest.requirements is None:
+        return []
+    if manifest.requirements not in files:
+        msg = f"{path}: requirements: there is no file {manifest.requirements!r}"
+        raise ManifestError(msg)
+    name = lock_name(manifest.requirements)
+    source = path / name
+    text = _decode(files.get(name, b""), source)
+    if wheels.digest(files[manifest.requirements]) not in text.splitlines():
+        state = "is older than" if name in files else "is missing beside"
+        msg = f"{source} {state} {manifest.requirements}: run `qrunner lock {path}`"
+        raise ManifestError(msg)
+    return wheels.read_lock(text, str(source))
 
 
 def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:

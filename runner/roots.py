@@ -14,17 +14,17 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Self
 from urllib.parse import unquote
 
+from runner.commands import Command
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import ImageError
 
@@ -38,7 +38,6 @@ PACKAGES_LABEL: Final = f"{OWN_LABEL}.packages"
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PULL_TIMEOUT_S: Final = 120.0
 BOOTSTRAP_TIMEOUT_S: Final = 600.0
-STOP_TIMEOUT_S: Final = 10.0
 PACKAGES_FILE: Final = "opt/qrunner/packages.txt"
 SOURCE_DATE_EPOCH: Final = "1760000000"
 """No file of a bootstrapped root is younger, so the same packages give the same bytes."""
@@ -275,68 +274,3 @@ def _output_of(*command: str) -> list[str]:
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
         return done.stdout.splitlines()
     return []
-
-
-class Command:
-    """A subprocess in a session of its own that does not outlive its `with` block."""
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        *,
-        output: IO[bytes] | None = None,
-        given: bytes = b"",
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        self._command = command
-        self._output = output
-        self._given = given
-        self._environment = environment
-
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as files:
-            given = files.enter_context(tempfile.TemporaryFile())
-            given.write(self._given)
-            given.seek(0)
-            self._errors = files.enter_context(tempfile.TemporaryFile())
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=given,
-                stdout=self._output if self._output is not None else self._errors,
-                stderr=self._errors,
-                env=self._environment,
-                start_new_session=True,
-            )
-            self._files = files.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._files:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                if self._process.poll() is not None:
-                    return
-                with contextlib.suppress(OSError):  # it may have ended just now
-                    os.killpg(self._process.pid, number)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(STOP_TIMEOUT_S)
-
-    def finish(self, what: str, *, timeout_s: float) -> None:
-        """Wait for the end; ImageError with the last words of a command that fails or is late."""
-        try:
-            status = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            msg = f"{what} took longer than {timeout_s:g} s and was stopped:\n{self._last_words()}"
-            raise ImageError(msg) from None
-        if status:
-            msg = f"{what} failed (exit code {status}):\n{self._last_words()}"
-            raise ImageError(msg)
-
-    def _last_words(self) -> str:
-        self._errors.seek(0)
-        text = self._errors.read().decode(errors="replace")
-        return "\n".join(_telling(text.splitlines())[-12:])
-
-
-def _telling(lines: Sequence[str]) -> list[str]:
-    """Return the lines that say what went wrong, all of them if none is marked as such."""
-    return [line for line in lines if line.startswith(("E:", "ERROR", "W:"))] or list(lines)

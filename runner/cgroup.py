@@ -12,7 +12,11 @@ refused forks are counted only in the container's own group on v1, so those two 
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +24,15 @@ from typing import Final
 
 from runner.owner import Owner
 
+log = logging.getLogger(__name__)
+
 ROOT: Final = Path("/sys/fs/cgroup")
 TOP: Final = "qrunner"
 """Name of the group that holds all of ours."""
+
+_POLL_S: Final = 0.005
+_REMOVAL_S: Final = 1.0
+"""How long the kernel may take to let go of a group whose last process has just died."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +43,7 @@ class Counters:
     memory_peak_bytes: int | None = None
     oom_kills: int | None = None
     process_limit_hits: int | None = None
+    tasks_peak: int | None = None
 
 
 def is_usable(*, driver: str) -> bool:
@@ -62,6 +73,7 @@ class JobCgroup:
                 memory_peak_bytes=_number(group / "memory.peak"),
                 oom_kills=_keyed(group / "memory.events", "oom_kill"),
                 process_limit_hits=_keyed(self._container(group) / "pids.events", "max"),
+                tasks_peak=_number(group / "pids.peak"),
             )
         memory, cpu, pids = (
             ROOT / controller / self.parent.lstrip("/")
@@ -73,20 +85,37 @@ class JobCgroup:
             memory_peak_bytes=_number(memory / "memory.max_usage_in_bytes"),
             oom_kills=_keyed(self._container(memory) / "memory.oom_control", "oom_kill"),
             process_limit_hits=_keyed(self._container(pids) / "pids.events", "max"),
+            tasks_peak=_number(pids / "pids.peak"),
         )
 
     def is_empty(self) -> bool:
         """Return whether no process is left in the group, whatever the engine says."""
-        return not any(
-            path.read_text().strip()
-            for directory in self._directories()
-            for path in directory.rglob("cgroup.procs")
-        )
+        return not any(_processes(each) for each in self._directories())
 
-    def remove(self) -> None:
-        """Remove the group; one that is gone already is fine, one in use stays for a sweep."""
-        for directory in self._directories():
-            _remove_tree(directory)
+    def kill(self, timeout_s: float) -> bool:
+        """Kill what is in the group, without the engine's help; return whether it is empty then.
+
+        False where the kernel offers no way: processes of another pid namespace under cgroup v1.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self.is_empty():
+            if time.monotonic() >= deadline:
+                return False
+            for each in self._directories():
+                _kill(each)
+            time.sleep(_POLL_S)
+        return True
+
+    def remove(self) -> bool:
+        """Remove the group; return whether it is gone: one in use stays."""
+        deadline = time.monotonic() + _REMOVAL_S
+        while left := list(self._directories()):
+            for each in left:
+                _remove_tree(each)
+            if time.monotonic() >= deadline:
+                return not list(self._directories())
+            time.sleep(_POLL_S)
+        return True
 
     def _directories(self) -> Iterator[Path]:
         for hierarchy in _hierarchies():
@@ -104,23 +133,45 @@ class JobCgroup:
         return group / "gone"
 
 
-def remove_owner(owner: Owner) -> None:
-    """Remove all groups of one owner, and ours on top if nobody uses it any more."""
+def make_owner(owner: Owner) -> None:
+    """Make the group that holds one owner's, so that nobody else removes ours on top meanwhile."""
     for hierarchy in _hierarchies():
-        _remove_tree(hierarchy / TOP / str(owner))
+        for _ in range(3):  # between the two steps the last owner before us may tidy up
+            try:
+                (hierarchy / TOP / str(owner)).mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.debug("no control group of our own in %s: %s", hierarchy, error)
+            break
+
+
+def kill_owner(owner: Owner) -> None:
+    """Kill what is left in the groups of an owner that is dead."""
+    for hierarchy in _hierarchies():
+        directory = hierarchy / TOP / str(owner)
+        if _processes(directory):
+            _kill(directory)
+
+
+def remove_owner(owner: Owner) -> bool:
+    """Remove all groups of one owner, and ours on top if nobody uses it any more."""
+    gone = True
+    for hierarchy in _hierarchies():
+        directory = hierarchy / TOP / str(owner)
+        _remove_tree(directory)
+        gone = gone and not directory.exists()
         with contextlib.suppress(OSError):
             (hierarchy / TOP).rmdir()
+    return gone
 
 
 def owners() -> set[Owner]:
     """Return everybody who has groups here."""
-    found = {
-        Owner.parse(each.name)
-        for hierarchy in _hierarchies()
-        if (hierarchy / TOP).is_dir()
-        for each in (hierarchy / TOP).iterdir()
-        if each.is_dir()
-    }
+    found: set[Owner | None] = set()
+    for hierarchy in _hierarchies():
+        with contextlib.suppress(OSError):  # there is none, or somebody removes it just now
+            found |= {Owner.parse(each.name) for each in (hierarchy / TOP).iterdir()}
     return {each for each in found if each is not None}
 
 
@@ -131,6 +182,47 @@ def _hierarchies() -> list[Path]:
     if not ROOT.is_dir():
         return []
     return [each for each in ROOT.iterdir() if each.is_dir() and not each.is_symlink()]
+
+
+def _processes(directory: Path) -> set[int]:
+    """Return the processes in a group and in those below it; 0 stands for one we cannot name.
+
+    Raises OSError if that cannot be found out; a group that is removed meanwhile is empty.
+    """
+    found: set[int] = set()
+    for parent, _, _ in os.walk(directory, onerror=_unless_gone):
+        try:
+            found |= {int(line) for line in Path(parent, "cgroup.procs").read_text().split()}
+        except OSError as error:
+            _unless_gone(error)
+    return found
+
+
+def _unless_gone(error: OSError) -> None:
+    if error.errno not in {errno.ENOENT, errno.ENODEV}:
+        raise error
+
+
+def _kill(directory: Path) -> None:
+    """Send SIGKILL to everything in a group and below it; one round, without waiting."""
+    with contextlib.suppress(OSError):
+        (directory / "cgroup.kill").write_text("1")
+        return
+    parts = directory.parts
+    inside = f"/{'/'.join(parts[parts.index(TOP) :])}/"
+    for pid in _processes(directory) - {0}:
+        with contextlib.suppress(OSError):  # it may be gone
+            _kill_member(pid, inside)
+
+
+def _kill_member(pid: int, inside: str) -> None:
+    """Kill a process if it belongs to the group: its id may have passed to somebody else."""
+    process = os.pidfd_open(pid)
+    try:
+        if any(inside in f"{line}/" for line in Path(f"/proc/{pid}/cgroup").read_text().split()):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    finally:
+        os.close(process)
 
 
 def _remove_tree(directory: Path) -> None:

@@ -1,8 +1,10 @@
 """`qrunner check`: run the cases of programs and report which ones hold.
 
-A case is one JSON file in a program's `cases/`: inputs, backend, and what is expected.  A program
-without cases is one case: no inputs, expects `completed`.  Nothing of a program's directory is
-executed on the host; case files are data, and bounded like everything else in there.
+A case is one JSON file in a program's `cases/`: inputs, backend, limits, and what is expected.
+Where isolations differ, `expect_runsc` (or `expect_runc`) stands beside `expect` and is what is
+expected there.  A program without cases is one case: no inputs, expects `completed`.  Nothing of a
+program's directory is executed on the host; case files are data, and bounded like everything else
+in there.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import junitparser
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from runner.display import escape, one_line
 from runner.errors import ManifestError, RequestError
+from runner.isolation import Isolation
 from runner.job import Job, MessageEvent, Outcome
 from runner.manifest import MANIFEST_NAME
 from runner.registry import CASES_DIRECTORY, Program, find, read_directory
@@ -24,62 +29,110 @@ from runner.supervisor import Supervisor
 
 MAX_CASE_BYTES: Final = 16 * 1024 * 1024
 
-_CASE_KEYS: Final = {"description", "inputs", "backend", "limits", "expect"}
+_EXPECT_ON: Final = {f"expect_{each}": each.value for each in Isolation}
+_CASE_KEYS: Final = {"description", "inputs", "backend", "limits", "expect", *_EXPECT_ON}
 _EXPECT_KEYS: Final = {"outcome", "result", "messages", "message_count"}
 _UNSET: Final = object()
 
+_OUTCOME: Final = {"enum": [each.value for each in Outcome]}
+_CASE_SCHEMA: Final = {
+    "properties": {
+        "inputs": {"type": "object"},
+        "backend": {
+            "type": ["string", "object", "null"],
+            "properties": {"name": {"type": "string"}, "options": {"type": "object"}},
+        },
+        "limits": {"type": "object", "additionalProperties": {"type": "number"}},
+    },
+    "patternProperties": {
+        "^expect": {
+            "type": "object",
+            "properties": {
+                "outcome": {"anyOf": [_OUTCOME, {"type": "array", "items": _OUTCOME}]},
+                "message_count": {"type": "integer"},
+            },
+        }
+    },
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One run of a program and what should come of it; `result` and `messages` may be left out."""
+class Expectation:
+    """What should come of a case, any of the outcomes; the other three may be left out."""
 
-    name: str
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    backend: str | Mapping[str, Any] | None = None
-    limits: Mapping[str, float] = field(default_factory=dict)
-    outcome: Outcome = Outcome.COMPLETED
+    outcomes: tuple[Outcome, ...] = (Outcome.COMPLETED,)
     result: Any = _UNSET
     messages: Any = _UNSET
     message_count: int | None = None
 
     @classmethod
+    def from_data(cls, content: Mapping[str, Any], where: str) -> Expectation:
+        """Read what a case expects; `where` names it in errors.  Raises ManifestError."""
+        _check_keys(content, _EXPECT_KEYS, where)
+        words = content.get("outcome", Outcome.COMPLETED)
+        return cls(
+            outcomes=tuple(map(Outcome, [words] if isinstance(words, str) else words)),
+            result=content.get("result", _UNSET),
+            messages=content.get("messages", _UNSET),
+            message_count=content.get("message_count"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One run of a program and what should come of it, for some isolations something of its own."""
+
+    name: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    backend: str | Mapping[str, Any] | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    expect: Expectation = field(default_factory=Expectation)
+    expect_on: Mapping[str, Expectation] = field(default_factory=dict)
+
+    @classmethod
     def from_file(cls, path: Path) -> Case:
         """Read a case.  Raises ManifestError that names the key."""
         content = _read_json(path)
-        expect = content.get("expect", {})
         _check_keys(content, _CASE_KEYS, str(path))
-        _check_keys(expect, _EXPECT_KEYS, f"{path}: expect")
-        word = expect.get("outcome", Outcome.COMPLETED.value)
-        if word not in set(Outcome):
-            msg = f"{path}: expect.outcome: unknown {word!r}; known are {', '.join(Outcome)}"
+        if error := best_match(Draft202012Validator(_CASE_SCHEMA).iter_errors(content)):
+            key = ".".join(str(each) for each in error.absolute_path)
+            msg = f"{path}: {key}: {error.message:.300}"
             raise ManifestError(msg)
         return cls(
             name=path.stem,
             inputs=content.get("inputs", {}),
             backend=content.get("backend"),
             limits=content.get("limits", {}),
-            outcome=Outcome(word),
-            result=expect.get("result", _UNSET),
-            messages=expect.get("messages", _UNSET),
-            message_count=expect.get("message_count"),
+            expect=Expectation.from_data(content.get("expect", {}), f"{path}: expect"),
+            expect_on={
+                isolation: Expectation.from_data(content[key], f"{path}: {key}")
+                for key, isolation in _EXPECT_ON.items()
+                if key in content
+            },
         )
+
+    def expected_on(self, isolation: str | None) -> Expectation:
+        """Return what is expected on one isolation."""
+        return self.expect_on.get(isolation or "", self.expect)
 
     def problems(self, job: Job) -> list[str]:
         """Return what differs from the expectation, in words; empty if the case holds."""
         record = job.wait()
-        if record.outcome is not self.outcome:
+        expected = self.expected_on(record.isolation)
+        if record.outcome not in expected.outcomes:
             reason = record.error or record.evidence.detail or ""
             detail = f" ({one_line(reason):.500})" if reason else ""
-            return [f"ended as {record.outcome}{detail}, expected {self.outcome}"]
+            return [f"ended as {record.outcome}{detail}, expected {' or '.join(expected.outcomes)}"]
         problems = []
-        if self.result is not _UNSET:
+        if expected.result is not _UNSET:
             result = json.loads(record.result) if record.result is not None else None
-            problems += _difference("result", result, self.result)
-        if self.messages is not _UNSET:
+            problems += _difference("result", result, expected.result)
+        if expected.messages is not _UNSET:
             bodies = [json.loads(e.body) for e in job.events() if isinstance(e, MessageEvent)]
-            problems += _difference("messages", bodies, self.messages)
-        if self.message_count is not None and record.usage.messages != self.message_count:
-            problems.append(f"{record.usage.messages} messages, expected {self.message_count}")
+            problems += _difference("messages", bodies, expected.messages)
+        if expected.message_count not in {None, record.usage.messages}:
+            seen = record.usage.messages
+            problems.append(f"{seen} messages, expected {expected.message_count}")
         return problems
 
 
@@ -122,15 +175,16 @@ def check(
 def _check_program(supervisor: Supervisor, text: str) -> Iterator[CaseReport]:
     try:
         program = read_directory(Path(text)) if Path(text).is_dir() else find(text)
-        cases = _cases(program)
+        found = cases(program)
     except RequestError as error:
         yield _refused(text, "program", error)
         return
-    for case in cases:
+    for case in found:
         yield _run_case(supervisor, program, case)
 
 
-def _cases(program: Program) -> list[Case]:
+def cases(program: Program) -> list[Case]:
+    """Return the cases of a program; one, without inputs, if it has none."""
     files = sorted((program.path / CASES_DIRECTORY).glob("*.json"))
     return [Case.from_file(each) for each in files] or [Case(name="default")]
 
@@ -140,13 +194,14 @@ def _run_case(supervisor: Supervisor, program: Program, case: Case) -> CaseRepor
     try:
         job = supervisor.run(program, case.inputs, backend=case.backend, limits=case.limits)
     except RequestError as error:
-        if case.outcome is Outcome.INVALID_INPUTS:
+        if Outcome.INVALID_INPUTS in case.expect.outcomes:
             outcome = Outcome.INVALID_INPUTS
             return CaseReport(program=name, case=case.name, outcome=outcome, seconds=0, exit_code=0)
         return _refused(name, case.name, error)
     record = job.wait()
+    expected = case.expected_on(record.isolation)
     problems = tuple(case.problems(job))
-    failing = record.outcome.exit_code if record.outcome is not case.outcome else 1
+    failing = record.outcome.exit_code if record.outcome not in expected.outcomes else 1
     return CaseReport(
         program=name,
         case=case.name,
@@ -207,7 +262,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         msg = f"{path}: not JSON: {error}"
         raise ManifestError(msg) from error
-    if not isinstance(content, dict) or not isinstance(content.get("expect", {}), dict):
+    if not isinstance(content, dict):
         msg = f"{path}: a case is an object with inputs and expect"
         raise ManifestError(msg)
     return content

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 _ISOLATIONS = click.Choice(["runc", "runsc"])
 
+_allow_missing = click.option(
+    "--allow-missing",
+    multiple=True,
+    metavar="NAME",
+    help="Run although this engine cannot honour NAME, such as swap-limit (may be repeated).",
+)
+
 
 def main() -> None:
     """Run the command line and exit; every RunnerError becomes a message and its exit code."""
@@ -78,6 +85,7 @@ def cli() -> None:
 @click.option("--memory", metavar="SIZE", help="Memory limit, like 512m or 2g (default: 2g).")
 @click.option("--cpus", type=float, metavar="N", help="CPU limit, fractions allowed (default: 1).")
 @click.option("--isolation", type=_ISOLATIONS, help="Engine runtime (default: runc).")
+@_allow_missing
 @click.option(
     "--format",
     "form",
@@ -122,7 +130,8 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
     help="Write a JUnit XML report.",
 )
 @click.option("--isolation", type=_ISOLATIONS, help="Engine runtime (default: runc).")
-def check(paths: tuple[str, ...], junit: Path | None, isolation: str | None) -> int:
+@_allow_missing
+def check(paths: tuple[str, ...], junit: Path | None, **options: Any) -> int:
     """Run the cases of every program under PATH (default: images/programs, else here).
 
     The exit code is the highest of the cases': 0 all hold, 1 a program failed, 2 one was refused,
@@ -132,7 +141,7 @@ def check(paths: tuple[str, ...], junit: Path | None, isolation: str | None) -> 
     from runner.check import write_junit
 
     default = "images/programs" if Path("images/programs").is_dir() else "."
-    with _supervisor(isolation=isolation) as supervisor:
+    with _supervisor(**options) as supervisor:
         reports = run_cases(supervisor, paths or (default,), _show_report)
     if junit is not None:
         write_junit(reports, junit)
@@ -203,6 +212,16 @@ def show(program: str) -> int:
 
 
 @cli.command()
+@click.argument("program", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def lock(program: Path) -> int:
+    """Pin what PROGRAM, a directory, requires beyond the stack, with hashes."""
+    from runner import registry
+
+    click.echo(f"wrote {registry.lock(program, _progress)}")
+    return 0
+
+
+@cli.command()
 @click.argument("name")
 def new(name: str) -> int:
     """Make a new program NAME here, a directory to edit and run."""
@@ -218,16 +237,25 @@ def new(name: str) -> int:
     "--format", "form", type=click.Choice(["human", "json"]), default="human", show_default=True
 )
 def doctor(form: str) -> int:
-    """Say whether this machine can run programs, and what to change if not."""
-    from runner import doctor as examination
+    """Say whether this machine can run programs safely, and what to change if not.
 
-    findings = examination.examine(progress=_progress)
-    for each in findings:
+    Looks at the engine and its versions, then runs a program in a sandbox of each isolation that
+    tries what must be impossible. The exit code is 4 if anything failed; warnings are 0.
+    """
+    from runner import doctor as examination
+    from runner.display import one_line
+    from runner.inspection import Status
+
+    failed = False
+    for each in examination.examine(progress=_progress):
+        failed = failed or each.status is Status.FAIL
         if form == "json":
             click.echo(json.dumps(each.as_dict()))
-        else:
-            click.echo(f"{'ok  ' if each.ok else 'FAIL'}  {each.what:<12} {each.detail}")
-    return 0 if all(each.ok for each in findings) else 4
+            continue
+        click.echo(f"{each.status:<4}  {each.what:<18} {one_line(each.found)}")
+        if each.advice:
+            click.echo(f"{'':<25}→ {one_line(each.advice)}")
+    return 4 if failed else 0
 
 
 @cli.command()
@@ -256,9 +284,10 @@ def _supervisor(
     memory: str | None = None,
     cpus: float | None = None,
     isolation: str | None = None,
+    allow_missing: tuple[str, ...] = (),
 ) -> Iterator[Supervisor]:
     """Make a supervisor whose ceiling is what the flags say: at the terminal, the user sets it."""
-    from runner.policy import Limits, parse_size
+    from runner.policy import Limits, Policy, parse_size
     from runner.supervisor import Supervisor
 
     flags: dict[str, Any] = {
@@ -267,7 +296,10 @@ def _supervisor(
         "cpus": cpus,
     }
     limits = Limits(**{name: value for name, value in flags.items() if value is not None})
-    with Supervisor(limits=limits, isolation=isolation, progress=_progress) as supervisor:
+    policy = Policy(allow_missing=frozenset(allow_missing))
+    with Supervisor(
+        limits=limits, policy=policy, isolation=isolation, progress=_progress
+    ) as supervisor:
         yield supervisor
 
 

@@ -12,12 +12,10 @@ import contextlib
 import os
 import re
 import socket
-import ssl
-import struct
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from http import HTTPStatus
 from typing import IO, Any, Self
 
@@ -28,11 +26,14 @@ import urllib3
 from docker.context import ContextAPI
 from docker.utils import kwargs_from_env
 
+from runner import interrupt
+from runner.attachment import Attachment
 from runner.errors import (
     EngineError,
     EngineUnavailableError,
     ImageError,
     NameTakenError,
+    NoAnswerError,
     NoSuchObjectError,
 )
 
@@ -44,21 +45,13 @@ BUILD_TIMEOUT_S = 900.0
 OWN_LABEL = "io.qiskit-program-runner"
 """Prefix of every label we write; containers and images without it are never touched."""
 
-_RECEIVE_BYTES = 1 << 18
+_POLL_S = 0.1
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_HEADER = struct.Struct(">BxxxL")
 
 NO_ENGINE_ADVICE = (
     "install one (Debian, Ubuntu: apt-get install docker.io; elsewhere: Docker Desktop, Podman)\n"
     "and start it (systemctl start docker, or: dockerd &), or point DOCKER_HOST at a running one"
 )
-
-
-class Stream(IntEnum):
-    """Which of a container's output streams bytes came from (the engine's own numbers)."""
-
-    STDOUT = 1
-    STDERR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,90 +89,15 @@ class EngineImage:
     labels: Mapping[str, str]
 
 
-class Attachment:
-    """The three standard streams of one container, over one connection.
-
-    Owned by the thread that reads it.  `fileno` makes it fit a selector; `receive` and `send`
-    never block.  Closing it closes the container's stdin, which ends the sandbox.
-    """
-
-    def __init__(self, connection: Any, response: Any) -> None:
-        self._connection = connection
-        self._response = response  # docker-py closes TLS sockets with the response
-        self._pending = bytearray()
-        self._stream: Stream | None = None
-        self._left = 0
-        connection.setblocking(False)  # noqa: FBT003
-
-    def fileno(self) -> int:
-        return int(self._connection.fileno())
-
-    def receive(self) -> list[tuple[Stream, bytes]] | None:
-        """Return what has arrived, in order, or None at the end of the streams.
-
-        An empty list means "nothing yet".  Raises EngineError when the engine sends something
-        that is not its own framing.
-        """
-        try:
-            data = self._connection.recv(_RECEIVE_BYTES)
-            while isinstance(self._connection, ssl.SSLSocket) and self._connection.pending():
-                data += self._connection.recv(self._connection.pending())
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return []
-        except OSError:  # a reset connection is an end like any other: the caller looks why
-            return None
-        if not data:
-            return None
-        self._pending += data
-        return list(self._demultiplex())
-
-    def _demultiplex(self) -> Iterator[tuple[Stream, bytes]]:
-        while self._pending:
-            if self._left == 0:
-                if len(self._pending) < _HEADER.size:
-                    return
-                number, self._left = _HEADER.unpack_from(self._pending)
-                del self._pending[: _HEADER.size]
-                try:
-                    self._stream = Stream(number)
-                except ValueError:
-                    msg = f"the engine sent a stream numbered {number}; only 1 and 2 are known"
-                    raise EngineError(msg) from None
-                continue
-            chunk = bytes(self._pending[: self._left])
-            del self._pending[: len(chunk)]
-            self._left -= len(chunk)
-            assert self._stream is not None
-            yield self._stream, chunk
-
-    def send(self, data: memoryview) -> int:
-        """Write what fits into the container's stdin; return the count, 0 if it is full.
-
-        Raises EngineError when the connection is gone.
-        """
-        try:
-            return int(self._connection.send(data))
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            return 0
-        except OSError as error:
-            msg = f"the connection to the container's stdin broke: {error}"
-            raise EngineError(msg) from error
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            self._connection.close()
-        with contextlib.suppress(Exception):  # urllib3 may complain about the hijacked body
-            self._response.close()
-
-
 class Engine:
     """A connection to one container engine; safe to use from several threads."""
 
     def __init__(self, client: Any, address: str) -> None:
         self._client = client  # docker-py's stubs lack half of the calls used here
         self.address = address
+        # docker-py returns only a generator for what is still to be read: note where it comes from.
+        self._answers = answers = threading.local()
+        client.hooks["response"] = lambda answer, **_: setattr(answers, "last", answer)
 
     @classmethod
     def connect(cls, *, timeout_s: float = CALL_TIMEOUT_S) -> Self:
@@ -227,27 +145,50 @@ class Engine:
             raw=raw,
         )
 
+    def components(self) -> list[Mapping[str, Any]]:
+        """Return what the engine is made of, in its own words."""
+        with _engine_call("version"):
+            return list(self._client.version(api_version=False).get("Components") or ())
+
+    def is_responsive(self, *, timeout_s: float) -> bool:
+        """Return whether the engine answers at all, within `timeout_s`."""
+        try:
+            answer = self._client.get(f"{self._client.base_url}/_ping", timeout=timeout_s)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError):
+            return False
+        return bool(answer.ok)
+
     # --- containers ------------------------------------------------------------------------
 
-    def create(self, config: Mapping[str, Any], *, name: str) -> str:
+    def create(self, config: Mapping[str, Any], *, name: str, warnings_pass: bool = False) -> str:
         """Create a container from the engine's own configuration form; return its id.
 
-        Raises NameTakenError if there is one of this name.
+        Raises NameTakenError if there is one of this name.  The engine warns of options that it
+        discards: that is an EngineError too, unless `warnings_pass`, and the container is removed.
         """
         try:
             with _engine_call(f"create container {name}"):
                 answer = self._client.create_container_from_config(dict(config), name=name)
-                return str(answer["Id"])
+                container = str(answer["Id"])
         except EngineError as error:
             if getattr(error.__cause__, "status_code", None) == HTTPStatus.CONFLICT:
                 raise NameTakenError(str(error)) from error
             raise
+        if (warnings := answer.get("Warnings")) and not warnings_pass:
+            self.remove(container)
+            msg = f"the engine discards options of the sandbox: {' '.join(map(str, warnings))}"
+            raise EngineError(msg)
+        return container
 
     def attach(self, container: str) -> Attachment:
         """Attach to stdin, stdout and stderr; before `start`, or early output is lost."""
         with _engine_call("attach"):
             params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
-            raw = self._client.attach_socket(container, params=params)
+            try:
+                raw = self._client.attach_socket(container, params=params)
+            except AttributeError as error:  # docker-py looks for a socket in a closed answer
+                msg = "the engine hung up"
+                raise ConnectionError(msg) from error
             return Attachment(getattr(raw, "_sock", raw), getattr(raw, "_response", raw))
 
     def start(self, container: str) -> None:
@@ -331,7 +272,10 @@ class Engine:
         )
         puller.start()
         # docker-py waits for ever here, and the engine itself for long on a silent network.
-        puller.join(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while puller.is_alive() and time.monotonic() < deadline:
+            interrupt.check()
+            puller.join(_POLL_S)
         if puller.is_alive():
             msg = f"cannot pull {reference}: not done within {timeout_s:g} s"
             raise ImageError(msg)
@@ -384,7 +328,7 @@ class Engine:
         failure = ""
         recent: list[str] = []
         step = "the first step"
-        with _engine_call(f"build {tag}", timeout_s=BUILD_TIMEOUT_S):
+        with _engine_call(f"build {tag}"), contextlib.ExitStack() as reading:
             answer = self._client.build(
                 fileobj=context,
                 custom_context=True,
@@ -399,6 +343,9 @@ class Engine:
                 timeout=BUILD_TIMEOUT_S,
                 use_config_proxy=False,
             )
+            # The engine ends a build whose reader hangs up.
+            last = self._answers.last
+            reading.enter_context(interrupt.calling(lambda: _hang_up(last)))
             for event in answer:
                 if "error" in event:
                     tail = "\n".join(recent[-20:])
@@ -421,7 +368,7 @@ class Engine:
 
 
 @contextlib.contextmanager
-def _engine_call(what: str, *, timeout_s: float = CALL_TIMEOUT_S) -> Iterator[None]:
+def _engine_call(what: str) -> Iterator[None]:
     """Turn everything docker-py, requests and urllib3 raise into an EngineError naming the call."""
     try:
         yield
@@ -432,11 +379,20 @@ def _engine_call(what: str, *, timeout_s: float = CALL_TIMEOUT_S) -> Iterator[No
         msg = f"{what}: {_reason(error)}"
         raise EngineError(msg) from error
     except (requests.Timeout, urllib3.exceptions.ReadTimeoutError) as error:
-        msg = f"{what}: no answer of the engine within {timeout_s:g} s; is it overloaded or stuck?"
-        raise EngineError(msg) from error
+        msg = f"{what}: no answer of the engine in time; is it overloaded or stuck?"
+        raise NoAnswerError(msg) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         msg = f"{what}: the engine stopped answering ({_reason(error)}); is it still running?"
-        raise EngineError(msg) from error
+        raise NoAnswerError(msg) from error
+
+
+def _hang_up(answer: requests.Response) -> None:
+    """End an answer that another thread is reading, or waits for more of."""
+    body: Any = answer.raw
+    with contextlib.suppress(AttributeError, OSError):  # it may have ended
+        stream = body._fp.fp.raw  # a SocketIO, or with TLS something around a socket
+        connection = getattr(stream, "_sock", None) or stream.sock
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _reason(error: BaseException) -> str:

@@ -7,8 +7,10 @@
     │   └── UnknownProgramError          no such program
     ├── EngineError                  4   the container engine refused, failed or vanished
     │   ├── EngineUnavailableError       no engine answers
+    │   ├── NoAnswerError                it hung up or is late: what it did is unknown
     │   ├── NoSuchObjectError            the engine does not know this container or image
     │   └── NameTakenError               the engine has a container of this name already
+    ├── PolicyError                  4   the engine or the kernel cannot honour the policy
     ├── ImageError                   4   an image could not be built or fetched
     └── JobFailedError               by outcome; raised only by `Job.result()`
 
@@ -54,12 +56,20 @@ class EngineUnavailableError(EngineError):
     """No container engine answers at the configured address."""
 
 
+class NoAnswerError(EngineError):
+    """The engine did not answer in time or hung up; whether it did as asked is unknown."""
+
+
 class NoSuchObjectError(EngineError):
     """The engine does not know the container or image it was asked about."""
 
 
 class NameTakenError(EngineError):
     """The engine has a container of this name already."""
+
+
+class PolicyError(RunnerError):
+    """The engine or the kernel cannot honour an option, and the operator has not allowed that."""
 
 
 class ImageError(RunnerError):

@@ -7,14 +7,18 @@ first and by what the guest reports only last.
 
 from __future__ import annotations
 
+import itertools
+import operator
 import selectors
 import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from runner.attachment import Stream
 from runner.cgroup import Counters
-from runner.engine import Engine, Stream
+from runner.engine import Engine
 from runner.errors import EngineError, NoSuchObjectError
+from runner.isolation import host_tasks
 from runner.job import Evidence, Job, Outcome, Usage
 from runner.launcher import Carrier, Sandbox, Waker
 from runner.policy import Limits
@@ -24,6 +28,12 @@ from sandbox.protocol import Fault, JsonText, ProtocolError
 _RECEIVE_BYTES: Final = 1 << 18
 _DRAIN_S: Final = 5.0
 """How long messages that were published before the end may take to arrive after it."""
+
+_LOG_RATE: Final = 64 << 20
+"""Bytes of one job's log that are read in a second, once there are more than are kept."""
+
+_PING_S: Final = 1.0
+"""How long the engine may take to say that it lives, when the time is up."""
 
 _EXIT_S: Final = 5.0
 """How long a container whose streams have ended may take to be gone for the engine."""
@@ -53,7 +63,7 @@ class Execution:
         self._limits = limits
         self._waker = waker
         self._relay = Relay(job, limits, stdio=sandbox.carrier is Carrier.STDIO)
-        self._selector = selectors.DefaultSelector()
+        self._selector: selectors.BaseSelector
         self._socket_ended = sandbox.connection is None
         self._streams_ended = False
 
@@ -64,7 +74,7 @@ class Execution:
         """
         started = time.monotonic()
         try:
-            with self._selector:
+            with selectors.DefaultSelector() as self._selector:
                 ended = self._pump(memoryview(request), started)
         except LimitReachedError as limit:
             ended = Verdict(outcome=limit.outcome, evidence=limit.evidence)
@@ -101,11 +111,21 @@ class Execution:
             if self._job.is_cancelled:
                 return Verdict(outcome=Outcome.CANCELLED)
             if left <= 0:
-                seen = round(time.monotonic() - started, 3)
-                evidence = Evidence(
-                    limit="timeout_s", value=self._limits.timeout_s, observed=seen, source="host"
-                )
-                return Verdict(outcome=Outcome.TIME_LIMIT, evidence=evidence)
+                return self._time_limit(time.monotonic() - started)
+
+    def _time_limit(self, seen: float) -> Verdict:
+        detail = None
+        if not self._engine.is_responsive(timeout_s=_PING_S):
+            # Then nobody knows whether the program had ended before.
+            detail = "the engine does not answer: results that it has not passed on are lost"
+        evidence = Evidence(
+            limit="timeout_s",
+            value=self._limits.timeout_s,
+            observed=round(seen, 3),
+            source="host",
+            detail=detail,
+        )
+        return Verdict(outcome=Outcome.TIME_LIMIT, evidence=evidence)
 
     def _send(self, unsent: memoryview) -> memoryview:
         """Write what fits of the request; a guest that is gone shows at the end of its streams."""
@@ -176,11 +196,22 @@ class Execution:
         if pieces is None:
             self._streams_ended = True
             return
-        for stream, data in pieces:
+        # A program may write byte by byte, and the engine frames each write.
+        for stream, group in itertools.groupby(pieces, key=operator.itemgetter(0)):
+            data = b"".join(piece for _, piece in group)
             if stream is Stream.STDOUT:
                 self._relay.feed_stdout(data)
             else:
                 self._relay.feed_stderr(data)
+                self._pace(len(data))
+
+    def _pace(self, size: int) -> None:
+        """Take a flood of output no faster than `_LOG_RATE` once it is more than what is kept.
+
+        Engine and supervisor work for every byte, beyond the CPU time that the job may use.
+        """
+        if self._relay.stderr_bytes > self._limits.log_kept_bytes:
+            time.sleep(size / _LOG_RATE)  # a few milliseconds
 
     # --- deciding -------------------------------------------------------------------------------
 
@@ -221,7 +252,10 @@ class Execution:
         end, exited = self._relay.end, self._relay.exited
         if isinstance(end, Fault):
             evidence = Evidence()
-            if end.limit is not None:
+            if end.kind == Outcome.PROCESS_LIMIT:
+                detail = "nothing more could be started when main had failed"
+                evidence = self._process_evidence("guest", detail)
+            elif end.limit is not None:
                 evidence = Evidence(
                     limit=end.limit, value=end.value, observed=end.observed, source="guest"
                 )
@@ -237,9 +271,9 @@ class Execution:
             return Verdict(
                 outcome=Outcome.NO_RESULT, evidence=Evidence(source="guest", detail=detail)
             )
-        return self._lost_sandbox(counters.memory_peak_bytes)
+        return self._lost_sandbox(counters)
 
-    def _lost_sandbox(self, peak_bytes: int | None) -> Verdict:
+    def _lost_sandbox(self, counters: Counters) -> Verdict:
         """Find out from the engine why the streams ended without a word of PID 1."""
         container = self._sandbox.container
         assert container is not None
@@ -252,7 +286,9 @@ class Execution:
             detail = f"the engine was lost while the job ran: {error}"
         else:
             if state.oom_killed:
-                return self._memory_limit(peak_bytes, "engine")
+                return self._memory_limit(counters.memory_peak_bytes, "engine")
+            if self._sandbox.spec.policy.isolation.program_can_end_sandbox:
+                return self._ended_as_a_whole(counters, state.exit_code)
             detail = (
                 f"the sandbox was stopped from outside (exit code {state.exit_code}"
                 + (f", {state.error}" if state.error else "")
@@ -261,19 +297,32 @@ class Execution:
         evidence = Evidence(source="engine", detail=detail)
         return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=detail)
 
+    def _ended_as_a_whole(self, counters: Counters, exit_code: int) -> Verdict:
+        """Name the limit at which the whole sandbox died, else accuse nobody but its program."""
+        peak = counters.memory_peak_bytes
+        if peak is not None and peak >= self._limits.memory_bytes:
+            return self._memory_limit(peak, "cgroup")
+        isolation = self._sandbox.spec.policy.isolation
+        if (counters.tasks_peak or 0) >= host_tasks(isolation, self._limits.processes):
+            evidence = self._process_evidence("cgroup", "the kernel inside could not grow")
+            return Verdict(outcome=Outcome.PROCESS_LIMIT, evidence=evidence)
+        detail = f"the sandbox ended as a whole (exit code {exit_code}), its first process with it"
+        return Verdict(outcome=Outcome.NO_RESULT, evidence=Evidence(source="engine", detail=detail))
+
     def _limit_in_cgroup(self, counters: Counters, source: str) -> Verdict | None:
         if counters.oom_kills:
             return self._memory_limit(counters.memory_peak_bytes, source)
         if counters.process_limit_hits:
-            evidence = Evidence(
-                limit="processes",
-                value=self._limits.processes,
-                observed=self._limits.processes,
-                source=source,
-                detail=f"{counters.process_limit_hits} attempts to start one more were refused",
-            )
+            refused = f"{counters.process_limit_hits} attempts to start one more were refused"
+            evidence = self._process_evidence(source, refused)
             return Verdict(outcome=Outcome.PROCESS_LIMIT, evidence=evidence)
         return None
+
+    def _process_evidence(self, source: str, detail: str) -> Evidence:
+        limit = self._limits.processes
+        return Evidence(
+            limit="processes", value=limit, observed=limit, source=source, detail=detail
+        )
 
     def _memory_limit(self, observed: float | None, source: str) -> Verdict:
         evidence = Evidence(

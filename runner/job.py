@@ -10,7 +10,6 @@ import codecs
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +29,11 @@ MAX_BACKLOG: Final = 1024
 
 _LOG_TAIL_LINES: Final = 20
 _MAX_LINE_BYTES: Final = 64 * 1024
+
+_FREE_PIECES: Final = 10_000
+_PIECE_BYTES: Final = 64
+"""From `_FREE_PIECES` on, pieces of the log are this large on average, however short its lines:
+an event costs a hundred bytes of ours, and a program can write two million empty lines."""
 
 
 class Outcome(StrEnum):
@@ -76,6 +80,10 @@ _EXIT_CODES: Final = {
     Outcome.INTERRUPTED: 4,
     Outcome.CANCELLED: 130,
 }
+
+
+def _nothing() -> None:
+    """Stand for what there is no more to do."""
 
 
 class JobStatus(StrEnum):
@@ -163,7 +171,11 @@ Event: TypeAlias = StartedEvent | MessageEvent | LogEvent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """Everything that is known of a finished job."""
+    """Everything that is known of a finished job.
+
+    `policy` is the hash of all that the sandbox was made of; `exceptions` names what the operator
+    has loosened in it, or allowed to be missing.
+    """
 
     job: str
     program: str
@@ -177,6 +189,7 @@ class JobRecord:
     isolation: str | None = None
     carrier: str | None = None
     policy: str | None = None
+    exceptions: tuple[str, ...] = ()
     timestamps: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -190,8 +203,8 @@ class Log:
         self._half = max(1, kept_bytes // 2)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
         self._line = ""
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = 0
+        self._tail = bytearray()
+        self._pieces = 0
         self.bytes = 0
         self.dropped_bytes = 0
 
@@ -203,22 +216,19 @@ class Log:
         if rest:
             self._keep_tail(rest)
         self._line += self._decoder.decode(head)
+        if self._pieces > _FREE_PIECES + self.bytes // _PIECE_BYTES:
+            return ""
         is_long = len(self._line) > _MAX_LINE_BYTES
         cut = len(self._line) if is_long else self._line.rfind("\n") + 1
         text, self._line = self._line[:cut], self._line[cut:]
+        self._pieces += bool(text)
         return text
 
     def _keep_tail(self, data: bytes) -> None:
-        self._tail.append(data)
-        self._tail_bytes += len(data)
-        while self._tail_bytes > self._half:
-            surplus = self._tail_bytes - self._half
-            oldest = self._tail.popleft()
-            if len(oldest) > surplus:
-                self._tail.appendleft(oldest[surplus:])
-            dropped = min(surplus, len(oldest))
-            self.dropped_bytes += dropped
-            self._tail_bytes -= dropped
+        self._tail += data
+        surplus = max(0, len(self._tail) - self._half)
+        del self._tail[:surplus]  # from its front a bytearray gives up bytes without moving any
+        self.dropped_bytes += surplus
 
     def finish(self) -> str:
         """Return what was held back: the unfinished line, the count of dropped bytes, the tail."""
@@ -228,10 +238,9 @@ class Log:
             text += self._decoder.decode(b"", final=True)
             text += f"\n[… {self.dropped_bytes} bytes of output dropped …]\n"
             self._decoder.reset()
-        for piece in self._tail:
-            text += self._decoder.decode(piece)
+        text += self._decoder.decode(bytes(self._tail), final=True)
         self._tail.clear()
-        return text + self._decoder.decode(b"", final=True)
+        return text
 
 
 class Job:
@@ -363,7 +372,8 @@ class Job:
             if self._record or self._cancelled:
                 return
             self._cancelled = True
-        self._on_cancel()
+            on_cancel = self._on_cancel
+        on_cancel()
 
     # --- for the thread that executes it ------------------------------------------------------
 
@@ -379,13 +389,17 @@ class Job:
     def enqueue(self) -> None:
         self._status = JobStatus.QUEUED
 
-    def start(self) -> None:
+    def start(self) -> bool:
+        """Say that the program runs from now on; False if the job has been cancelled before."""
         with self._changed:
+            if self._cancelled:
+                return False
             self._status = JobStatus.RUNNING
             self.started = datetime.now(UTC)
             event = StartedEvent(job=self.id, program=self.program, image=self.image)
             self._events.append(event)
             self._changed.notify_all()
+        return True
 
     def add_message(self, body: JsonText) -> None:
         with self._changed:
@@ -411,6 +425,7 @@ class Job:
                 self._append_log(self._log.finish())
                 self._record = record
                 self._status = statuses.get(record.outcome, JobStatus.ERROR)
+                self._on_cancel = _nothing  # and let go of all that it holds
                 self._changed.notify_all()
 
     def deliver(

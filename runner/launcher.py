@@ -10,22 +10,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import selectors
 import shutil
 import socket
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NoReturn
 
+from runner import interrupt
+from runner.attachment import Attachment, Stream
 from runner.cgroup import JobCgroup
-from runner.engine import OWN_LABEL, Attachment, Engine, Stream
-from runner.errors import EngineError, NameTakenError, RunnerError
+from runner.engine import OWN_LABEL, Engine
+from runner.errors import EngineError, NameTakenError, NoAnswerError, NoSuchObjectError, RunnerError
+from runner.forks import close_in_children
 from runner.owner import Owner
-from runner.policy import Limits, Policy, container_config, random_uid
+from runner.policy import ENGINE_WARNINGS, Limits, Policy, container_config, random_uid
+from runner.residence import make_channel
 from sandbox import protocol
 from sandbox.protocol import FrameReader, ProtocolError, Ready
 
@@ -36,6 +39,12 @@ _NAME_ATTEMPTS: Final = 50
 _RECEIVE_BYTES: Final = 1 << 18
 _STARTUP_LOG_BYTES: Final = 64 * 1024
 
+_KILL_S: Final = 1.0
+"""How long the kernel may take for the death of a whole control group."""
+
+_LATE_S: Final = 5.0
+"""How long an engine that answers again may take for what it was asked before it got stuck."""
+
 
 class Carrier(StrEnum):
     """What carries the frames between host and guest."""
@@ -44,32 +53,45 @@ class Carrier(StrEnum):
     STDIO = "stdio"
 
 
-class CancelledError(RunnerError):
-    """The job was cancelled while its sandbox started."""
+class ImageGoneError(RunnerError):
+    """The image was removed from the engine before a container of it was created."""
 
 
 class Waker:
-    """Wakes a selector from another thread."""
+    """Wakes a selector from another thread; holds descriptors only from `open` to `close`."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)  # noqa: FBT003
-        self._writer.setblocking(False)  # noqa: FBT003
+        self._lock = threading.RLock()
+        self._reader: socket.socket | None = None
+        self._writer: socket.socket | None = None
+
+    def open(self) -> None:
+        """Get ready to wake; before and after, nobody waits and `wake` does nothing."""
+        with self._lock:
+            self._reader, self._writer = socket.socketpair()
+            for each in (self._reader, self._writer):
+                each.setblocking(False)  # noqa: FBT003
 
     def fileno(self) -> int:
+        assert self._reader is not None
         return self._reader.fileno()
 
     def wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it will wake; closed: nobody waits any more
-            self._writer.send(b"\0")
+        with self._lock, contextlib.suppress(OSError):  # full: it will wake
+            if self._writer is not None:
+                self._writer.send(b"\0")
 
     def clear(self) -> None:
+        assert self._reader is not None
         with contextlib.suppress(BlockingIOError):
             self._reader.recv(4096)
 
     def close(self) -> None:
-        self._reader.close()
-        self._writer.close()
+        with self._lock:
+            for each in (self._reader, self._writer):
+                if each is not None:
+                    each.close()
+            self._reader = self._writer = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +105,6 @@ class SandboxSpec:
     rootful: bool
     own_cgroup: bool
     carrier: Carrier
-    directory: Path
     owner: Owner
 
 
@@ -100,17 +121,23 @@ class Sandbox:
         self.attachment: Attachment | None = None
         self.connection: socket.socket | None = None
         self._listener: socket.socket | None = None
-        self._directory = spec.directory / secrets.token_hex(6)
+        self._directory: Path | None = None
         self._startup_log = bytearray()
+        self._may_come_late = False
+        self._answers_since: float | None = None
+        self.obstacle = ""
 
     def start(self) -> None:
-        """Create, attach and start the container.  Raises EngineError."""
-        directory = None
+        """Create, attach and start the container.
+
+        Raises EngineError, ImageGoneError, and CancelledError if the thread's task is cancelled.
+        """
         if self.carrier is Carrier.SOCKET:
-            self._listener = self._listen()
-            directory = str(self._directory)
-        self.container = self._create(directory)
+            self._listen()
+        self.container = self._create(str(self._directory) if self._directory else None)
+        interrupt.check()
         self.attachment = self._engine.attach(self.container)
+        interrupt.check()
         self._engine.start(self.container)
 
     def _create(self, channel_directory: str | None) -> str:
@@ -135,38 +162,51 @@ class Sandbox:
                 channel_directory=channel_directory,
                 cgroup_parent=cgroup.parent if cgroup else None,
             )
-            with contextlib.suppress(NameTakenError):
-                container = self._engine.create(config, name=self.name)
-                self.cgroup = cgroup
-                return container
+            self.cgroup = cgroup
+            try:
+                return self._engine.create(
+                    config,
+                    name=self.name,
+                    warnings_pass=ENGINE_WARNINGS in self.spec.policy.allow_missing,
+                )
+            except NameTakenError:
+                self.name, self.cgroup = "", None  # both are somebody else's
+            except NoSuchObjectError as error:
+                raise ImageGoneError(str(error)) from error
+            except NoAnswerError:
+                self._may_come_late = True
+                raise
         msg = f"the engine has containers of all {_NAME_ATTEMPTS} names that were tried"
         raise EngineError(msg)
 
-    def _listen(self) -> socket.socket:
-        self._directory.mkdir()
-        path = self._directory / Path(protocol.SOCKET_PATH).name
-        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-            msg = f"{path} is too long for the path of a socket: set TMPDIR to a short directory"
-            raise EngineError(msg)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def _listen(self) -> None:
         try:
-            listener.bind(str(path))
+            self._directory = make_channel(self.spec.owner)
+            path = self._directory / Path(protocol.SOCKET_PATH).name
+            if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+                msg = f"{path} is too long for the path of a socket: set TMPDIR to a short one"
+                raise EngineError(msg)
+            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._listener.bind(str(path))
             # The sandbox's user owns nothing here; the parent directory keeps everybody else out.
             path.chmod(0o666)
             self._directory.chmod(0o755)
-            listener.listen(1)
-            listener.setblocking(False)  # noqa: FBT003
-        except BaseException:
-            listener.close()
-            raise
-        return listener
+            self._listener.listen(1)
+            self._listener.setblocking(False)  # noqa: FBT003
+        except OSError as error:
+            msg = f"the channel of a sandbox cannot be made on this host: {error}"
+            raise EngineError(msg) from error
 
-    def wait_ready(self, waker: Waker, is_cancelled: Callable[[], bool]) -> None:
+    def wait_ready(self, waker: Waker) -> None:
         """Wait until the guest has said `ready` on either carrier.
 
         Raises EngineError when it ends before, takes longer than `limits.startup_s`, or was built
-        from other code than ours; CancelledError when `is_cancelled` after a wake-up.
+        from other code than ours; CancelledError if the thread's task is cancelled.
         """
+        with interrupt.calling(waker.wake):
+            self._wait_ready(waker)
+
+    def _wait_ready(self, waker: Waker) -> None:
         deadline = time.monotonic() + self.spec.limits.startup_s
         readers = {"stdout": FrameReader(4096), "socket": FrameReader(4096)}
         with selectors.DefaultSelector() as selector:
@@ -182,8 +222,7 @@ class Sandbox:
                 for key, _ in selector.select(left):
                     if key.fileobj is waker:
                         waker.clear()
-                        if is_cancelled():
-                            raise CancelledError
+                        interrupt.check()
                     elif key.fileobj is self._listener:
                         self._accept(selector)
                     elif self._read_ready(key.fileobj, readers):
@@ -192,7 +231,11 @@ class Sandbox:
     def _accept(self, selector: selectors.BaseSelector) -> None:
         """Take the first connection and close the listener: there is never a second."""
         assert self._listener is not None
-        self.connection, _ = self._listener.accept()
+        try:
+            self.connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it has changed its mind
+        close_in_children(self.connection)
         self.connection.setblocking(False)  # noqa: FBT003
         selector.unregister(self._listener)
         self._listener.close()
@@ -242,21 +285,74 @@ class Sandbox:
         msg = f"the sandbox {what}" + (f"; it said:\n{said}" if said else "")
         raise EngineError(msg)
 
-    def destroy(self) -> None:
-        """Kill and remove everything; never raises for what is gone already.
+    def destroy(self) -> bool:
+        """Kill and remove everything; return whether all of it is gone.  Never raises.
 
-        What the engine refuses to remove now is logged and left to the next sweep.
+        False means that the engine or the kernel refuses now, `obstacle` says why: call it again
+        later.  The sandbox's processes are dead all the same, if this host can kill them itself.
         """
+        self._hang_up()
+        # First, so that a stuck engine keeps nobody alive.
+        is_empty = self._kill()
+        is_removed = self._remove_container()
+        is_empty = (is_empty or self._kill()) and self._remove_group()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            if self._directory.exists():
+                self.obstacle = f"{self._directory} cannot be removed"
+                return False
+        return is_removed and is_empty
+
+    def _hang_up(self) -> None:
+        """Close the streams before anything else: one left unread would block the engine."""
         if self.attachment is not None:
             self.attachment.close()
         for each in (self.connection, self._listener):
             if each is not None:
                 each.close()
+
+    def _kill(self) -> bool:
+        """Kill what is in the control group; return whether it is empty, or not ours to see."""
+        if self.cgroup is None:
+            return True
+        try:
+            if self.cgroup.kill(_KILL_S):
+                return True
+            self.obstacle = "its processes live on and cannot be killed from this host"
+        except OSError as error:
+            self.obstacle = f"its control group cannot be read: {error}"
+        return False
+
+    def _remove_group(self) -> bool:
+        if self.cgroup is None:
+            return True
+        self.obstacle = f"control group {self.cgroup.parent} cannot be removed"
+        with contextlib.suppress(OSError):
+            return self.cgroup.remove()
+        return False
+
+    def _remove_container(self) -> bool:
+        try:
+            for each in self._containers():
+                self._engine.remove(each)
+                self._may_come_late = False
+        except EngineError as error:
+            self._answers_since = None
+            self.obstacle = str(error)
+            return False
+        if not self._may_come_late:
+            return True
+        self.obstacle = "the engine may still create a container that it was asked for"
+        now = time.monotonic()
+        self._answers_since = self._answers_since or now
+        return now - self._answers_since >= _LATE_S
+
+    def _containers(self) -> list[str]:
+        """Return our container, also if the engine never told us that it has created it."""
         if self.container is not None:
-            try:
-                self._engine.remove(self.container)
-            except EngineError as error:
-                log.warning("sandbox %s is left for the next sweep: %s", self.name, error)
-        if self.cgroup is not None:
-            self.cgroup.remove()
-        shutil.rmtree(self._directory, ignore_errors=True)
+            return [self.container]
+        if not self.name:
+            return []
+        wanted = {f"{OWN_LABEL}.sandbox": self.name, f"{OWN_LABEL}.owner": str(self.spec.owner)}
+        found = self._engine.containers()
+        return [each for each, labels in found.items() if wanted.items() <= labels.items()]

@@ -22,7 +22,8 @@ from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.validators import validator_for
 
 from runner.errors import ManifestError, RequestError
-from runner.policy import Isolation, Limits
+from runner.isolation import Isolation
+from runner.policy import Limits
 
 MANIFEST_NAME: Final = "program.yaml"
 MANIFEST_NAMES: Final = (MANIFEST_NAME, "program.yml", "program.json")

@@ -76,6 +76,7 @@ class JsonOutput:
             "isolation": record.isolation,
             "carrier": record.carrier,
             "policy": record.policy,
+            "exceptions": list(record.exceptions),
             "timestamps": record.timestamps,
         }
         result = "null" if record.result is None else _strict(record.result)

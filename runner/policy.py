@@ -8,17 +8,18 @@ root image or from the user's Docker configuration.  Reasons stand beside the op
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from runner.errors import RequestError
+from runner.errors import PolicyError, RequestError
+from runner.isolation import Isolation, host_tasks, process_ulimits, seccomp_profile
 from sandbox import protocol
 from sandbox.protocol import KIB, MIB
 
@@ -27,13 +28,6 @@ GIB: Final = 1024 * MIB
 _SECCOMP_FILE: Final = Path(__file__).with_name("seccomp.json")
 
 GUEST_COMMAND: Final = ("python3", "-P", "-s", "-m", "sandbox")
-
-
-class Isolation(StrEnum):
-    """The engine runtime that runs a sandbox."""
-
-    RUNC = "runc"
-    RUNSC = "runsc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +88,70 @@ class Limits:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Something that not every engine or kernel can do.
+
+    `fact` is the key of the engine's self-description that must be true, `lost` what a program
+    could do without it, `remedy` what to change.
+    """
+
+    fact: str
+    lost: str
+    remedy: str
+
+
+REQUIREMENTS: Final[Mapping[str, Requirement]] = {
+    "memory-limit": Requirement(
+        "MemoryLimit",
+        "a program could take all of the host's memory",
+        "enable the memory controller (kernel command line: cgroup_enable=memory)",
+    ),
+    "swap-limit": Requirement(
+        "SwapLimit",
+        "a program over its memory would fill the host's swap instead of ending",
+        "enable swap accounting (kernel command line: swapaccount=1)",
+    ),
+    "process-limit": Requirement(
+        "PidsLimit",
+        "a fork bomb would fill the host's table of processes",
+        "enable the pids controller",
+    ),
+    "cpu-limit": Requirement(
+        "CpuCfsQuota",
+        "a program could take every core of the host",
+        "enable the cpu controller with CFS bandwidth (rootless engines: delegate it to the user)",
+    ),
+    "seccomp": Requirement(
+        "seccomp",
+        "a program could reach every system call of the host's kernel",
+        "use a kernel and an engine with seccomp",
+    ),
+}
+"""What is found out before the first program runs, and refused where it is missing."""
+
+ENGINE_WARNINGS: Final = "engine-warnings"
+"""The exception for whatever else the engine says, when it makes a container, that it discards."""
+
+
+@functools.cache  # records are written when no file can be opened any more, too
+def _own_seccomp() -> str:
+    return _SECCOMP_FILE.read_text()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Every hardening option that does not follow from the limits.  Defaults are the strictest."""
+    """Every hardening option that does not follow from the limits.  Defaults are the strictest.
+
+    `allow_missing` names what the operator is ready to do without where the engine or the kernel
+    cannot honour it: names of `REQUIREMENTS`, or `ENGINE_WARNINGS`.  `swappiness` is not to be
+    chosen: `fitted_to` sets it where the kernel has it.
+    """
 
     isolation: Isolation = Isolation.RUNC
-    seccomp: str = field(default_factory=_SECCOMP_FILE.read_text)
+    allow_missing: frozenset[str] = frozenset()
+    swappiness: int | None = None
+    seccomp: str = field(default_factory=_own_seccomp)
     hostname: str = "sandbox"
     shm_bytes: int = 16 * MIB
     open_files: int = 1024
@@ -118,20 +170,43 @@ class Policy:
             "/proc/sched_debug",
             "/proc/scsi",
             "/sys/firmware",
-            # … and what tells one sandbox about its neighbours or about the host.
+            # … and what tells one sandbox about its neighbours or about the host: counts, activity,
+            # hardware, and file systems in kernel space.  /proc/meminfo, /proc/cpuinfo and
+            # /sys/fs/cgroup stay: the stack sizes itself by them.
+            "/proc/buddyinfo",
+            "/proc/cgroups",
+            "/proc/cmdline",
+            "/proc/config.gz",
+            "/proc/diskstats",
             "/proc/interrupts",
             "/proc/kallsyms",
-            "/proc/diskstats",
+            "/proc/key-users",
+            "/proc/locks",
             "/proc/partitions",
-            "/proc/cmdline",
-            "/proc/version",
-            "/proc/stat",
-            "/proc/vmstat",
             "/proc/pressure",
-            "/sys/class",
+            "/proc/schedstat",
+            "/proc/softirqs",
+            "/proc/stat",
+            "/proc/version",
+            "/proc/vmstat",
+            "/proc/zoneinfo",
             "/sys/block",
+            "/sys/bus",
+            "/sys/class",
+            "/sys/dev",
+            "/sys/devices",
+            "/sys/fs/bpf",
+            "/sys/fs/btrfs",
+            "/sys/fs/ext4",
+            "/sys/fs/f2fs",
+            "/sys/fs/fuse",
+            "/sys/fs/xfs",
+            "/sys/hypervisor",
             "/sys/kernel",
-            "/sys/devices/virtual/powercap",
+            "/sys/module",
+            "/sys/power",
+            # Terminals and queues are numbered by the kernel for everybody together.
+            "/dev/pts",
             "/dev/mqueue",
         )
     )
@@ -143,10 +218,66 @@ class Policy:
         "/proc/sysrq-trigger",
     )
 
+    def __post_init__(self) -> None:
+        known = {*REQUIREMENTS, ENGINE_WARNINGS}
+        if unknown := sorted(self.allow_missing - known):
+            names = ", ".join(sorted(known))
+            msg = f"nothing is called {unknown[0]!r}: what may be missing is {names}"
+            raise RequestError(msg)
+
+    def fitted_to(self, info: Mapping[str, Any]) -> Policy:
+        """Return the policy for the engine that describes itself so; PolicyError if it falls short.
+
+        What the operator allowed to be missing, but is there, is required after all.
+        """
+        runtimes = info.get("Runtimes")
+        if runtimes is not None and self.isolation.value not in runtimes:
+            known = ", ".join(sorted(runtimes))
+            msg = (
+                f"this engine knows no isolation {self.isolation}, only {known}: "
+                "docs/isolation.md says how it gets it (Debian, Ubuntu: make runsc)"
+            )
+            raise PolicyError(msg)
+        missing = {name for name in REQUIREMENTS if not is_met(name, info)}
+        refused = [
+            f"{name}: {REQUIREMENTS[name].lost}; {REQUIREMENTS[name].remedy}, "
+            f"or do without by name: --allow-missing {name}"
+            for name in sorted(missing - self.allow_missing)
+        ]
+        if refused:
+            msg = "this engine cannot honour the policy.  " + ".  ".join(refused)
+            raise PolicyError(msg)
+        return dataclasses.replace(
+            self,
+            allow_missing=self.allow_missing & {*missing, ENGINE_WARNINGS},
+            # cgroup v2 knows no swappiness; there the closed swap alone has to do.
+            swappiness=0 if str(info.get("CgroupVersion", "1")) == "1" else None,
+        )
+
+    def exceptions(self) -> tuple[str, ...]:
+        """Return, for the job record, what is looser than by default or different from it."""
+        default = Policy()
+        changed = {
+            each.name
+            for each in dataclasses.fields(self)
+            if each.name not in {"isolation", "allow_missing", "swappiness"}
+            and getattr(self, each.name) != getattr(default, each.name)
+        }
+        return (*sorted(changed), *(f"missing {name}" for name in sorted(self.allow_missing)))
+
     def digest(self, limits: Limits) -> str:
         """Return the hash that a job record carries: same hash, same sandbox."""
-        content = json.dumps([dataclasses.asdict(self), dataclasses.asdict(limits)], sort_keys=True)
+        parts = [dataclasses.asdict(self), dataclasses.asdict(limits)]
+        content = json.dumps(parts, sort_keys=True, default=sorted)
         return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+
+
+def is_met(name: str, info: Mapping[str, Any]) -> bool:
+    """Return whether the engine that describes itself so meets one of the `REQUIREMENTS`."""
+    if name == "seccomp":
+        options = info.get("SecurityOptions") or ()
+        return any(option.split(",")[0] in {"seccomp", "name=seccomp"} for option in options)
+    return info.get(REQUIREMENTS[name].fact) is True
 
 
 def container_config(  # noqa: PLR0913  the parts of one value, by name
@@ -213,7 +344,10 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "CapDrop": ["ALL"],
         # The profile is loaded only together with no-new-privileges: without it the runtime would
         # install the filter before it has dropped its own privileges, and fail.
-        "SecurityOpt": ["no-new-privileges:true", f"seccomp={policy.seccomp}"],
+        "SecurityOpt": [
+            "no-new-privileges:true",
+            f"seccomp={seccomp_profile(policy.isolation, policy.seccomp)}",
+        ],
         "NetworkMode": "none",
         "IpcMode": "private",
         "PidMode": "",
@@ -231,9 +365,11 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "MaskedPaths": list(policy.masked_paths),
         "ReadonlyPaths": list(policy.readonly_paths),
         "Memory": limits.memory_bytes,
-        "MemorySwap": limits.memory_bytes,  # the sum of both: swap is closed
-        "NanoCpus": int(limits.cpus * 1e9),
-        "PidsLimit": limits.processes,
+        # The sum of both, so swap is closed; -1 and 0 stand for what is allowed to be missing.
+        "MemorySwap": -1 if "swap-limit" in policy.allow_missing else limits.memory_bytes,
+        "MemorySwappiness": policy.swappiness,
+        "NanoCpus": 0 if "cpu-limit" in policy.allow_missing else int(limits.cpus * 1e9),
+        "PidsLimit": host_tasks(policy.isolation, limits.processes),
         "OomScoreAdj": policy.oom_score_adj,
         "OomKillDisable": False,
         "Ulimits": [
@@ -245,6 +381,7 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
                 "nofile": policy.open_files,
                 "fsize": policy.file_bytes,
                 "sigpending": 1024,
+                **process_ulimits(policy.isolation, limits.processes),
             }.items()
         ],
         # The engine's log of a container grows without bound on the host's disk.

@@ -7,34 +7,36 @@ the number of cores do not start at the same time, because starting more at once
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
-import secrets
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Self
 
 from runner import cgroup, values
 from runner.engine import Engine
 from runner.errors import RequestError, RunnerError
 from runner.execution import Execution, Verdict
+from runner.holdings import Holdings
 from runner.images import ImageStore, build_id
-from runner.job import Evidence, Job, JobRecord, Outcome
-from runner.launcher import CancelledError, Carrier, Sandbox, SandboxSpec, Waker
-from runner.owner import Owner
-from runner.policy import Isolation, Limits, Policy
+from runner.interrupt import CancelledError, check
+from runner.isolation import Isolation
+from runner.job import Job, Outcome
+from runner.launcher import Carrier, ImageGoneError, Sandbox, SandboxSpec
+from runner.policy import Limits, Policy
 from runner.registry import Program, find
 from runner.relay import SINGLE_USE_JOB
-from runner.sweep import Janitor, make_owner_directory, remove_traces, sweep
+from runner.sweep import sweep
+from runner.task import Task, our_fault
 from sandbox import protocol
 
 log = logging.getLogger(__name__)
 
 _CORES: Final = os.cpu_count() or 1
-_CLOSE_S: Final = 30.0
+_POLL_S: Final = 0.1
 
 Callback = Callable[[str, Any], object]
 Progress = Callable[[str], object]
@@ -42,6 +44,9 @@ Progress = Callable[[str], object]
 
 class Supervisor:
     """Runs programs in sandboxes.  A context manager: leaving it ends what it started.
+
+    One that is dropped instead finishes its jobs and then closes itself; the interpreter's end
+    closes the rest.  It belongs to the process that made it: a forked child makes its own.
 
     Arguments:
         limits: the ceiling for every job (default: `Limits()`).
@@ -51,6 +56,7 @@ class Supervisor:
         carrier: "socket" or "stdio" to force one; None lets the first sandbox find out.
         store: None keeps messages and results as long as the `Job` objects live.
         progress: called with a line of text when something takes a while, such as a build.
+        engine: the connection to use, which stays open; None connects as the docker command does.
 
     Raises EngineUnavailableError if no engine answers.
     """
@@ -65,22 +71,24 @@ class Supervisor:
         carrier: str | None = None,
         store: None = None,  # noqa: ARG002  the one kind there is
         progress: Progress = log.info,
+        engine: Engine | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._policy = policy or Policy()
         if isolation is not None:
             self._policy = dataclasses.replace(self._policy, isolation=_isolation(isolation))
         self._carrier = Carrier(carrier) if carrier else None
-        self._engine = Engine.connect()
-        self._images = ImageStore(self._engine, progress=progress)
         self._build = build_id()
-        self._owner = Owner.current()
-        self._workers = ThreadPoolExecutor(max_jobs or 4 * _CORES, thread_name_prefix="job")
+        self._engine = engine or Engine.connect()
+        self._images = ImageStore(self._engine, progress=progress)
+        self._holdings = Holdings(
+            self._engine, keep_engine=engine is not None, max_jobs=max_jobs or 4 * _CORES
+        )
+        # Called by `close`, by the garbage collector, or at the end of the interpreter.
+        self._close = weakref.finalize(self, self._holdings.close)
         self._starts = threading.BoundedSemaphore(_CORES)
-        self._lock = threading.Lock()
-        self._jobs: dict[str, Job] = {}
-        self._janitor: Janitor | None = None
-        self._closed = False
+        self._preparing = threading.Lock()
+        self._is_prepared = False
         self._rootful = True
         self._own_cgroup = False
 
@@ -114,9 +122,7 @@ class Supervisor:
         Raises RequestError (ManifestError, InputsError, UnknownProgramError) if the request is
         refused; nothing was started then.
         """
-        if self._closed:
-            msg = "this Supervisor is closed: make a new one"
-            raise RequestError(msg)
+        self._check_usable()
         if not isinstance(program, Program):
             program = find(program)
         effective = self._limits.lowered_by(program.manifest.limits)
@@ -131,135 +137,145 @@ class Supervisor:
             options=dict(options or {}),
             limits=effective.for_guest(),
         )
-        waker = Waker()
-        job = Job(
-            f"job-{secrets.token_hex(8)}",
-            program.name,
-            log_kept_bytes=effective.log_kept_bytes,
-            decode=values.decode,
-            on_cancel=waker.wake,
-        )
+        task = Task(program, request, effective, self._policy, self._holdings.workers.withdraw)
         if callback is not None:
-            job.expect_callback()
-            arguments = (callback, waker.wake)
-            threading.Thread(target=job.deliver, args=arguments, daemon=True).start()
-        with self._lock:
-            self._jobs[job.id] = job
-        job.enqueue()
-        self._workers.submit(self._work, job, program, request, effective, waker)
-        return job
+            task.job.expect_callback()
+        task.job.enqueue()
+        self._holdings.workers.submit(task, self._work)
+        if callback is not None:
+            _deliver(task, callback)
+        return task.job
 
     def close(self) -> None:
-        """Cancel what is running, wait for the clean-up, and release the engine."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            running = list(self._jobs.values())
-        for job in running:
-            job.cancel()
-        self._workers.shutdown(wait=True)
-        if self._janitor is not None:
-            remove_traces(self._owner)
-            self._janitor.close()
-        self._engine.close()
+        """Cancel what is running, wait for the clean-up, and release the engine.
+
+        Takes as long as the clean-up does; if the engine is stuck, 5 s, and then the rest is
+        removed when this process has ended.
+        """
+        self._close()
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._holdings.pid:
+            msg = (
+                f"this Supervisor belongs to process {self._holdings.pid}: make one after the fork"
+            )
+            raise RequestError(msg)
+        if not self._close.alive:
+            msg = "this Supervisor is closed: make a new one"
+            raise RequestError(msg)
 
     # --- in a worker thread ---------------------------------------------------------------------
 
-    def _work(
-        self, job: Job, program: Program, request: protocol.Run, limits: Limits, waker: Waker
-    ) -> None:
+    def _work(self, task: Task) -> None:
         """Execute one job; whatever happens, it ends with a record and nothing is left."""
-        sandbox: Sandbox | None = None
-        verdict = _our_fault("the supervisor was interrupted")
+        verdict = our_fault("the supervisor was interrupted")
         try:
-            if job.is_cancelled:
-                raise CancelledError
-            self._prepare()
-            job.image = self._images.program(program.files, program.name).id
-            sandbox = self._sandbox(job.image, limits)
-            self._launch(sandbox, job, waker)
-            job.start()
-            execution = Execution(self._engine, sandbox, job, limits, waker)
-            verdict = execution.run(protocol.encode(request))
+            verdict = self._execute(task)
         except CancelledError:
             verdict = Verdict(outcome=Outcome.CANCELLED)
         except RunnerError as error:
-            verdict = _our_fault(str(error))
+            verdict = our_fault(str(error))
+        except OSError as error:
+            verdict = our_fault(f"this host refused what a sandbox needs: {error}")
         except Exception as error:
-            log.exception("job %s failed inside the supervisor", job.id)
-            verdict = _our_fault(f"a fault of the runner itself: {type(error).__name__}: {error}")
+            log.exception("job %s failed inside the supervisor", task.job.id)
+            verdict = our_fault(f"a fault of the runner itself: {type(error).__name__}: {error}")
         finally:
-            self._finish(job, program, limits, sandbox, verdict)
-            if sandbox is not None:
-                sandbox.destroy()
-            waker.close()
-            with self._lock:
-                self._jobs.pop(job.id, None)
+            try:
+                task.finish(verdict)
+            finally:
+                self._clean_up(task)
 
-    def _sandbox(self, image: str, limits: Limits) -> Sandbox:
+    def _execute(self, task: Task) -> Verdict:
+        with task.interrupt.scope():
+            check()
+            task.waker.open()
+            self._prepare()
+            task.policy = self._policy
+            sandbox = self._launch(task)
+        if not task.job.start():
+            raise CancelledError
+        execution = Execution(self._engine, sandbox, task.job, task.limits, task.waker)
+        return execution.run(protocol.encode(task.request))
+
+    def _launch(self, task: Task) -> Sandbox:
+        """Return a sandbox that is ready; an image that vanishes meanwhile is built once more."""
+        try:
+            return self._start(task)
+        except ImageGoneError as error:
+            log.warning("building an image again that is gone: %s", error)
+            self._clean_up(task, is_last=False)
+            return self._start(task)
+
+    def _start(self, task: Task) -> Sandbox:
+        program = task.program
+        image = self._images.program(program.files, program.name, program.pins).id
+        task.job.image = image
         carrier = self._carrier or (Carrier.SOCKET if self._engine.is_local else Carrier.STDIO)
         spec = SandboxSpec(
             image=image,
             build=self._build,
             policy=self._policy,
-            limits=limits,
+            limits=task.limits,
             rootful=self._rootful,
             own_cgroup=self._own_cgroup,
             carrier=carrier,
-            directory=make_owner_directory(self._owner),
-            owner=self._owner,
+            owner=self._holdings.owner,
         )
-        return Sandbox(self._engine, spec)
-
-    def _launch(self, sandbox: Sandbox, job: Job, waker: Waker) -> None:
-        with self._starts:
-            if job.is_cancelled:
-                raise CancelledError
+        with self._start_slot():
+            task.sandbox = sandbox = Sandbox(self._engine, spec)
             sandbox.start()
-            sandbox.wait_ready(waker, lambda: job.is_cancelled)
-        if self._carrier is None:
-            # The first sandbox was the probe: what carried its `ready` carries the later ones.
-            self._carrier = sandbox.carrier
+            sandbox.wait_ready(task.waker)
+        # The first sandbox was the probe: what carried its `ready` carries the later ones.
+        self._carrier = self._carrier or sandbox.carrier
+        return sandbox
 
-    def _finish(
-        self, job: Job, program: Program, limits: Limits, sandbox: Sandbox | None, verdict: Verdict
-    ) -> None:
-        stamps = {"created": job.created, "started": job.started, "finished": datetime.now(UTC)}
-        traceback = verdict.traceback
-        if traceback is not None:
-            traceback = _with_shown_paths(traceback, program)
-        job.finish(
-            JobRecord(
-                job=job.id,
-                program=program.name,
-                outcome=verdict.outcome,
-                result=verdict.result,
-                error=verdict.error,
-                traceback=traceback,
-                evidence=verdict.evidence,
-                usage=verdict.usage,
-                image=job.image,
-                isolation=self._policy.isolation.value,
-                carrier=sandbox.carrier.value if sandbox else None,
-                policy=self._policy.digest(limits),
-                timestamps={
-                    name: stamp.isoformat() if stamp else None for name, stamp in stamps.items()
-                },
-            )
-        )
+    @contextlib.contextmanager
+    def _start_slot(self) -> Iterator[None]:
+        while not self._starts.acquire(timeout=_POLL_S):
+            check()
+        try:
+            yield
+        finally:
+            self._starts.release()
+
+    def _clean_up(self, task: Task, *, is_last: bool = True) -> None:
+        """Remove the task's sandbox, now or as soon as the engine lets go of it."""
+        sandbox, task.sandbox = task.sandbox, None
+        try:
+            if sandbox is not None and not sandbox.destroy():
+                self._holdings.reaper.add(sandbox)
+        finally:
+            if is_last:
+                task.waker.close()
 
     def _prepare(self) -> None:
         """Before the first sandbox: learn about the engine, sweep, and set the janitor waiting."""
-        with self._lock:
-            if self._janitor is not None:
+        with self._preparing:
+            if self._is_prepared:
                 return
             info = self._engine.info()
+            self._policy = self._policy.fitted_to(info.raw)
             options = " ".join(info.security_options)
             self._rootful = "rootless" not in options and "userns" not in options
             self._own_cgroup = self._engine.is_local and cgroup.is_usable(driver=info.cgroup_driver)
             sweep(self._engine)
-            self._janitor = Janitor()
+            self._holdings.move_in(own_cgroup=self._own_cgroup)
+            self._is_prepared = True
+
+
+def _deliver(task: Task, callback: Callback) -> None:
+    """Call `callback` for each message, from a thread that ends with the job."""
+    arguments = (callback, task.waker.wake)
+    thread = threading.Thread(
+        target=task.job.deliver, args=arguments, name="qrunner-callback", daemon=True
+    )
+    try:
+        thread.start()
+    except RuntimeError as error:
+        task.job.cancel()
+        msg = f"this process cannot start a thread for the callback: {error}"
+        raise RunnerError(msg) from error
 
 
 def _isolation(name: str) -> Isolation:
@@ -268,17 +284,3 @@ def _isolation(name: str) -> Isolation:
     except ValueError:
         msg = f"unknown isolation {name!r}: known are {', '.join(Isolation)}"
         raise RequestError(msg) from None
-
-
-def _our_fault(detail: str) -> Verdict:
-    evidence = Evidence(source="host", detail=detail)
-    return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=detail)
-
-
-def _with_shown_paths(traceback: str, program: Program) -> str:
-    """Replace the sandbox's paths of the program's files by the user's own."""
-    for inside in program.files:
-        if inside.endswith(".py"):
-            seen = f'File "{protocol.PROGRAM_DIRECTORY}/{inside}"'
-            traceback = traceback.replace(seen, f'File "{program.shown_path(inside)}"')
-    return traceback

@@ -1,33 +1,43 @@
-"""Removing what dead supervisors left: their containers and channel directories.
+"""Removing what dead supervisors left: their containers, control groups and directories.
 
 Sandboxes of a dead supervisor die by themselves, because their stdin closes; what the engine and
-the file system still hold of them is removed here.  Nothing of a living owner is ever touched.
+the host still hold of them is removed here.  Nothing of a living owner is ever touched.
 `Janitor` is a process that waits for its supervisor's death and then sweeps, so that even
 SIGKILL leaves nothing behind; if it is killed too, the next start sweeps.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import shutil
-import stat
+import socket
 import subprocess
 import sys
-import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
-from runner import cgroup
+from runner import cgroup, residence
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineError
+from runner.forks import close_in_children
 from runner.owner import Owner
+from runner.residence import channel_root
+
+__all__ = ["Janitor", "channel_root", "janitor", "sweep"]
 
 log = logging.getLogger(__name__)
 
 _EXIT_S: Final = 5.0
-_ATTEMPTS: Final = 10
+
+_CLEAN_S: Final = 4.0
+"""How long the janitor finds nothing more before it leaves: the engine may still be busy with the
+last request of the dead, such as creating a container."""
+
+_PATIENCE_S: Final = 600.0
+"""How long it waits for an engine that does not answer."""
+
+_PAUSE_S: Final = 0.25
+_ENGINE_S: Final = 20.0
 
 # Until its supervisor is dead the janitor is a bare interpreter: a few milliseconds to start.
 _JANITOR: Final = """
@@ -38,90 +48,74 @@ if not sys.stdin.buffer.read(1):
 """
 
 
-def channel_root() -> Path:
-    """Return this user's private directory for channels, made if needed.
-
-    Raises EngineError if something else is in its place.
-    """
-    uid = os.getuid()
-    root = Path(tempfile.gettempdir()) / f"qrunner-{uid}"
-    root.mkdir(mode=0o700, exist_ok=True)
-    status = root.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid or status.st_mode & 0o077:
-        msg = f"{root} is not a private directory of user {uid}: remove it, or set TMPDIR"
-        raise EngineError(msg)
-    return root
-
-
-def make_owner_directory(owner: Owner) -> Path:
-    """Make and return where this owner's channels live; named by it, so that a sweep can tell."""
-    for _ in range(_ATTEMPTS):
-        directory = channel_root() / str(owner)
-        # Between the two another supervisor, the last one until now, may remove the empty root.
-        with contextlib.suppress(FileNotFoundError):
-            directory.mkdir(mode=0o700, exist_ok=True)
-            return directory
-    msg = f"{channel_root()} vanishes as soon as it is made"
-    raise EngineError(msg)
-
-
-def remove_traces(owner: Owner) -> None:
-    """Remove what this owner has on this host: channels, control groups, and unused roots."""
-    root = channel_root()
-    shutil.rmtree(root / str(owner), ignore_errors=True)
-    with contextlib.suppress(OSError):
-        root.rmdir()
-    cgroup.remove_owner(owner)
-
-
 def sweep(engine: Engine) -> int:
     """Remove everything whose owner is dead; return how many containers and traces there were."""
     removed = 0
+    for owner in cgroup.owners():
+        if owner.is_dead():
+            cgroup.kill_owner(owner)  # the engine removes what is dead already without waiting
     for container, labels in engine.containers().items():
-        owner = Owner.parse(labels.get(f"{OWN_LABEL}.owner", ""))
-        if owner is None or not owner.is_dead():
+        owner_named = Owner.parse(labels.get(f"{OWN_LABEL}.owner", ""))
+        if owner_named is None or not owner_named.is_dead():
             continue
         try:
             engine.remove(container)
             removed += 1
         except EngineError as error:
             log.warning("container %s of a dead supervisor cannot be removed: %s", container, error)
-    named = {Owner.parse(each.name) for each in channel_root().iterdir()}
-    for owner in named | cgroup.owners():
-        if owner is not None and owner.is_dead():
-            remove_traces(owner)
+    for owner in residence.owners():
+        if owner.is_dead():
+            residence.remove_traces(owner)
             removed += 1
-    with contextlib.suppress(OSError):
-        channel_root().rmdir()
+    residence.tidy()
     return removed
 
 
 def janitor() -> None:
-    """Sweep once, quietly; runs in the janitor's process after its supervisor has died."""
-    try:
-        sweep(Engine.connect())
-    except EngineError as error:
-        log.warning("the sweep after a supervisor's death failed: %s", error)
+    """Sweep until nothing more turns up; runs in the janitor's process after its owner's death."""
+    clean_since = None
+    give_up = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < give_up:
+        try:
+            engine = Engine.connect(timeout_s=_ENGINE_S)
+            try:
+                found = sweep(engine)
+            finally:
+                engine.close()
+        except EngineError as error:
+            log.warning("the sweep after a supervisor's death failed, trying again: %s", error)
+            clean_since = None
+        else:
+            now = time.monotonic()
+            clean_since = now if found or clean_since is None else clean_since
+            if now - clean_since >= _CLEAN_S:
+                return
+        time.sleep(_PAUSE_S)
 
 
 class Janitor:
-    """The process that outlives a killed supervisor by the moment that a sweep takes."""
+    """The process that outlives a killed supervisor by the moments that a sweep takes."""
 
     def __init__(self) -> None:
-        # A session of its own: a signal to the supervisor's process group must not reach it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-s", "-c", _JANITOR],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=Path(__file__).parent.parent,
-            start_new_session=True,
-        )
+        self._lifeline, end = socket.socketpair()
+        close_in_children(self._lifeline)
+        with end:
+            # A session of its own: a signal to the supervisor's process group must not reach it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", "-c", _JANITOR],
+                stdin=end.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=Path(__file__).parent.parent,
+                start_new_session=True,
+            )
 
     def close(self) -> None:
         """Send it home without a sweep."""
         try:
-            self._process.communicate(b"q", timeout=_EXIT_S)
+            with self._lifeline:
+                self._lifeline.sendall(b"q")
+            self._process.wait(_EXIT_S)
         except (subprocess.TimeoutExpired, OSError):
             self._process.kill()
             self._process.wait()

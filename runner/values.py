@@ -7,6 +7,7 @@ arrays; anything that would need Qiskit stays an opaque `Value` until the caller
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,15 @@ from sandbox.protocol import JsonText, ProtocolError, check_json
 
 BACKENDS = ("aer_simulator",)
 """Names of the backends that a sandbox can build."""
+
+_STATE_EXPONENTS = {
+    "automatic": 1,
+    "statevector": 1,
+    "density_matrix": 2,
+    "unitary": 2,
+    "superop": 4,
+}
+"""Methods that keep a state of 2^(exponent · qubits) amplitudes."""
 
 
 def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: int) -> Any:
@@ -79,6 +89,33 @@ def backend_description(backend: str | Mapping[str, Any] | None) -> dict[str, An
         msg = f"unknown backend {name!r}: known are {', '.join(BACKENDS)}"
         raise InputsError(msg)
     return {"name": name, "options": dict(backend.get("options", {}))}
+
+
+def check_requirements(manifest: Manifest, backend: Mapping[str, Any], memory_bytes: int) -> None:
+    """Refuse a backend that is too small for the program.
+
+    How many qubits a simulator has follows from its method and the sandbox's memory.  Raises
+    InputsError with both numbers.
+    """
+    needed = manifest.backend_requirements.get("min_num_qubits", 0)
+    available = _qubits(backend, memory_bytes)
+    if available is not None and needed > available:
+        msg = (
+            f"program {manifest.name!r} needs {needed} qubits, backend {backend['name']!r} has "
+            f"{available} with {memory_bytes >> 20} MiB of memory: raise the memory limit, choose "
+            "another method, or lower spec.backend_requirements.min_num_qubits in its manifest"
+        )
+        raise InputsError(msg)
+
+
+def _qubits(backend: Mapping[str, Any], memory_bytes: int) -> int | None:
+    """Return the qubits whose state fits into the memory, None if the method does not keep one."""
+    method = backend["options"].get("method", "automatic")
+    exponent = _STATE_EXPONENTS.get(method)
+    if exponent is None:
+        return None
+    amplitude = 8 if backend["options"].get("precision") == "single" else 16
+    return int(math.log2(memory_bytes / amplitude) / exponent)
 
 
 def decode(text: JsonText) -> Any:

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
 from runner import Supervisor
 
+ROOT = Path(__file__).resolve().parents[2]
 
-@pytest.fixture(scope="module", params=["socket", "stdio"])
-def carrier(request):
-    return request.param
+SANDBOXING = {
+    "socket": {"isolation": "runc", "carrier": "socket"},
+    "stdio": {"isolation": "runc", "carrier": "stdio"},
+    "runsc": {"isolation": "runsc", "carrier": None},
+}
+"""What a supervisor is made with; the carrier None is the default, which a probe finds."""
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test on both carriers, and under runsc where marked: a job takes seconds there."""
+    if "sandboxing" in metafunc.fixturenames:
+        under_runsc = metafunc.definition.get_closest_marker("under_runsc")
+        names = [name for name in SANDBOXING if name != "runsc" or under_runsc]
+        metafunc.parametrize("sandboxing", names, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
-def supervisor(carrier):
-    """One supervisor per module and carrier: every test below runs on both."""
-    with Supervisor(carrier=carrier) as running:
+def sandboxing(request):
+    """Return the arguments of a supervisor that choose isolation and carrier."""
+    if request.param == "runsc":
+        request.getfixturevalue("runsc")
+    return SANDBOXING[request.param]
+
+
+@pytest.fixture(scope="module")
+def supervisor(sandboxing):
+    """One supervisor per module, isolation and carrier."""
+    with Supervisor(**sandboxing) as running:
         yield running
 
 
@@ -31,3 +55,50 @@ def program(tmp_path):
         return path
 
     return write
+
+
+SLEEPER = "import time\ndef main(b, m):\n    m.publish('up')\n    time.sleep(120)\n"
+TRIVIAL = "def main(b, m, n=0):\n    return n + 1\n"
+CHILD = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from runner import Supervisor
+from tests.engine.faulty_engine import KillingEngine
+path = {path!r}
+"""
+
+
+@pytest.fixture
+def sleeper(program):
+    """A program that publishes once and then sleeps longer than any test."""
+    return program(SLEEPER, "sleeper.py")
+
+
+@pytest.fixture
+def trivial(program):
+    """A program that returns its `n` and one more."""
+    return program(TRIVIAL, "trivial.py")
+
+
+@pytest.fixture
+def unbuilt(program):
+    """The same, in an image that no engine has."""
+    return program(f"# {time.time()}\n{TRIVIAL}", "unbuilt.py")
+
+
+@pytest.fixture
+def child():
+    """Start a Python process that has `path`, and kill it at the end of the test."""
+    started = []
+
+    def start(code, path):
+        text = CHILD.format(root=str(ROOT), path=str(path)) + textwrap.dedent(code)
+        process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for each in started:
+        each.kill()
+        each.wait()
+        each.stdout.close()

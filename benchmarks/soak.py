@@ -1,0 +1,140 @@
+"""Many jobs of every kind, one after another: what is left, and whether anything grows or slows.
+
+Set SOAK_JOBS for another number than 1000.  Prints a table every tenth of the way and ends with 1
+if a container, control group, directory, descriptor, thread or child process is left.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, deque
+from pathlib import Path
+
+from benchmarks.report import median
+from runner import Job, Supervisor, residence
+from runner.engine import OWN_LABEL, Engine
+from runner.owner import Owner
+
+JOBS = int(os.environ.get("SOAK_JOBS", "1000"))
+AT_ONCE = 3
+KINDS = {
+    "completed": "return n",
+    "program_error": "raise ValueError(n)",
+    "no_result": "import os; os._exit(3)",
+    "time_limit": "import time; time.sleep(60)",
+    "memory_limit": "x = bytearray(1 << 30)",
+    "output_limit": "import os\n    while True: os.write(1, b'x' * 65536)",
+    "message_limit": "m.publish('x' * 70000)",
+    "cancelled": "import time; m.publish('up'); time.sleep(60)",
+}
+LIMITS = {
+    "memory_bytes": 256 << 20,
+    "log_bytes": 1 << 20,
+    "log_kept_bytes": 65536,
+    "message_bytes": 65536,
+}
+
+
+def counts(engine: Engine) -> dict[str, int]:
+    """Count everything that could be left by this process, on engine, host, and in itself."""
+    gc.collect()
+    me = Owner.current()
+    owners = [labels.get(f"{OWN_LABEL}.owner") for labels in engine.containers().values()]
+    groups = len(list(Path("/sys/fs/cgroup").rglob(f"{me}/*/cgroup.procs")))
+    channels = len(list((residence.channel_root() / str(me)).glob("*")))
+    residence.tidy()
+    tasks = Path(f"/proc/{os.getpid()}/task")
+    return {
+        "containers": owners.count(str(me)),
+        "groups": groups,
+        "channels": channels,
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "threads": threading.active_count(),
+        "children": sum(len((each / "children").read_text().split()) for each in tasks.iterdir()),
+    }
+
+
+def memory_mib() -> float:
+    """Return the resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def submit(supervisor: Supervisor, directory: Path, number: int) -> tuple[str, Job, float]:
+    """Start one job; kinds take turns, every other job is one that completes."""
+    kinds = list(KINDS)
+    kind = "completed" if number % 2 else kinds[number // 2 % len(kinds)]
+    limits = {**LIMITS, "timeout_s": 0.5} if kind == "time_limit" else LIMITS
+    job = supervisor.run(directory / f"{kind}.py", {"n": number}, limits=limits)
+    if kind == "cancelled":
+        threading.Thread(target=lambda: (next(job.messages(), None), job.cancel())).start()
+    return kind, job, time.perf_counter()
+
+
+def check(number: int, entry: tuple[str, Job, float], seen: Counter[str]) -> float:
+    """Wait for a job and count its outcome; return its seconds."""
+    kind, job, began = entry
+    record = job.wait(120)
+    seen[record.outcome.value] += 1
+    if record.outcome != kind:
+        seen["WRONG"] += 1
+        print(f"job {number}: {record.outcome} instead of {kind}: {record.error}")
+    return time.perf_counter() - began
+
+
+def soak(engine: Engine, directory: Path, before: dict[str, int]) -> Counter[str]:
+    """Run the jobs, printing a line each tenth of the way."""
+    seen: Counter[str] = Counter()
+    print(f"{'jobs':>6} {'s':>7} {'median s':>9} {'MiB':>6}  containers, threads, descriptors")
+    began = time.perf_counter()
+    seconds: list[float] = []
+    pending: deque[tuple[str, Job, float]] = deque()
+    with Supervisor(max_jobs=AT_ONCE) as supervisor:
+        for number in range(JOBS + AT_ONCE):
+            if number < JOBS:
+                pending.append(submit(supervisor, directory, number))
+            if number >= AT_ONCE:
+                seconds.append(check(number - AT_ONCE, pending.popleft(), seen))
+                done = len(seconds)
+                if done % max(1, JOBS // 10) == 0:
+                    now = counts(engine)
+                    recent = median(seconds[-max(1, JOBS // 10) :])
+                    print(
+                        f"{done:>6} {time.perf_counter() - began:>7.1f} {recent:>9.3f} "
+                        f"{memory_mib():>6.1f}  {now['containers']}, "
+                        f"{now['threads'] - before['threads']:+}, "
+                        f"{now['descriptors'] - before['descriptors']:+}"
+                    )
+    return seen
+
+
+def main() -> int:
+    """Soak, and compare what there is afterwards with what there was before."""
+    engine = Engine.connect()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for kind, body in KINDS.items():
+            (directory / f"{kind}.py").write_text(f"def main(b, m, n):\n    {body}\n")
+        with Supervisor() as supervisor:  # so that the images are there
+            for kind in KINDS:
+                submit(supervisor, directory, 2 * list(KINDS).index(kind))[1].wait()
+        before = counts(engine)
+        seen = soak(engine, directory, before)
+    deadline = time.monotonic() + 10
+    while (after := counts(engine)) != before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    print("\noutcomes: " + ", ".join(f"{name} {count}" for name, count in sorted(seen.items())))
+    for name, value in after.items():
+        mark = "" if value == before[name] else "  LEFT"
+        print(f"  {name:<12} before {before[name]:>3}  after {value:>3}{mark}")
+    engine.close()
+    return 0 if after == before and not seen["WRONG"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

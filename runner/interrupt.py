@@ -1,0 +1,97 @@
+"""Ending from another thread what a thread waits for: a build, a download, the start of a sandbox.
+
+An `Interrupt` belongs to one task.  The thread that works for it does so inside `scope`; whatever
+blocks there says how to unblock it, in a `calling` block, or asks now and then with `check`.
+Outside of any scope both do nothing, so builds need not know whether somebody may end them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from runner.errors import RunnerError
+
+
+class CancelledError(RunnerError):
+    """Nobody wants this any more: the task was cancelled while it was being done."""
+
+
+class _Ambient(threading.local):
+    interrupt: Interrupt | None = None
+
+
+_ambient: Final = _Ambient()
+
+
+class Interrupt:
+    """Fires at most once; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._actions: list[Callable[[], object]] = []
+        self._fired = False
+
+    @property
+    def is_fired(self) -> bool:
+        return self._fired
+
+    def fire(self) -> None:
+        """Unblock whoever works for this task now, and let later attempts fail at once."""
+        # Under the lock, so that no action runs after its block has ended: a process id or a
+        # descriptor could then be somebody else's.
+        with self._lock:
+            if not self._fired:
+                self._fired = True
+                for action in self._actions:
+                    action()
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Make this the interrupt that `check` and `calling` obey in this thread."""
+        earlier, _ambient.interrupt = _ambient.interrupt, self
+        try:
+            yield
+        finally:
+            _ambient.interrupt = earlier
+
+    @contextlib.contextmanager
+    def calling(self, action: Callable[[], object]) -> Iterator[None]:
+        """Call `action`, which must not block, if this fires while the block runs.
+
+        Raises CancelledError if it has fired before or during the block.
+        """
+        with self._lock:
+            self.check()
+            self._actions.append(action)
+        try:
+            yield
+        except Exception as error:
+            if self._fired:
+                raise CancelledError from error
+            raise
+        finally:
+            with self._lock:
+                self._actions.remove(action)
+        self.check()
+
+    def check(self) -> None:
+        """Raise CancelledError if this has fired."""
+        if self._fired:
+            msg = "cancelled"
+            raise CancelledError(msg)
+
+
+def check() -> None:
+    """Raise CancelledError if this thread's task has been cancelled."""
+    if _ambient.interrupt is not None:
+        _ambient.interrupt.check()
+
+
+def calling(action: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
+    """Call `action` if this thread's task is cancelled in the block: see `Interrupt.calling`."""
+    if _ambient.interrupt is None:
+        return contextlib.nullcontext()
+    return _ambient.interrupt.calling(action)

@@ -1,0 +1,68 @@
+"""What one process has left on this host and its engine, and what this process holds."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from pathlib import Path
+
+from runner import residence
+from runner.engine import OWN_LABEL
+from runner.owner import Owner
+
+
+def containers_of(engine, pid):
+    """Return the containers whose supervisor is process `pid`: id → labels."""
+    found = {}
+    for container, labels in engine.containers().items():
+        owner = Owner.parse(labels.get(f"{OWN_LABEL}.owner", ""))
+        if owner is not None and owner.pid == pid:
+            found[container] = labels
+    return found
+
+
+def traces_of(engine, pid):
+    """Return containers, control groups and directories that belong to process `pid`."""
+    owners = {f"owner {each}" for each in residence.owners() if each.pid == pid}
+    residence.tidy()
+    return set(containers_of(engine, pid)) | owners
+
+
+def within(seconds, condition):
+    """Wait until `condition()` holds; return what it was at the end."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return value
+
+
+def processes_in(directory):
+    """Return the processes in the control groups whose path contains `directory`."""
+    found = set()
+    for each in Path("/proc").glob("[0-9]*/cgroup"):
+        try:
+            if directory in each.read_text():
+                found.add(int(each.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def children_of(pid):
+    """Return the child processes of all threads of a process."""
+    found = set()
+    for each in Path(f"/proc/{pid}/task").iterdir():
+        found |= {int(child) for child in (each / "children").read_text().split()}
+    return found
+
+
+def holdings_here():
+    """Count what this process holds: descriptors, threads, and children."""
+    gc.collect()
+    return {
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "threads": threading.active_count(),
+        "children": len(children_of(os.getpid())),
+    }

@@ -1,0 +1,95 @@
+"""Inputs and backends: refused with every reason, before anything is started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runner import values
+from runner.errors import InputsError
+from runner.manifest import Manifest
+from runner.registry import Program
+from runner.signature import Signature
+from sandbox import codec
+from sandbox.protocol import JsonText
+
+
+def make(source: str = "def main(b, m, **kwargs): ...", **spec: object) -> Program:
+    manifest = Manifest.from_text(json.dumps({"name": "p", "spec": spec}), source="program.json")
+    signature = Signature.of_source(source.encode())
+    return Program(name="p", path=Path("p"), manifest=manifest, files={}, signature=signature)
+
+
+def test_defaults_of_the_schema_are_filled_in_before_the_program_sees_them():
+    program = make(parameters={"properties": {"shots": {"type": "integer", "default": 7}}})
+    assert values.check_inputs(program, {}, limit_bytes=1000) == {"shots": 7}
+    assert values.check_inputs(program, {"shots": 1}, limit_bytes=1000) == {"shots": 1}
+
+
+def test_names_and_values_are_complained_about_together():
+    program = make(
+        "def main(b, m, n, shots=1): ...",
+        parameters={"properties": {"shots": {"type": "integer"}}},
+    )
+    with pytest.raises(InputsError) as caught:
+        values.check_inputs(program, {"shots": "x", "z": 1}, limit_bytes=1000)
+    for part in ("unknown input 'z'", "missing input 'n'", "inputs.shots: 'x' is not"):
+        assert part in str(caught.value)
+
+
+def test_inputs_that_cannot_be_sent_are_named_by_their_path():
+    with pytest.raises(InputsError, match=r"inputs\['a'\]\[1\]"):
+        values.check_inputs(make(), {"a": [1, object()]}, limit_bytes=1000)
+
+
+def test_inputs_over_their_limit_are_refused_with_both_numbers():
+    with pytest.raises(InputsError, match=r"1008 bytes, the limit is 1000"):
+        values.check_inputs(make(), {"a": "x" * 1000}, limit_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("options", "needed", "fits"),
+    [
+        ({}, 27, True),
+        ({}, 28, False),
+        ({"precision": "single"}, 28, True),
+        ({"method": "density_matrix"}, 14, False),
+        ({"method": "matrix_product_state"}, 100, True),
+        ({"method": "stabilizer"}, 1000, True),
+    ],
+)
+def test_a_program_that_needs_more_qubits_than_there_are_is_refused(options, needed, fits):
+    manifest = make(backend_requirements={"min_num_qubits": needed}).manifest
+    backend = values.backend_description({"name": "aer_simulator", "options": options})
+    if fits:
+        values.check_requirements(manifest, backend, 2 << 30)
+    else:
+        with pytest.raises(InputsError, match=f"needs {needed} qubits"):
+            values.check_requirements(manifest, backend, 2 << 30)
+
+
+def test_messages_and_results_that_differ_from_the_manifest_are_named():
+    manifest = make(
+        interim_results={"type": "object", "required": ["iteration"]},
+        return_values={"type": "string"},
+    ).manifest
+    messages = [JsonText('{"iteration":0}'), JsonText('{"step":1}')]
+    found = values.mismatches(manifest, messages, JsonText("7"))
+    assert found == [
+        "messages[1]: 'iteration' is a required property",
+        "result: 7 is not of type 'string'",
+    ]
+    assert values.mismatches(manifest, messages[:1], JsonText('"x"')) == []
+
+
+def test_what_is_malformed_or_needs_qiskit_stays_an_opaque_value():
+    for text in (
+        '{"__type__":"QuantumCircuit","__value__":"eJw="}',
+        '{"__type__":"nonsense","__value__":1}',
+        '{"__type__":"complex","__value__":"x"}',
+    ):
+        value = values.decode(JsonText(text))
+        assert isinstance(value, codec.Value)
+        assert value.raw == json.loads(text)

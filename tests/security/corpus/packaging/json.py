@@ -1,0 +1,1 @@
+raise SystemExit("passed for the library")

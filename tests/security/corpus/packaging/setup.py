@@ -1,0 +1,1 @@
+open("/built-by-the-program", "w")

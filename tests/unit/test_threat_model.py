@@ -1,0 +1,59 @@
+"""The threat model names tests that exist, and programs that are there."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from runner.job import Job
+from runner.policy import REQUIREMENTS, Limits
+from runner.relay import Relay
+from sandbox.protocol import ProtocolError
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "threat-model.md").read_text()
+CORPUS = ROOT / "tests" / "security" / "corpus"
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", DOCUMENT)))
+ROWS = re.findall(r"^\| (P\d+) \| (.+?) \| (.+?) \| (.+?) \|$", DOCUMENT, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("path", "test"), NAMED, ids=[test for _, test in NAMED])
+def test_the_test_that_holds_a_promise_exists(path, test):
+    tree = ast.parse((ROOT / path).read_text())
+    assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_promise_has_a_number_and_a_test():
+    assert [number for number, *_ in ROWS] == [f"P{number}" for number in range(1, len(ROWS) + 1)]
+    assert all("::test_" in held for *_, held in ROWS)
+
+
+def test_every_program_of_the_corpus_attacks_a_promise_and_is_there():
+    there = {path.parent.name for path in CORPUS.glob("*/program.yaml")}
+    named = {name for _, _, names, _ in ROWS for name in names.split(", ") if "-" in name}
+    assert named - {"all that can be shown safely"} <= there
+
+
+def test_every_exception_that_can_be_named_is_documented():
+    assert all(f"`{name}`" in DOCUMENT for name in REQUIREMENTS)
+
+
+def test_every_limit_is_documented():
+    for name in Limits.__dataclass_fields__:
+        assert f"`{name}`" in DOCUMENT, name
+
+
+LINES = runpy.run_path(str(CORPUS / "channel-malformed-frames" / "program.py"))["LINES"]
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_every_malformed_line_of_the_corpus_is_a_violation(kind):
+    job = Job("j", "p", log_kept_bytes=100, decode=str, on_cancel=os.getpid)
+    relay = Relay(job, Limits(), stdio=False)
+    with pytest.raises(ProtocolError):
+        relay.feed_socket(LINES[kind] + b"\n")

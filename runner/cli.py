@@ -114,7 +114,7 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
                 for event in job.events():
                     output.event(event)
             record = job.wait()
-            output.finished(record)
+            output.finished(record, job.mismatches())
             return record.outcome.exit_code
     except RequestError as error:
         output.refused(program, str(error))

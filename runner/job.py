@@ -6,7 +6,6 @@ mutable class here; the thread that executes the job writes to it, any thread ma
 
 from __future__ import annotations
 
-import codecs
 import logging
 import threading
 import time
@@ -17,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from runner.errors import JobFailedError
+from runner.joblog import Log
 from sandbox.protocol import JsonText
 
 log = logging.getLogger(__name__)
@@ -28,12 +28,6 @@ MAX_BACKLOG: Final = 1024
 """Messages that a callback may be behind before the sandbox's channel is no longer read."""
 
 _LOG_TAIL_LINES: Final = 20
-_MAX_LINE_BYTES: Final = 64 * 1024
-
-_FREE_PIECES: Final = 10_000
-_PIECE_BYTES: Final = 64
-"""From `_FREE_PIECES` on, pieces of the log are this large on average, however short its lines:
-an event costs a hundred bytes of ours, and a program can write two million empty lines."""
 
 
 class Outcome(StrEnum):
@@ -193,56 +187,6 @@ class JobRecord:
     timestamps: dict[str, str | None] = field(default_factory=dict)
 
 
-class Log:
-    """A bounded record of one output stream: the head is kept, then only the tail.
-
-    Bytes in between are dropped and counted.  Text is decoded here once, whatever the pieces.
-    """
-
-    def __init__(self, kept_bytes: int) -> None:
-        self._half = max(1, kept_bytes // 2)
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
-        self._line = ""
-        self._tail = bytearray()
-        self._pieces = 0
-        self.bytes = 0
-        self.dropped_bytes = 0
-
-    def feed(self, data: bytes) -> str:
-        """Take bytes; return the text that belongs to the head and is ready to be shown."""
-        room = max(0, self._half - self.bytes)
-        self.bytes += len(data)
-        head, rest = data[:room], data[room:]
-        if rest:
-            self._keep_tail(rest)
-        self._line += self._decoder.decode(head)
-        if self._pieces > _FREE_PIECES + self.bytes // _PIECE_BYTES:
-            return ""
-        is_long = len(self._line) > _MAX_LINE_BYTES
-        cut = len(self._line) if is_long else self._line.rfind("\n") + 1
-        text, self._line = self._line[:cut], self._line[cut:]
-        self._pieces += bool(text)
-        return text
-
-    def _keep_tail(self, data: bytes) -> None:
-        self._tail += data
-        surplus = max(0, len(self._tail) - self._half)
-        del self._tail[:surplus]  # from its front a bytearray gives up bytes without moving any
-        self.dropped_bytes += surplus
-
-    def finish(self) -> str:
-        """Return what was held back: the unfinished line, the count of dropped bytes, the tail."""
-        text = self._line
-        self._line = ""
-        if self.dropped_bytes:
-            text += self._decoder.decode(b"", final=True)
-            text += f"\n[… {self.dropped_bytes} bytes of output dropped …]\n"
-            self._decoder.reset()
-        text += self._decoder.decode(bytes(self._tail), final=True)
-        self._tail.clear()
-        return text
-
-
 class Job:
     """One execution of a program, as its caller sees it.
 
@@ -257,12 +201,14 @@ class Job:
         *,
         log_kept_bytes: int,
         decode: Callable[[JsonText], Any],
+        compare: Callable[[list[JsonText], JsonText | None], list[str]],
         on_cancel: Callable[[], None],
     ) -> None:
         self.id = job_id
         self.program = program
         self.image: str | None = None
         self._decode = decode
+        self._compare = compare
         self._on_cancel = on_cancel
         self._changed = threading.Condition()
         self._status = JobStatus.INITIALIZING
@@ -356,6 +302,16 @@ class Job:
             )
         assert record.result is not None
         return self._decode(record.result)
+
+    def mismatches(self) -> list[str]:
+        """Return how messages and result differ from what the program's manifest says of them.
+
+        In words, for people, found when asked for: a mismatch changes neither value nor outcome.
+        """
+        with self._changed:
+            bodies = [each.body for each in self._events if isinstance(each, MessageEvent)]
+            result = self._record.result if self._record else None
+        return self._compare(bodies, result)
 
     def logs(self) -> str:
         """Return what the program has printed so far, its middle cut out if it was too much."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,8 +28,10 @@ class HumanOutput:
             case LogEvent():
                 self._say(quoted(event.text))
 
-    def finished(self, record: JobRecord) -> None:
+    def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Show how the job ended; a traceback is the program's own, its path the user's."""
+        for each in mismatches:
+            self._say(f"not as the manifest says: {one_line(each)}\n")
         if record.traceback:
             self._say(quoted(record.traceback))
         seconds = record.usage.wall_s
@@ -60,7 +63,7 @@ class JsonOutput:
             case LogEvent():
                 self._write({"event": "log", "stream": event.stream, "text": event.text})
 
-    def finished(self, record: JobRecord) -> None:
+    def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Write the record."""
         usage = asdict(record.usage)
         content = {
@@ -78,6 +81,7 @@ class JsonOutput:
             "policy": record.policy,
             "exceptions": list(record.exceptions),
             "timestamps": record.timestamps,
+            "mismatches": list(mismatches),
         }
         result = "null" if record.result is None else _strict(record.result)
         self._write_line(f'{json.dumps(content)[:-1]}, "result": {result}}}')

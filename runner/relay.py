@@ -127,7 +127,7 @@ class Relay:
         if self.result is not None:
             msg = "a second result"
             raise ProtocolError(msg)
-        size, limit = len(frame.value.encode()), self._limits.result_bytes
+        size, limit = _size(frame.value), self._limits.result_bytes
         if size > limit:
             raise _reached(Outcome.RESULT_LIMIT, "result_bytes", limit, size)
         self.result = frame
@@ -137,7 +137,7 @@ class Relay:
     def _message(self, frame: Message) -> None:
         _check_job(frame.job)
         limits = self._limits
-        size = len(frame.body) if frame.body.isascii() else len(frame.body.encode())
+        size = _size(frame.body)
         if size > limits.message_bytes:
             raise _reached(Outcome.MESSAGE_LIMIT, "message_bytes", limits.message_bytes, size)
         if self.messages + 1 > limits.messages:
@@ -148,6 +148,10 @@ class Relay:
         self.messages += 1
         self.messages_bytes = total
         self._job.add_message(frame.body)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _check_job(number: int) -> None:

@@ -89,6 +89,7 @@ class Supervisor:
         self._starts = threading.BoundedSemaphore(_CORES)
         self._preparing = threading.Lock()
         self._is_prepared = False
+        self._facts: Mapping[str, Any] = {}
         self._rootful = True
         self._own_cgroup = False
 
@@ -129,11 +130,13 @@ class Supervisor:
         if limits is not None:
             wanted = dataclasses.asdict(limits) if isinstance(limits, Limits) else limits
             effective = effective.lowered_by(wanted)
+        description = values.backend_description(backend)
+        values.check_requirements(program.manifest, description, effective.memory_bytes)
         request = protocol.Run(
             job=SINGLE_USE_JOB,
             entry=program.manifest.entry,
             inputs=values.check_inputs(program, inputs or {}, limit_bytes=effective.inputs_bytes),
-            backend=values.backend_description(backend),
+            backend=description,
             options=dict(options or {}),
             limits=effective.for_guest(),
         )
@@ -191,12 +194,19 @@ class Supervisor:
             check()
             task.waker.open()
             self._prepare()
-            task.policy = self._policy
+            task.policy = self._policy_for(task.program)
             sandbox = self._launch(task)
         if not task.job.start():
             raise CancelledError
         execution = Execution(self._engine, sandbox, task.job, task.limits, task.waker)
         return execution.run(protocol.encode(task.request))
+
+    def _policy_for(self, program: Program) -> Policy:
+        """Return the policy, with the stronger isolation if the program asks for one."""
+        if program.manifest.isolation in {None, Isolation.RUNC, self._policy.isolation}:
+            return self._policy
+        stronger = dataclasses.replace(self._policy, isolation=Isolation.RUNSC)
+        return stronger.fitted_to(self._facts)
 
     def _launch(self, task: Task) -> Sandbox:
         """Return a sandbox that is ready; an image that vanishes meanwhile is built once more."""
@@ -215,7 +225,7 @@ class Supervisor:
         spec = SandboxSpec(
             image=image,
             build=self._build,
-            policy=self._policy,
+            policy=task.policy,
             limits=task.limits,
             rootful=self._rootful,
             own_cgroup=self._own_cgroup,
@@ -255,6 +265,7 @@ class Supervisor:
             if self._is_prepared:
                 return
             info = self._engine.info()
+            self._facts = info.raw
             self._policy = self._policy.fitted_to(info.raw)
             options = " ".join(info.security_options)
             self._rootful = "rootless" not in options and "userns" not in options

@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from runner import values
 from runner.execution import Verdict
@@ -48,6 +49,7 @@ class Task:
             program.name,
             log_kept_bytes=limits.log_kept_bytes,
             decode=values.decode,
+            compare=partial(values.mismatches, program.manifest),
             on_cancel=self._on_cancel,
         )
 

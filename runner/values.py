@@ -121,9 +121,10 @@ def _qubits(backend: Mapping[str, Any], memory_bytes: int) -> int | None:
 def decode(text: JsonText) -> Any:
     """Return the value of a message or result: plain data and arrays, safe for any content.
 
-    What only Qiskit can build, and what is tagged but malformed, comes as an opaque `Value`.
+    What only Qiskit can build comes as an opaque `Value`; so does the whole, if any of it is tagged
+    but malformed, or if it would take more than `codec.MAX_UNPACKED_BYTES` of memory.
     """
     try:
         return codec.decode(text, trusted=False)
     except codec.DecodingError:
-        return codec.Value(json.loads(text))
+        return codec.Value.of_text(text)

@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import JobFailedError
-from runner.job import MAX_BACKLOG, Evidence, Job, JobRecord, JobStatus, Log, Outcome
+from runner.job import MAX_BACKLOG, Evidence, Job, JobRecord, JobStatus, Outcome
+from runner.joblog import Log
 from sandbox.protocol import JsonText
 
 
-def make_job() -> Job:
-    return Job("job-1", "p", log_kept_bytes=1000, decode=json.loads, on_cancel=lambda: None)
+def make_job(on_cancel: Callable[[], object] = lambda: None) -> Job:
+    return Job(
+        "job-1",
+        "p",
+        log_kept_bytes=1000,
+        decode=json.loads,
+        compare=lambda bodies, result: [*bodies, str(result)],
+        on_cancel=on_cancel,
+    )
 
 
 def completed(value: str = "1") -> JobRecord:
@@ -77,7 +86,7 @@ def test_only_the_first_record_counts():
 
 def test_cancel_wakes_the_executing_thread_once_and_not_after_the_end():
     calls: list[int] = []
-    job = Job("j", "p", log_kept_bytes=10, decode=json.loads, on_cancel=lambda: calls.append(1))
+    job = make_job(on_cancel=lambda: calls.append(1))
     job.cancel()
     job.cancel()
     job.finish(JobRecord(job="j", program="p", outcome=Outcome.CANCELLED))
@@ -161,3 +170,11 @@ def test_a_log_keeps_head_and_tail_and_says_what_is_missing_between():
 def test_bytes_that_are_no_text_are_shown_as_escapes():
     log = Log(kept_bytes=100)
     assert log.feed(b"\xff\xc3") + log.finish() == "\\xff\\xc3"
+
+
+def test_a_log_of_empty_lines_costs_the_host_little_more_than_its_bytes():
+    log = Log(kept_bytes=1_000_000)
+    pieces = [text for _ in range(600_000) if (text := log.feed(b"\n"))]
+    rest = log.finish()
+    assert len(pieces) <= 10_000 + 500_000 // 64 + 2
+    assert len("".join(pieces)) + rest.count("\n") >= 600_000

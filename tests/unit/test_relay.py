@@ -25,7 +25,14 @@ from sandbox.protocol import (
 
 
 def make_job() -> Job:
-    return Job("job-1", "p", log_kept_bytes=1000, decode=json.loads, on_cancel=lambda: None)
+    return Job(
+        "job-1",
+        "p",
+        log_kept_bytes=1000,
+        decode=json.loads,
+        compare=lambda *_: [],
+        on_cancel=lambda: None,
+    )
 
 
 def make_relay(*, stdio: bool = False, **limits: float) -> tuple[Job, Relay]:

@@ -1,0 +1,66 @@
+"""What a program's manifest asks for reaches the job: requirements, limits, schemas, isolation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from runner import InputsError, Supervisor
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(source: str, **manifest: object):
+        (tmp_path / "program.json").write_text(json.dumps({"name": "asked", **manifest}))
+        (tmp_path / "program.py").write_text(source)
+        return tmp_path
+
+    return write
+
+
+def test_a_mismatch_with_the_schemas_is_named_and_the_values_are_kept(supervisor, write):
+    path = write(
+        "def main(b, m):\n    m.publish({'step': 1})\n    return 7\n",
+        spec={
+            "interim_results": {"type": "object", "required": ["iteration"]},
+            "return_values": {"type": "string"},
+        },
+    )
+    job = supervisor.run(path)
+    assert job.result(60) == 7
+    assert list(job.messages()) == [{"step": 1}]
+    assert job.mismatches() == [
+        "messages[0]: 'iteration' is a required property",
+        "result: 7 is not of type 'string'",
+    ]
+
+
+def test_defaults_of_the_schema_reach_the_program_and_the_lowest_limit_counts(supervisor, write):
+    path = write(
+        "import time\ndef main(b, m, n):\n    m.publish(n)\n    time.sleep(60)\n",
+        max_execution_time=30,
+        limits={"timeout_s": 3},
+        spec={"parameters": {"properties": {"n": {"default": [1, 2]}}}},
+    )
+    job = supervisor.run(path, limits={"timeout_s": 20})
+    record = job.wait(60)
+    assert list(job.messages()) == [[1, 2]]
+    assert (record.outcome, record.evidence.value) == ("time_limit", 3)
+
+
+def test_a_backend_that_is_too_small_is_refused_before_a_sandbox_is_used(supervisor, write):
+    path = write("def main(b, m): ...\n", spec={"backend_requirements": {"min_num_qubits": 40}})
+    with pytest.raises(InputsError, match="needs 40 qubits, backend 'aer_simulator' has 27"):
+        supervisor.run(path)
+
+
+@pytest.mark.usefixtures("runsc")
+def test_a_program_that_asks_for_the_stronger_isolation_gets_it(write):
+    path = write("import os\ndef main(b, m):\n    return os.uname().release\n", isolation="runsc")
+    with Supervisor(isolation="runc") as supervisor:
+        job = supervisor.run(path)
+        job.result(60)
+    assert job.record.isolation == "runsc"

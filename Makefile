@@ -26,7 +26,7 @@ run: venv engine ## run a program: make run PROGRAM=random_circuits [KWARGS='{"i
 
 test: venv-dev engine ## run every test, real containers included (at most 10 minutes)
 	@if tools/setup-runsc; then export QRUNNER_RUNSC_MUST_WORK=1; fi; \
-		QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest
+		QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-fast: venv-dev ## run the tests that need no engine
 	@$(BIN)/python -m pytest -q tests/unit tests/contract

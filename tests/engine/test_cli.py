@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.traces import containers_of
+
 pytestmark = pytest.mark.engine
 
 QRUNNER = [sys.executable, "-m", "runner"]
@@ -162,7 +164,6 @@ def test_hostile_output_is_escaped_and_never_starts_a_line(program):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_cancels_and_leaves_nothing(program, engine, number):
     path = program("import time\ndef main(b, m):\n    m.publish('up')\n    time.sleep(60)\n")
-    before = set(engine.containers())
     command = [*QRUNNER, "run", str(path), "--format", "json"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -178,7 +179,7 @@ def test_interrupting_cancels_and_leaves_nothing(program, engine, number):
     assert child.returncode == 130
     assert json.loads(out.splitlines()[-1])["outcome"] == "cancelled"
     assert time.monotonic() - started < 10
-    assert not set(engine.containers()) - before
+    assert not containers_of(engine, child.pid)
 
 
 def test_a_reader_that_leaves_early_is_no_traceback():

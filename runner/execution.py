@@ -35,6 +35,10 @@ _LOG_RATE: Final = 64 << 20
 _PING_S: Final = 1.0
 """How long the engine may take to say that it lives, when the time is up."""
 
+_LOG_QUIET_S: Final = 0.003
+_LOG_TAIL_S: Final = 0.5
+"""The log is whole when nothing more came for the first, or after the second at the latest."""
+
 _EXIT_S: Final = 5.0
 """How long a container whose streams have ended may take to be gone for the engine."""
 
@@ -141,13 +145,23 @@ class Execution:
 
     def _is_over(self, deadline: float) -> bool:
         relay = self._relay
-        if relay.is_complete or self._streams_ended:
-            self._drain(deadline, wait=False)
-            return True
-        if relay.end is not None or relay.exited is not None:
-            self._drain(deadline, wait=relay.end is not None)
-            return True
-        return False
+        if relay.end is None and relay.exited is None and not self._streams_ended:
+            return False
+        self._drain(deadline, wait=relay.end is not None and not self._streams_ended)
+        self._read_log_tail(deadline)
+        return True
+
+    def _read_log_tail(self, deadline: float) -> None:
+        """Read the log's last bytes: written before the end, but the engine may pass them later."""
+        attachment = self._sandbox.attachment
+        assert attachment is not None
+        until = min(deadline, time.monotonic() + _LOG_TAIL_S)
+        with selectors.DefaultSelector() as selector:
+            selector.register(attachment, selectors.EVENT_READ)
+            while not self._streams_ended and time.monotonic() < until:
+                if not selector.select(_LOG_QUIET_S):
+                    return
+                self._read_attachment()
 
     def _watch_socket(self) -> None:
         """Read the channel only while the job's consumers keep up: publishing blocks meanwhile."""

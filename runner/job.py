@@ -201,8 +201,8 @@ class Job:
         *,
         log_kept_bytes: int,
         decode: Callable[[JsonText], Any],
-        compare: Callable[[list[JsonText], JsonText | None], list[str]],
-        on_cancel: Callable[[], None],
+        on_cancel: Callable[[], object],
+        compare: Callable[[list[JsonText], JsonText | None], list[str]] = lambda *_: [],
     ) -> None:
         self.id = job_id
         self.program = program

@@ -134,7 +134,7 @@ class Sandbox:
         """
         if self.carrier is Carrier.SOCKET:
             self._listen()
-        self.container = self._create(str(self._directory) if self._directory else None)
+        self.container = self._create(str(self._directory) if self._listener else None)
         interrupt.check()
         self.attachment = self._engine.attach(self.container)
         interrupt.check()
@@ -184,8 +184,8 @@ class Sandbox:
             self._directory = make_channel(self.spec.owner)
             path = self._directory / Path(protocol.SOCKET_PATH).name
             if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-                msg = f"{path} is too long for the path of a socket: set TMPDIR to a short one"
-                raise EngineError(msg)
+                log.info("%s is too long for a socket: frames go over stdio", path)
+                return
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._listener.bind(str(path))
             # The sandbox's user owns nothing here; the parent directory keeps everybody else out.

@@ -18,6 +18,7 @@ from runner.sweep import channel_root
 
 ENGINE_DIRECTORIES = {"engine", "programs", "security"}
 MUST_WORK = "QRUNNER_ENGINE_MUST_WORK"
+RUNSC_MUST_WORK = "QRUNNER_RUNSC_MUST_WORK"
 GONE_WITHIN_S = 10.0
 
 # A shared or busy machine makes single examples slow without anything being wrong.
@@ -102,3 +103,11 @@ def engine():
     connection = Engine.connect()
     yield connection
     connection.close()
+
+
+@pytest.fixture(scope="session")
+def runsc(engine):
+    """Skip what needs the isolation runsc where the engine has none; or fail if it must work."""
+    if "runsc" not in engine.info().runtimes:
+        reason = "the engine knows no runtime runsc: tools/setup-runsc says how to get it"
+        (pytest.fail if os.environ.get(RUNSC_MUST_WORK) == "1" else pytest.skip)(reason)

@@ -113,7 +113,7 @@ def test_a_bad_manifest_exits_2_and_names_file_and_key(tmp_path):
     (tmp_path / "program.py").write_text("def main(b, m): ...\n")
     done = qrunner("run", tmp_path)
     assert done.returncode == 2
-    assert "program.yaml: max_execution_time: 'soon'" in done.stderr
+    assert "program.yaml, line 2: max_execution_time: 'soon'" in done.stderr
 
 
 def test_inputs_come_from_text_file_stdin_and_pairs(program, tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,6 +20,9 @@ from runner import RequestError, Supervisor
 from runner.engine import OWN_LABEL
 from runner.images import ImageStore
 from runner.interrupt import CancelledError, Interrupt
+from runner.owner import Owner
+from runner.residence import SCRATCH_PREFIX
+from runner.sweep import sweep
 from tests.engine.traces import (
     children_of,
     containers_of,
@@ -92,6 +97,20 @@ def test_killed_with_its_janitor_the_sandbox_dies_at_once_and_clean_removes_the_
     cleaning = [sys.executable, "-m", "runner", "clean"]
     subprocess.run(cleaning, cwd=ROOT, check=True, capture_output=True, timeout=60)
     assert not traces_of(engine, process.pid)
+
+
+def test_a_sweep_removes_the_build_directories_of_the_dead_only(engine, child, trivial):
+    process = child("pass", trivial)
+    dead = dataclasses.replace(Owner.current(), pid=process.pid, started="1")
+    process.wait()
+    left, kept = (
+        Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{owner}-"))
+        for owner in (dead, Owner.current())
+    )
+    (left / "a.whl").touch()
+    sweep(engine)
+    assert not left.exists()
+    kept.rmdir()
 
 
 def test_a_forked_child_holds_no_lifeline_and_cannot_use_the_supervisor(engine, child, sleeper):

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
-from runner.errors import RequestError
-from runner.policy import Limits, Policy, container_config, parse_size, random_uid
+from runner.errors import PolicyError, RequestError
+from runner.policy import (
+    REQUIREMENTS,
+    Limits,
+    Policy,
+    container_config,
+    parse_size,
+    random_uid,
+)
 
 
-def config(**changes: object) -> dict:
+def config(*, policy: Policy | None = None, **changes: object) -> dict:
     arguments = {
         "image": "sha256:abc",
         "uid": 2097152,
@@ -19,7 +27,7 @@ def config(**changes: object) -> dict:
         "cgroup_parent": None,
         **changes,
     }
-    return container_config(Policy(), Limits(), **arguments)
+    return container_config(policy or Policy(), Limits(), **arguments)
 
 
 def test_the_hardening_options_are_all_there():
@@ -114,3 +122,78 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int):
 def test_other_sizes_are_refused(text: str):
     with pytest.raises(RequestError, match="is not understood"):
         parse_size(text)
+
+
+ABLE = {
+    "CgroupVersion": "2",
+    "MemoryLimit": True,
+    "SwapLimit": True,
+    "PidsLimit": True,
+    "CpuCfsQuota": True,
+    "SecurityOptions": ["name=seccomp,profile=default"],
+}
+
+
+def test_an_engine_that_can_do_everything_is_fine():
+    assert Policy().fitted_to(ABLE) == Policy()
+    assert Policy().exceptions() == ()
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_what_an_engine_cannot_honour_is_refused_with_the_way_out(name):
+    fact = REQUIREMENTS[name].fact
+    unable = {**ABLE, "SecurityOptions": []} if name == "seccomp" else {**ABLE, fact: False}
+    with pytest.raises(PolicyError, match=f"--allow-missing {name}$"):
+        Policy().fitted_to(unable)
+    allowed = Policy(allow_missing=frozenset({name})).fitted_to(unable)
+    assert allowed.exceptions() == (f"missing {name}",)
+    assert allowed.digest(Limits()) != Policy().fitted_to(ABLE).digest(Limits())
+
+
+def test_an_engine_that_says_nothing_of_itself_is_refused():
+    with pytest.raises(PolicyError) as caught:
+        Policy().fitted_to({})
+    assert all(name in str(caught.value) for name in REQUIREMENTS)
+
+
+def test_what_is_allowed_to_be_missing_is_required_where_it_is_there():
+    policy = Policy(allow_missing=frozenset({"swap-limit", "cpu-limit"}))
+    assert policy.fitted_to(ABLE) == Policy()
+
+
+def test_an_option_that_may_be_missing_is_not_asked_for():
+    unable = {**ABLE, "SwapLimit": False, "CpuCfsQuota": False}
+    policy = Policy(allow_missing=frozenset({"swap-limit", "cpu-limit"})).fitted_to(unable)
+    host = config(policy=policy)["HostConfig"]
+    assert (host["MemorySwap"], host["NanoCpus"]) == (-1, 0)
+
+
+def test_an_exception_has_a_name_that_is_known():
+    with pytest.raises(RequestError, match="nothing is called 'everything'"):
+        Policy(allow_missing=frozenset({"everything"}))
+
+
+def test_swapping_is_turned_off_where_the_kernel_has_that():
+    assert config()["HostConfig"]["MemorySwappiness"] is None
+    fitted = Policy().fitted_to({**ABLE, "CgroupVersion": "1"})
+    assert config(policy=fitted)["HostConfig"]["MemorySwappiness"] == 0
+
+
+def test_a_loosened_option_shows_in_the_job_record():
+    assert Policy(open_files=4096, masked_paths=()).exceptions() == ("masked_paths", "open_files")
+
+
+def test_the_filter_is_an_allowlist_of_names_for_both_architectures():
+    profile = json.loads(Policy().seccomp)
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert [each["architecture"] for each in profile["archMap"]] == [
+        "SCMP_ARCH_X86_64",
+        "SCMP_ARCH_AARCH64",
+    ]
+    assert not any(each["subArchitectures"] for each in profile["archMap"])
+    names = [name for rule in profile["syscalls"] for name in rule["names"]]
+    assert len(names) == len(set(names))
+    (allowed,) = (rule for rule in profile["syscalls"] if len(rule["names"]) > 20)
+    assert allowed["names"] == sorted(allowed["names"])
+    dangerous = {"ptrace", "bpf", "mount", "unshare", "io_uring_setup", "splice", "bind", "keyctl"}
+    assert not dangerous & set(names)

@@ -1,0 +1,134 @@
+"""Threads that exist only while there is work."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+
+import pytest
+
+from runner.errors import RequestError, RunnerError
+from runner.workers import Workers
+
+
+def test_tasks_run_in_order_and_never_more_at_once_than_allowed():
+    workers, seen, most = Workers(2), [], []
+    running = set()
+
+    def work(task):
+        running.add(task)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.discard(task)
+        seen.append(task)
+
+    for number in range(10):
+        workers.submit(number, work)
+    assert workers.join(5)
+    assert sorted(seen) == list(range(10))
+    assert max(most) == 2
+    assert seen[0] in {0, 1}
+
+
+def test_no_thread_is_left_when_there_is_no_work():
+    before = threading.active_count()
+    workers = Workers(3)
+    for number in range(6):
+        workers.submit(number, lambda _: None)
+    assert workers.join(5)
+    assert threading.active_count() == before
+
+
+def test_whoever_submitted_is_collected_when_the_last_task_has_ended():
+    class Owner:
+        def __init__(self):
+            self.workers = Workers(1)
+            self.ended = []
+
+        def work(self, task):
+            self.ended.append(task)
+
+    owner = Owner()
+    workers, ended, reference = owner.workers, owner.ended, weakref.ref(owner)
+    for number in range(3):
+        workers.submit(number, owner.work)
+    del owner
+    assert workers.join(5)
+    gc.collect()
+    assert ended == [0, 1, 2]
+    assert reference() is None
+
+
+def test_a_task_that_fails_harms_no_other(caplog):
+    workers, seen = Workers(1), []
+
+    def work(task):
+        seen.append(task)
+        raise SystemExit(task)
+
+    for number in range(3):
+        workers.submit(number, work)
+    assert workers.join(5)
+    assert seen == [0, 1, 2]
+    assert "a job's thread failed" in caplog.text
+
+
+def test_a_waiting_task_can_be_withdrawn_and_a_running_one_cannot():
+    workers, seen, go_on, begun = Workers(1), [], threading.Event(), threading.Event()
+
+    def work(task):
+        begun.set()
+        go_on.wait(5)
+        seen.append(task)
+
+    for name in ("running", "waiting", "last"):
+        workers.submit(name, work)
+    assert begun.wait(5)
+    workers.withdraw("running")
+    workers.withdraw("waiting")
+    workers.withdraw("waiting")
+    go_on.set()
+    assert workers.join(5)
+    assert seen == ["running", "last"]
+
+
+def test_joining_gives_up_only_when_nothing_moves():
+    workers, go_on = Workers(1), threading.Event()
+    for number in range(4):
+        workers.submit(number, lambda _: time.sleep(0.1))
+    workers.submit("stuck", lambda _: go_on.wait(5))
+    began = time.monotonic()
+    assert not workers.join(0.3)
+    assert time.monotonic() - began >= 0.6
+    go_on.set()
+    assert workers.join(5)
+
+
+def test_after_closing_nothing_is_accepted():
+    workers, go_on = Workers(1), threading.Event()
+    workers.submit("live", lambda _: go_on.wait(5))
+    assert workers.close() == ["live"]
+    with pytest.raises(RequestError, match="closed"):
+        workers.submit("late", lambda _: None)
+    go_on.set()
+    assert workers.join(5)
+
+
+def test_a_task_for_which_no_thread_starts_is_refused_unless_another_takes_it(monkeypatch):
+    workers, go_on, seen = Workers(2), threading.Event(), []
+    workers.submit("first", lambda _: go_on.wait(5))
+
+    def fail(_):
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    workers.submit("second", seen.append)
+    go_on.set()
+    assert workers.join(5)
+    assert seen == ["second"]
+    with pytest.raises(RunnerError, match="cannot start a thread"):
+        workers.submit("third", seen.append)
+    assert workers.join(1)

@@ -24,9 +24,13 @@ help: ## list the targets
 run: venv engine ## run a program: make run PROGRAM=random_circuits [KWARGS='{"iterations": 3}'] [ARGS=...]
 	@$(BIN)/qrunner run $(ARGS) $${QRUNNER_KWARGS:+--inputs "$$QRUNNER_KWARGS"} -- "$$QRUNNER_PROGRAM"
 
+# Two at a time, because most of a test is waiting. What fails beside another test must fail alone
+# as well: on a busy machine a deadline can pass that has nothing to do with the code.
 test: venv-dev engine ## run every test, real containers included (at most 10 minutes)
 	@if tools/setup-runsc; then export QRUNNER_RUNSC_MUST_WORK=1; fi; \
-		QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+		export QRUNNER_ENGINE_MUST_WORK=1; \
+		$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations 15 || \
+		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
 
 test-fast: venv-dev ## run the tests that need no engine
 	@$(BIN)/python -m pytest -q tests/unit tests/contract

@@ -5,7 +5,9 @@ a large value costs seconds anywhere.  A small value and a schema of harmless wo
 here; everything else in a child process with limits on its CPU time, memory and answer.
 
 Values are looked at in their encoded form: tuples and sets count as arrays, NumPy arrays as
-arrays whose items are not looked at, everything else that is tagged as an object.
+arrays whose items are not looked at, NumPy numbers and members of enumerations as their values,
+dataclasses, counters and the like as objects; everything else that is tagged as an object without
+properties.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ _HARMLESS: Final = frozenset(
     }
 )
 _LISTS: Final = frozenset({"tuple", "set", "frozenset"})
-_ARRAYS: Final = frozenset({"ndarray", "masked_array"})
+_ARRAYS: Final = frozenset({"ndarray", "masked_array", "matrix", "recarray", "sparse", "spmatrix"})
+_PAIRS: Final = frozenset({"OrderedDict", "Counter"})
+_OBJECTS: Final = frozenset({"SimpleNamespace", "OptimizeResult"})
 
 
 def problems(schema: Mapping[str, Any], data: Any, *, name: str) -> list[str]:
@@ -122,7 +126,31 @@ def _view(data: Any) -> Any:
         return [_view(each) for each in value]
     if tag == "float" and value in {"nan", "inf", "-inf"}:
         return float(value)
-    return _OpaqueArray() if tag in _ARRAYS else _OpaqueObject()
+    if tag in _ARRAYS:
+        return _OpaqueArray()
+    return _view_of_content(tag, value)
+
+
+def _view_of_content(tag: Any, value: Any) -> Any:
+    """Return what stands for a tagged value that has JSON's own values inside."""
+    match tag, value:
+        case "numpy", [_, bool() | int() | float() | str() as item]:
+            return item
+        case "enum", {"value": item}:
+            return _view(item)
+        case "namedtuple", {"fields": dict(fields)}:
+            return [_view(each) for each in fields.values()]
+        case "dataclass", {"fields": dict(fields)}:
+            return _view(fields)
+        case str(), dict() if tag in _OBJECTS:
+            return _view(value)
+        case str(), list() if tag in _PAIRS and all(map(_is_pair, value)):
+            return {key: _view(item) for key, item in value}
+    return _OpaqueObject()
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
 
 
 def _find(schema: Mapping[str, Any], data: Any, name: str) -> list[str]:

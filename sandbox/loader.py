@@ -10,6 +10,8 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from sandbox.protocol import PACKAGES_DIRECTORY
+
 MODULE: Final = "program"
 """What the program's module is called: as its file is, so that a spawned child finds it again."""
 
@@ -31,7 +33,8 @@ def clear_stage(directory: str) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
         del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
-    sys.path[:] = [directory, *(each for each in sys.path if each != _OUR_DIRECTORY)]
+    others = [each for each in sys.path if each != _OUR_DIRECTORY]
+    sys.path[:] = [directory, *others, PACKAGES_DIRECTORY]
     if os.environ.get("PYTHONPATH") == _OUR_DIRECTORY:
         del os.environ["PYTHONPATH"]
 

@@ -80,21 +80,31 @@ def left_behind(engine):
     return containers | directories | groups
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nothing_left_behind(request):
-    """Fail the session if its tests leave a container or a channel directory of ours."""
-    marked = any(item.get_closest_marker("engine") for item in request.session.items)
-    if not marked or why_no_engine():
-        yield
+def pytest_sessionstart(session):
+    """Note what is there before the tests; in the process that started the others, if any."""
+    is_worker = hasattr(session.config, "workerinput")
+    if is_worker or session.config.option.collectonly or why_no_engine():
+        session.config.left_before = None
         return
-    engine = Engine.connect()
-    before = left_behind(engine)
-    yield
+    connection = Engine.connect()
+    session.config.left_before = left_behind(connection)
+    connection.close()
+
+
+def pytest_sessionfinish(session):
+    """Fail the session if its tests left a container, a directory or a control group of ours."""
+    before = session.config.left_before
+    if before is None or why_no_engine():
+        return
+    connection = Engine.connect()
     deadline = time.monotonic() + GONE_WITHIN_S
-    while (left := left_behind(engine) - before) and time.monotonic() < deadline:
+    while (left := left_behind(connection) - before) and time.monotonic() < deadline:
         time.sleep(0.2)
-    engine.close()
-    assert not left, "left behind:\n" + "\n".join(sorted(left))
+    connection.close()
+    if left:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line("\nleft behind:\n" + "\n".join(sorted(left)), red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

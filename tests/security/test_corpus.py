@@ -26,7 +26,7 @@ CORPUS = Path(__file__).parent / "corpus"
 NAMES = sorted(path.parent.name for path in CORPUS.glob("*/program.yaml"))
 
 MAX_JOBS = 2
-CASES_ON_RUNSC = 2
+CASES_ON_RUNSC = 1
 MAX_GROWTH_BYTES = 512 << 20
 """Of the supervisor's memory while the corpus runs; the log that it keeps of 110 jobs included."""
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import channel, faults, init, messenger, protocol, table, worker
+from sandbox import channel, decoding, faults, init, messenger, protocol, table, worker
+from sandbox.rows import MAX_QUBITS, SAFE_QPY
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 UNITS = {"B": 1, "KiB": protocol.KIB, "MiB": protocol.MIB}
@@ -73,10 +74,22 @@ def test_the_limits():
         f"and {init.GRACE_S:.0f} s\nafter the wall limit",
         f"hangs up, or after {init.LINGER_S:.0f} s",
         "are flushed (at most a second)",
-        f"reads QPY {table.SAFE_QPY} or newer",
+        f"reads QPY {SAFE_QPY} or newer",
+        f"more than {decoding.MAX_UNPACKED_BYTES // protocol.MIB} MiB",
     ],
 )
 def test_other_numbers(text):
     assert text in PAGE
     assert worker.FLUSH_S == 1
     assert faults.MAX_ERROR_BYTES < protocol.MAX_TEXT_BYTES
+
+
+def test_the_page_about_values():
+    page = (Path(__file__).parents[2] / "docs" / "values.md").read_text()
+    assert f"{decoding.MAX_UNPACKED_BYTES // protocol.MIB} MiB more" in page
+    assert f"versions before {SAFE_QPY}" in page
+    assert MAX_QUBITS == 10**6
+    for row in table.ROWS:  # every class stands there by its name
+        module, _, name = row.of.partition(":")
+        if module not in {"numpy", "numpy.ma", "numpy.ma.core", "scipy.sparse"}:
+            assert f"`{name}`" in page, name

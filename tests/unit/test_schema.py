@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import enum
 import time
+import types
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +27,15 @@ SHOTS = {
 }
 
 
+Point = collections.namedtuple("Point", "x y")
+Level = enum.IntEnum("Level", ["LOW", "HIGH"])
+
+
+@dataclasses.dataclass
+class Step:
+    a: object
+
+
 def test_every_problem_is_reported_at_once_with_its_path():
     data = {"shots": 0, "names": ["a", 7], "colour": 1}
     found = schema.problems(SHOTS, data, name="inputs")
@@ -36,6 +50,12 @@ def test_every_problem_is_reported_at_once_with_its_path():
     [
         ((1, 2), "array"),
         ({1, 2}, "array"),
+        (Point(1, 2), "array"),
+        (np.float32(0.5), "number"),
+        (np.int8(5), "integer"),
+        (np.eye(2), "array"),
+        (Level.HIGH, "integer"),
+        (collections.Counter("aab"), "object"),
         (1j, "object"),
         (float("nan"), "number"),
         ({"a": 1}, "object"),
@@ -47,6 +67,14 @@ def test_values_count_as_what_json_would_call_them(value, kind):
     assert schema.problems({"type": kind}, data, name="value") == []
     other = "string" if kind != "string" else "array"
     assert len(schema.problems({"type": other}, data, name="value")) == 1
+
+
+def test_what_is_inside_counters_and_dataclasses_is_looked_at():
+    spec = {"properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    for value in (collections.Counter("aab"), Step(a=1), types.SimpleNamespace(a=np.int64(3))):
+        assert schema.problems(spec, codec.to_data(value), name="value") == []
+    (problem,) = schema.problems(spec, codec.to_data(Step(a="x")), name="value")
+    assert problem == "value.a: 'x' is not of type 'integer'"
 
 
 def test_items_of_an_array_are_not_looked_at():

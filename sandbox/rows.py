@@ -1,0 +1,154 @@
+"""What a line of the codec's table is, and what lines of several libraries share.
+
+Standard library only at import: the classes of other libraries are looked up in `sys.modules` to
+encode, and imported only by a row that decodes.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import sys
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+SAFE_QPY: Final = 13
+"""Before this version, reading a circuit could run code that it contained (CVE-2025-2000)."""
+
+MAX_QUBITS: Final = 1_000_000
+"""More qubits, bits or parameters than this, in a few bytes, are an attack on the memory."""
+
+
+class UnavailableError(Exception):
+    """The library that a value needs cannot be imported here."""
+
+
+class Unpacking(Protocol):
+    """Compressed content that is unpacked while it is read, within what a walk may unpack."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Reader(Protocol):
+    """What a row may ask of the walk that decodes."""
+
+    oldest_qpy: int
+
+    def unpack(self, text: Any) -> Unpacking: ...
+    def charge(self, size: int) -> None: ...
+    def check_hashes(self, keys: Iterable[Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: which class, under which tag, and both directions.
+
+    `of` is `module:Class`, where the class is found once its library is imported, or a test of the
+    class; `derived` rows take classes derived from it, too.  `to_data` may return anything that can
+    be encoded in turn; `from_data` gets it decoded, and may raise whatever it likes.  A row that
+    `needs_trust` is not decoded unasked on the host.  `carrier` is what stands in `__module__` and
+    `__class__`, where IBM's form has them.
+    """
+
+    tag: str
+    of: str | Callable[[type], bool]
+    to_data: Callable[[Any], Any]
+    from_data: Callable[[Any, Reader], Any]
+    derived: bool = False
+    needs_trust: bool = False
+    carrier: tuple[str, str] | None = None
+
+    @property
+    def key(self) -> str:
+        """What the row is found by: its tag, with the class that its carrier names."""
+        return f"{self.tag}:{self.carrier[1]}" if self.carrier else self.tag
+
+    def is_for(self, kind: type) -> bool:
+        """Whether this type is the very class of this row."""
+        return isinstance(self.of, str) and kind is find(self.of)
+
+    def takes(self, kind: type) -> bool:
+        """Whether this row, not being for this type, takes its values all the same."""
+        if not isinstance(self.of, str):
+            return self.of(kind)
+        base = find(self.of) if self.derived else None
+        return base is not None and issubclass(kind, base)
+
+
+def find(path: str) -> type | None:
+    """Return the class at `module:Class`, None where its library is not imported."""
+    module, _, name = path.partition(":")
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) else None
+
+
+def attributes(*names: str) -> Callable[[Any], dict[str, Any]]:
+    """Return what makes a dict of some attributes of a value."""
+    return lambda value: {name: getattr(value, name) for name in names}
+
+
+def pack(content: bytes) -> str:
+    """Return base64 of zlib, as IBM's clients write arrays and circuits."""
+    # The fastest level: what is packed is mostly noise (amplitudes), which no level makes small.
+    return base64.b64encode(zlib.compress(content, 1)).decode("ascii")
+
+
+def base64_of(content: bytes) -> str:
+    """Return base64 of bytes as they are."""
+    return base64.b64encode(content).decode("ascii")
+
+
+def bytes_of(data: Any) -> bytes:
+    """Return what `base64_of` wrote."""
+    return base64.b64decode(a_text(data), validate=True)
+
+
+def a_list(data: Any) -> list[Any]:
+    """Return the data if it is a list; so with the others."""
+    return _a(list, data)  # type: ignore[no-any-return]
+
+
+def a_dict(data: Any, *keys: str) -> dict[str, Any]:
+    """Return the dict, which must have exactly these keys."""
+    if set(_a(dict, data)) != set(keys):
+        msg = f"its keys are not {', '.join(keys)}"
+        raise ValueError(msg)
+    return data  # type: ignore[no-any-return]
+
+
+def a_text(data: Any) -> str:
+    """Return the data if it is text."""
+    return _a(str, data)  # type: ignore[no-any-return]
+
+
+def an_int(data: Any) -> int:
+    """Return the data if it is an integer, and no bool."""
+    return _a(int, data)  # type: ignore[no-any-return]
+
+
+def a_size(data: Any) -> int:
+    """Return a number of qubits, bits or parameters; each costs memory that the text does not."""
+    if not 0 <= an_int(data) <= MAX_QUBITS:
+        msg = f"{data} of something, and not more than {MAX_QUBITS} can be right"
+        raise ValueError(msg)
+    return data  # type: ignore[no-any-return]
+
+
+def is_json(value: Any) -> bool:
+    """Whether a value is plain JSON data, unchanged by the standard library's writer."""
+    if type(value) is list:
+        return all(map(is_json, value))
+    if type(value) is dict:
+        return all(type(key) is str and is_json(item) for key, item in value.items())
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or type(value) in (str, int, bool)
+
+
+def _a(kind: type, data: Any) -> Any:
+    if type(data) is not kind:
+        msg = f"a {type(data).__name__} instead of a {kind.__name__}"
+        raise TypeError(msg)
+    return data

@@ -1,0 +1,198 @@
+"""Whether a text is strict JSON, found out without building its value.
+
+`json.loads` of hostile text takes many times its size (`[[],[],…]`: twenty times).  Here a long
+text is cut at commas into pieces; each piece, completed by the brackets that are open around it,
+goes through `json.loads` by itself and is forgotten.  So the check costs little more than parsing,
+and memory for one piece only.  Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from itertools import accumulate
+from json.decoder import scanstring  # type: ignore[attr-defined]  # C, for a string alone
+from typing import Any, Final, NoReturn
+
+PIECE_CHARS: Final = 1 << 16
+"""Longer texts are checked in pieces of about this length."""
+
+MAX_DIGITS: Final = 4300
+"""Longer numbers are refused, as Python refuses to convert such integers."""
+
+_MAX_TOKENS: Final = 2000
+"""Without a comma, brackets nested as deep as is allowed, their keys and colons are far fewer."""
+
+_MAX_WHOLE_STRING: Final = 1 << 21
+"""Strings up to here are built to be checked, which is fastest."""
+
+_CLOSER: Final = {"[": "]", "{": "}"}
+_SPACE: Final = " \t\n\r"
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+_MANY_DIGITS: Final = b"0" * 200
+_LARGE_EXPONENT: Final = re.compile(rb"[eE]\+?[0-9]{3}")
+_TOKEN: Final = re.compile(
+    r"[ \t\n\r]++"
+    r'|"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
+    r'|[^ \t\n\r",]{1,500}'
+)
+
+
+def check(text: str, max_depth: int, max_nodes: int) -> None:
+    """Return if the text is strict JSON of no more than so many nodes, nested no deeper.
+
+    A node is a container or a comma.  Raises ValueError for anything else: syntax, NaN and
+    infinities (`1e999` too), numbers of more than `MAX_DIGITS` digits.
+    """
+    if len(text) <= PIECE_CHARS:
+        value = _load(text, text.encode("ascii", "replace"))
+        if text.count("[") + text.count("{") > max_depth:
+            _check_depth(value, max_depth)
+        return
+    position, is_open, end = -1, "", -1
+    while end < len(text):
+        piece, outside, end = _next_piece(text, position + 1)
+        brackets = outside.translate(None, _NOT_BRACKETS)
+        max_nodes -= outside.count(b",") + brackets.count(b"[") + brackets.count(b"{") + 1
+        if max_nodes < 0:
+            msg = "too many values"
+            raise ValueError(msg)
+        still_open = _open_after(is_open, brackets, max_depth)
+        closing = ""
+        if position >= 0 and piece.lstrip(_SPACE)[:1] in {"", "]", "}"}:
+            msg = f"nothing after the comma at character {position}"
+            raise ValueError(msg)
+        if end < len(text):
+            closing = "".join(_CLOSER[each] for each in reversed(still_open))
+            if not closing or piece.rstrip(_SPACE)[-1:] in {"", "[", "{"}:
+                msg = f"a comma that separates nothing at character {end}"
+                raise ValueError(msg)
+        _load(_opening(is_open) + piece + closing, outside)
+        position, is_open = end, still_open
+
+
+def _next_piece(text: str, position: int) -> tuple[str, bytes, int]:
+    """Return a piece, what of it is outside strings, and where the comma (or the end) after it is.
+
+    The piece is not long, and as good as the text there: a long string in it may have been checked
+    and left out.
+    """
+    piece = text[position : position + PIECE_CHARS]
+    parts = _masked(piece).split('"')  # those with even numbers are outside strings
+    if position + PIECE_CHARS >= len(text):
+        return piece, _ascii(parts[::2]), len(text)
+    end = len(piece)
+    for number in reversed(range(len(parts))):
+        start = end - len(parts[number])
+        comma = -1 if number % 2 else parts[number].rfind(",")
+        if comma >= 0:
+            outside = _ascii([*parts[0:number:2], parts[number][:comma]])
+            return piece[: start + comma], outside, position + start + comma
+        end = start - 1
+    return _skim(text, position)
+
+
+def _ascii(parts: list[str]) -> bytes:
+    return "".join(parts).encode("ascii", "replace")
+
+
+def _masked(piece: str) -> str:
+    """Return the piece with escapes replaced, so that every quote left begins or ends a string."""
+    if "\\" not in piece:
+        return piece
+    return piece.replace("\\\\", "__").replace('\\"', "__")
+
+
+def _skim(text: str, position: int) -> tuple[str, bytes, int]:
+    """Return the next piece where the next comma is far, with its strings and spaces left out."""
+    tokens: list[str] = []
+    while position < len(text) and text[position] != ",":
+        end = _end_of_string(text, position) if text[position] == '"' else 0
+        if not end and (match := _TOKEN.match(text, position)):
+            end = match.end()
+        if not end or len(tokens) > _MAX_TOKENS:
+            msg = f"no value that could be read, from character {position}"
+            raise ValueError(msg)
+        first = text[position]
+        tokens.append('""' if first == '"' else " " if first in _SPACE else text[position:end])
+        position = end
+    piece = "".join(tokens)
+    return piece, _ascii([piece.replace('""', "")]), position
+
+
+def _end_of_string(text: str, start: int) -> int:
+    """Return the end of a string without escapes; 0 if it has some.  The fastest way for it."""
+    end = text.find('"', start + 1)
+    if end < 0 or text.find("\\", start, end) >= 0:
+        return 0
+    if end - start <= _MAX_WHOLE_STRING:
+        return int(scanstring(text, start + 1)[1])
+    for position in range(start + 1, end, PIECE_CHARS):
+        json.loads(f'"{text[position : min(position + PIECE_CHARS, end)]}"')
+    return end + 1
+
+
+def _open_after(is_open: str, brackets: bytes, max_depth: int) -> str:
+    """Return the brackets open after a piece, given those open before it and its own."""
+    if len(is_open) + brackets.count(b"[") + brackets.count(b"{") > max_depth:
+        steps = memoryview(brackets.translate(_STEPS)).cast("b")
+        if max(accumulate(steps, initial=len(is_open))) > max_depth:
+            msg = f"nested deeper than {max_depth}"
+            raise ValueError(msg)
+    size = -1
+    while size != len(brackets):
+        size = len(brackets)
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    for bracket in brackets.decode():
+        if bracket in _CLOSER:
+            is_open += bracket
+        elif is_open and _CLOSER[is_open[-1]] == bracket:
+            is_open = is_open[:-1]
+        else:
+            msg = f"{bracket!r} closes nothing"
+            raise ValueError(msg)
+    return is_open
+
+
+def _opening(is_open: str) -> str:
+    """Return text that opens these brackets, so that what was inside them can follow."""
+    return is_open[:-1].replace("{", '{"":') + is_open[-1:]
+
+
+def _load(text: str, outside: bytes) -> Any:
+    # Looking at each float would be slow, so only where one could be too large or too long.
+    if _MANY_DIGITS in outside.translate(_DIGITS) or (
+        (b"e" in outside or b"E" in outside) and _LARGE_EXPONENT.search(outside)
+    ):
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number) or len(digits) > MAX_DIGITS:
+        msg = f"a number beyond the range of a float: {digits:.40}"
+        raise ValueError(msg)
+    return number
+
+
+def _check_depth(value: Any, max_depth: int) -> None:
+    level = [value]
+    for _ in range(max_depth):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent)
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return
+    msg = f"nested deeper than {max_depth}"
+    raise ValueError(msg)

@@ -216,6 +216,7 @@ class Job:
         self._message_count = 0
         self._delivered = 0
         self._has_callback = False
+        self._is_delivered = True
         self._log = Log(log_kept_bytes)
         self._record: JobRecord | None = None
         self._cancelled = False
@@ -291,7 +292,7 @@ class Job:
         """
         record = self.wait(timeout)
         with self._changed:
-            self._changed.wait_for(self._is_delivered, CALLBACK_GRACE_S)
+            self._changed.wait_for(lambda: self._is_delivered, CALLBACK_GRACE_S)
         if record.outcome is not Outcome.COMPLETED:
             raise JobFailedError(
                 self.id,
@@ -385,13 +386,16 @@ class Job:
                 self._changed.notify_all()
 
     def deliver(
-        self, callback: Callable[[str, Any], object], on_progress: Callable[[], None]
+        self,
+        callback: Callable[[str, Any], object],
+        on_final: Callable[[str, Any], object],
+        on_progress: Callable[[], None],
     ) -> None:
-        """Call `callback(job_id, message)` for each message until the job has ended.
+        """Call `callback(job_id, message)` for each message, then `on_final(job_id, result)`.
 
-        An exception of the callback is logged and stops neither the job nor the later calls.
-        `on_progress` is called when a callback that was congested has caught up.  Blocks; meant
-        for a thread of its own.
+        `on_final` is called only if the job has completed.  An exception of either is logged and
+        stops neither the job nor the later calls.  `on_progress` is called when a callback that was
+        congested has caught up.  Blocks; meant for a thread of its own.
         """
         for event in self.events():
             if not isinstance(event, MessageEvent):
@@ -406,9 +410,16 @@ class Job:
                 self._changed.notify_all()
             if was_congested:
                 on_progress()
+        record = self._record
+        if record is not None and record.result is not None and not record.outcome.exit_code:
+            try:
+                on_final(self.id, self._decode(record.result))
+            except Exception:
+                log.exception("the callback of job %s failed at the final result", self.id)
+        with self._changed:
+            self._is_delivered = True
+            self._changed.notify_all()
 
     def expect_callback(self) -> None:
         self._has_callback = True
-
-    def _is_delivered(self) -> bool:
-        return not self._has_callback or self._delivered >= self._message_count
+        self._is_delivered = False

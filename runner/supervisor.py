@@ -99,13 +99,14 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(
+    def run(  # noqa: PLR0913  keywords only but for the first two
         self,
         program: str | os.PathLike[str] | Program,
         inputs: Mapping[str, Any] | None = None,
         *,
         backend: str | Mapping[str, Any] | None = None,
         callback: Callback | None = None,
+        on_final: Callback | None = None,
         limits: Mapping[str, float] | Limits | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Job:
@@ -117,6 +118,8 @@ class Supervisor:
             backend: a backend's name, or {"name": …, "options": {…}}.
             callback: called as `callback(job_id, message)` for each interim result, in order,
                 from a thread of its own; an exception in it is logged and does no harm.
+            on_final: called once as `on_final(job_id, result)`, after the last message, if the job
+                completes: a function of its own, so that the two can never be confused.
             limits: limits to lower for this job, as `Limits` or by their names.
             options: "log_level", one of the names of the logging module (default "WARNING").
 
@@ -141,12 +144,13 @@ class Supervisor:
             limits=effective.for_guest(),
         )
         task = Task(program, request, effective, self._policy, self._holdings.workers.withdraw)
-        if callback is not None:
+        wants_delivery = callback is not None or on_final is not None
+        if wants_delivery:
             task.job.expect_callback()
         task.job.enqueue()
         self._holdings.workers.submit(task, self._work)
-        if callback is not None:
-            _deliver(task, callback)
+        if wants_delivery:
+            _deliver(task, callback or _ignore, on_final or _ignore)
         return task.job
 
     def close(self) -> None:
@@ -275,9 +279,13 @@ class Supervisor:
             self._is_prepared = True
 
 
-def _deliver(task: Task, callback: Callback) -> None:
+def _ignore(_job_id: str, _value: object) -> None:
+    """Stand in for a callback that nobody gave."""
+
+
+def _deliver(task: Task, callback: Callback, on_final: Callback) -> None:
     """Call `callback` for each message, from a thread that ends with the job."""
-    arguments = (callback, task.waker.wake)
+    arguments = (callback, on_final, task.waker.wake)
     thread = threading.Thread(
         target=task.job.deliver, args=arguments, name="qrunner-callback", daemon=True
     )

@@ -39,10 +39,11 @@ def talkative(supervisor, tmp_path_factory):
         if message == EXPECTED[3]:
             raise RuntimeError("a mistake of the user's")
 
-    job = supervisor.run(path, callback=callback)
+    job = supervisor.run(path, callback=callback, on_final=lambda *final: seen.append(final))
     live = list(job.messages())
     result = job.result(60)
-    return job, seen, live, result
+    *interim, final = seen
+    return job, interim, live, (result, final)
 
 
 def test_complaint_interim_results_do_not_arrive_or_some_are_missing(talkative):
@@ -60,8 +61,9 @@ def test_complaint_every_interim_result_arrives_twice_newest_first_and_hello_too
 
 
 def test_complaint_the_callback_cannot_tell_interim_from_final(talkative):
-    _, seen, _, result = talkative
+    job, seen, _, (result, final) = talkative
     assert result == "All done!"
+    assert final == (job.id, result)
     assert result not in [message for _, message in seen]
 
 

@@ -108,9 +108,22 @@ def test_an_exception_in_the_callback_is_logged_and_stops_nothing(caplog):
     for number in range(3):
         job.add_message(JsonText(str(number)))
     job.finish(completed())
-    job.deliver(callback, lambda: None)
-    assert seen == [0, 1, 2]
+    job.deliver(callback, callback, lambda: None)
+    assert seen == [0, 1, 2, 1]
     assert "a bug of the caller" in caplog.text
+
+
+def test_the_final_result_has_a_callback_of_its_own_after_the_last_message():
+    for record, expected in ((completed("7"), [("final", 7)]), (failed(), [])):
+        job, seen = make_job(), []
+        job.add_message(JsonText("1"))
+        job.finish(record)
+        job.deliver(
+            lambda _, value, seen=seen: seen.append(("interim", value)),
+            lambda _, value, seen=seen: seen.append(("final", value)),
+            lambda: None,
+        )
+        assert seen == [("interim", 1), *expected]
 
 
 def test_a_slow_callback_congests_the_job_and_its_progress_is_told():
@@ -121,7 +134,7 @@ def test_a_slow_callback_congests_the_job_and_its_progress_is_told():
         job.add_message(JsonText("0"))
     assert job.is_congested
     job.finish(completed())
-    job.deliver(lambda *_: None, lambda: progress.append(1))
+    job.deliver(lambda *_: None, lambda *_: None, lambda: progress.append(1))
     assert not job.is_congested
     assert progress == [1]
 
@@ -134,7 +147,7 @@ def test_result_waits_a_moment_for_a_callback_that_is_behind():
         time.sleep(0.05)
         seen.append(message)
 
-    threading.Thread(target=job.deliver, args=(slow, lambda: None)).start()
+    threading.Thread(target=job.deliver, args=(slow, lambda *_: None, lambda: None)).start()
     for number in range(3):
         job.add_message(JsonText(str(number)))
     job.finish(completed())

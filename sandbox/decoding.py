@@ -204,7 +204,9 @@ class Decoder:
             return row.from_data(content, self)
         except rows.UnavailableError as error:
             return self._unknown(data, f": {one_line(error.__cause__ or error)}")
-        except Exception as error:  # noqa: BLE001 (constructors, fed with hostile data)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 (hostile data; Rust's panics are such)
             msg = f"not of the form of a value tagged {row.key!r}: {one_line(error)}"
             raise PathError(msg) from None
 

@@ -99,8 +99,22 @@ def _load(data: Any, reader: Reader) -> Any:
     if reader.oldest_qpy and int(qiskit.__version__.partition(".")[0]) < _OLDEST_QISKIT:
         msg = f"Qiskit {qiskit.__version__} here, whose reading of circuits is not safe"
         raise ValueError(msg)
+    if reader.oldest_qpy:
+        _try_out(content)
     (circuit,) = qiskit.qpy.load(io.BytesIO(content))
     return circuit
+
+
+def _try_out(content: bytearray) -> None:
+    """Refuse what a process does not survive reading; for the host, which has time to find out."""
+    from sandbox import trial
+
+    if not trial.TRIAL.survives(content):
+        msg = (
+            "a circuit whose reading ends the process, or takes more than "
+            f"{trial.MEMORY_BYTES >> 20} MiB or {trial.TIMEOUT_S:.0f} s for each MiB"
+        )
+        raise ValueError(msg)
 
 
 def _check_head(content: bytearray, oldest: int) -> None:

@@ -5,6 +5,7 @@ import json
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,9 +41,10 @@ from qiskit.transpiler import CouplingMap
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, depolarizing_error, thermal_relaxation_error
 
-from sandbox import codec, table
+from sandbox import codec, table, trial
 from sandbox.codec import DecodingError, EncodingError, Value
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 THETA = Parameter("θ")
 VECTOR = ParameterVector("v", 3)
 
@@ -365,3 +367,42 @@ def test_asking_without_qiskit_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "qiskit.quantum_info", None)
     with pytest.raises(DecodingError, match="unknown type 'settings': .*qiskit"):
         value.decode()
+
+
+def test_a_circuit_that_takes_all_memory_is_refused_and_the_next_one_is_read(monkeypatch):
+    assert both_ways(bell()) == bell()  # from now on, the child is there
+    monkeypatch.setattr(trial, "TIMEOUT_S", 3.0)  # it takes what it can get, but slowly
+    content = (GOLDEN / "qpy-that-takes-all-memory.bin").read_bytes()
+    raw = tagged("QuantumCircuit", base64.b64encode(zlib.compress(content)).decode())
+    with pytest.raises(DecodingError, match="ends the process, or takes more than 2048 MiB"):
+        Value(raw).decode()
+    assert both_ways(bell()) == bell()
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import os; os.abort()", "import sys; sys.stdin.buffer.read(9); sys.exit()", "nonsense"],
+)
+def test_a_trial_that_dies_is_an_answer(code):
+    dying = trial.Trial(code)
+    assert not dying.survives(bytes(1 << 20))
+    assert not dying.survives(b"x")
+    dying.close()
+
+
+def test_a_trial_that_takes_too_long_is_an_answer(monkeypatch):
+    monkeypatch.setattr(trial, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(trial, "START_S", 0.1)
+    assert not trial.Trial("import time; time.sleep(60)").survives(b"x")
+
+
+def test_panics_of_rust_are_errors_like_others(monkeypatch):
+    class PanicError(BaseException):
+        """As pyo3's PanicException."""
+
+    def panic(*_):
+        raise PanicError
+
+    monkeypatch.setattr(qiskit.qpy, "load", panic)
+    with pytest.raises(DecodingError, match="PanicError"):
+        Value(codec.to_data(bell())).decode()

@@ -29,7 +29,7 @@ run: venv engine ## run a program: make run PROGRAM=random_circuits [KWARGS='{"i
 test: venv-dev engine ## run every test, real containers included (at most 10 minutes)
 	@if tools/setup-runsc; then export QRUNNER_RUNSC_MUST_WORK=1; fi; \
 		export QRUNNER_ENGINE_MUST_WORK=1; \
-		$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations 15 || \
+		$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 15 || \
 		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
 
 test-fast: venv-dev ## run the tests that need no engine

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runner.job import Job, JobRecord, JobStatus, Outcome, Usage
     from runner.policy import Limits, Policy
     from runner.supervisor import Supervisor
+    from runner.values import Value
 
 __version__ = "0.1.0"
 
@@ -46,10 +47,12 @@ __all__ = [
     "Supervisor",
     "UnknownProgramError",
     "Usage",
+    "Value",
 ]
 
 _HOMES = {
     "Supervisor": "runner.supervisor",
+    "Value": "runner.values",
     **dict.fromkeys(("Job", "JobRecord", "JobStatus", "Outcome", "Usage"), "runner.job"),
     **dict.fromkeys(("Limits", "Policy"), "runner.policy"),
 }

@@ -18,6 +18,9 @@ from runner.registry import Program
 from sandbox import codec
 from sandbox.protocol import JsonText, ProtocolError, check_json
 
+Value = codec.Value
+"""What is not decoded unasked: `raw` is its JSON, `decode()` builds it and may need Qiskit."""
+
 BACKENDS = ("aer_simulator",)
 """Names of the backends that a sandbox can build."""
 

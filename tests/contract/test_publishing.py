@@ -250,6 +250,7 @@ def test_a_signal_handler_that_raises_does_not_tear_a_frame(carrier):
                     signal.setitimer(signal.ITIMER_REAL, 0)
                 except Alarm:
                     alarms += 1
+            user_messenger.publish(text)
             return alarms
     """
     report = run(source, carrier=carrier)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,9 +141,20 @@ def run_bare(image, flags, inputs, name, timeout=20):
     except subprocess.TimeoutExpired:
         return "still running", ""
     finally:
-        subprocess.run(["docker", "rm", "-f", name], capture_output=True)
         process.kill()
         process.communicate()
+        remove(name)
+
+
+def remove(name):
+    """Remove a container; one that the engine cannot kill ends by itself within seconds."""
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        subprocess.run(["docker", "rm", "-f", name], capture_output=True)
+        if subprocess.run(["docker", "inspect", name], capture_output=True).returncode:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"container {name} cannot be removed")
 
 
 def answer_of(output):
@@ -197,4 +209,4 @@ def test_the_engines_own_log_multiplies_on_the_hosts_disk(images):
             pytest.skip("the engine's files are not on this host")
         assert Path(path).stat().st_size > 20 << 20
     finally:
-        subprocess.run(["docker", "rm", "-f", name], capture_output=True)
+        remove(name)

@@ -109,13 +109,14 @@ class JobCgroup:
     def remove(self) -> bool:
         """Remove the group; return whether it is gone: one in use stays."""
         deadline = time.monotonic() + _REMOVAL_S
-        while left := list(self._directories()):
-            for each in left:
+        while True:
+            for each in self._directories():
                 _remove_tree(each)
+            if not any(self._directories()):
+                return True
             if time.monotonic() >= deadline:
-                return not list(self._directories())
+                return False
             time.sleep(_POLL_S)
-        return True
 
     def _directories(self) -> Iterator[Path]:
         for hierarchy in _hierarchies():

@@ -11,7 +11,7 @@ import itertools
 import operator
 import selectors
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from runner.attachment import Stream
@@ -243,14 +243,7 @@ class Execution:
                 usage=usage,
             )
         verdict = ended or self._limit_in_cgroup(counters, source) or self._report(counters)
-        return Verdict(
-            outcome=verdict.outcome,
-            evidence=verdict.evidence,
-            error=verdict.error,
-            traceback=verdict.traceback,
-            result=value,
-            usage=usage,
-        )
+        return replace(verdict, result=value, usage=usage)
 
     def _completed_evidence(self, ended: Verdict | None) -> Evidence:
         """Say what happened between a published final result and the end of `main`."""

@@ -77,23 +77,6 @@ def silent(_: str) -> None:
     """Progress for callers who want none."""
 
 
-def base_image(engine: Engine, *, progress: Progress = silent) -> str:
-    """Return the id of the image that programs are put on: see `ImageStore.guest`."""
-    return ImageStore(engine, progress=progress).guest()
-
-
-def program_image(
-    engine: Engine, name: str, files: Mapping[str, bytes], *, progress: Progress = silent
-) -> str:
-    """Return the id of a program's image: see `ImageStore.program`."""
-    return ImageStore(engine, progress=progress).program(files, name).id
-
-
-def prune(engine: Engine, *, keep: int = KEEP_PROGRAM_IMAGES, base: bool = False) -> int:
-    """Remove old images; return how many: see `ImageStore.prune`."""
-    return len(ImageStore(engine).prune(keep=keep, base=base))
-
-
 class ImageStore:
     """Builds images on one engine, each only once, and clears them away.
 

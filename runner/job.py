@@ -411,7 +411,7 @@ class Job:
             if was_congested:
                 on_progress()
         record = self._record
-        if record is not None and record.result is not None and not record.outcome.exit_code:
+        if record and record.outcome is Outcome.COMPLETED and record.result is not None:
             try:
                 on_final(self.id, self._decode(record.result))
             except Exception:

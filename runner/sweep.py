@@ -21,9 +21,6 @@ from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineError
 from runner.forks import close_in_children
 from runner.owner import Owner
-from runner.residence import channel_root
-
-__all__ = ["Janitor", "channel_root", "janitor", "sweep"]
 
 log = logging.getLogger(__name__)
 

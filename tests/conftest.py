@@ -14,7 +14,7 @@ from runner import cgroup
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineUnavailableError
 from runner.owner import Owner
-from runner.sweep import channel_root
+from runner.residence import channel_root
 
 ENGINE_DIRECTORIES = {"engine", "programs", "security"}
 MUST_WORK = "QRUNNER_ENGINE_MUST_WORK"

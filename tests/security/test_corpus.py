@@ -18,7 +18,7 @@ from runner.engine import OWN_LABEL
 from runner.isolation import Isolation
 from runner.owner import Owner
 from runner.registry import read_directory
-from runner.sweep import channel_root
+from runner.residence import channel_root
 
 pytestmark = [pytest.mark.engine, pytest.mark.security, pytest.mark.slow]
 

@@ -23,7 +23,7 @@ from runner.display import escape, one_line
 from runner.errors import ManifestError, RequestError
 from runner.isolation import Isolation
 from runner.job import Job, MessageEvent, Outcome
-from runner.manifest import MANIFEST_NAME
+from runner.manifest import MANIFEST_NAMES
 from runner.registry import CASES_DIRECTORY, Program, find, read_directory
 from runner.supervisor import Supervisor
 
@@ -156,8 +156,8 @@ def discover(paths: Iterable[str]) -> Iterator[str]:
         if not path.is_dir():
             yield text
             continue
-        found = sorted(each.parent for each in path.rglob(MANIFEST_NAME))
-        yield from (str(each) for each in found) if found else iter([text])
+        found = {each.parent for name in MANIFEST_NAMES for each in path.rglob(name)}
+        yield from (str(each) for each in sorted(found)) if found else iter([text])
 
 
 def check(

@@ -45,7 +45,8 @@ def counts(engine: Engine) -> dict[str, int]:
     gc.collect()
     me = Owner.current()
     owners = [labels.get(f"{OWN_LABEL}.owner") for labels in engine.containers().values()]
-    groups = len(list(Path("/sys/fs/cgroup").rglob(f"{me}/*/cgroup.procs")))
+    # `os.walk`, because it passes over the groups that vanish meanwhile.
+    groups = sum(f"/{me}/" in each for each, _, _ in os.walk("/sys/fs/cgroup"))
     channels = len(list((residence.channel_root() / str(me)).glob("*")))
     residence.tidy()
     tasks = Path(f"/proc/{os.getpid()}/task")

@@ -84,16 +84,20 @@ def test_killed_with_its_janitor_the_sandbox_dies_at_once_and_clean_removes_the_
     engine, child, sleeper
 ):
     code = "job = Supervisor().run(path)\nprint(next(job.messages()), flush=True)\njob.wait()"
-    process = child(code, sleeper)
-    assert process.stdout.readline() == "up\n"
-    (labels,) = containers_of(engine, process.pid).values()
-    owner = labels[f"{OWN_LABEL}.owner"]
-    assert processes_in(owner)
-    os.kill(janitor_of(process.pid), signal.SIGKILL)
-    process.kill()
-    process.wait()
-    assert within(2, lambda: not processes_in(owner)), "the lifeline does not work"
-    assert traces_of(engine, process.pid), "somebody else has swept: nothing is shown"
+    for _ in range(5):  # a supervisor beside this test may sweep first, and then nothing is shown
+        process = child(code, sleeper)
+        assert process.stdout.readline() == "up\n"
+        (labels,) = containers_of(engine, process.pid).values()
+        owner = labels[f"{OWN_LABEL}.owner"]
+        assert processes_in(owner)
+        os.kill(janitor_of(process.pid), signal.SIGKILL)
+        process.kill()
+        process.wait()
+        assert within(2, lambda: not processes_in(owner)), "the lifeline does not work"
+        if traces_of(engine, process.pid):
+            break
+    else:
+        pytest.fail("somebody else has swept each time")
     cleaning = [sys.executable, "-m", "runner", "clean"]
     subprocess.run(cleaning, cwd=ROOT, check=True, capture_output=True, timeout=60)
     assert not traces_of(engine, process.pid)
@@ -122,11 +126,11 @@ def test_a_forked_child_holds_no_lifeline_and_cannot_use_the_supervisor(engine, 
         try:
             supervisor.run(path)
         except Exception as error:
-            print(type(error).__name__, flush=True)
+            os.write(1, f"{type(error).__name__}\\n".encode())  # print may take two writes
         supervisor.close()
         time.sleep(60)
         os._exit(0)
-    print(pid, flush=True)
+    os.write(1, f"{pid}\\n".encode())
     job.wait()
     """
     process = child(code, sleeper)

@@ -4,10 +4,10 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check fuzz bench soak fmt build doctor runsc lock clean venv venv-dev engine
+.PHONY: help run test test-cluster bench-cluster test-fast check fuzz bench soak fmt build doctor runsc lock record clean venv venv-dev engine
 
 BIN := .venv/bin
-BENCHMARKS := hardening neighbour
+BENCHMARKS := compare commands hardening neighbour relay transpile
 
 # The user's texts reach the shell as environment variables, never as part of a command, and never
 # expanded by make: quotes, $ and newlines arrive as they were typed.
@@ -46,12 +46,24 @@ check: venv-dev ## lint, types, import contracts, shell scripts, fast tests; no 
 fuzz: venv-dev ## search longer for bytes that the host cannot stand (FUZZ_S=60 seconds)
 	@$(BIN)/python tests/fuzz/fuzz.py
 
-bench: venv engine ## measure: a table, and JSON in build/bench (for figures, on a quiet machine)
-	@status=0; for each in $(BENCHMARKS); do \
-		$(BIN)/python -m benchmarks.$$each --json build/bench || status=1; done; exit $$status
+bench: venv engine ## measure: tables, JSON and a picture in build/bench (on a quiet machine)
+	@tools/setup-bench; status=0; \
+	for each in $(BENCHMARKS); do \
+		rm -f build/bench/$$each.json; \
+		$(BIN)/python -m benchmarks.$$each --json build/bench || status=1; \
+	done; \
+	$(BIN)/python -m benchmarks.targets --json build/bench && exit $$status
+
+# All of it takes about ten minutes. Where Ray or Slurm cannot be had its tests are skipped, unless
+# QRUNNER_CLUSTER_MUST_WORK=1.
+test-cluster: venv-dev engine ## run the cluster tests: Ray and Slurm on this machine's loopback
+	@QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest -q --durations 15 tests/cluster
+
+bench-cluster: venv-dev engine ## measure Ray and Slurm on this machine's loopback
+	@$(BIN)/python -m benchmarks.cluster --json build/bench
 
 soak: venv engine ## run SOAK_JOBS (1000) jobs of every kind, and compare what is left with before
-	@$(BIN)/python -m benchmarks.soak
+	@$(BIN)/python -m benchmarks.soak --json build/bench
 
 fmt: venv-dev ## format the code, mend what can be mended
 	$(BIN)/ruff check --fix --exit-zero
@@ -68,6 +80,9 @@ runsc: engine ## install gVisor for --isolation runsc and register it with the e
 
 lock: venv-dev ## renew every lock file: the host's, the developers', the sandbox's (needs uv)
 	@tools/lock
+
+record: venv-dev engine ## record the screens of docs/terminal.md again
+	@$(BIN)/python -m tests.recording
 
 clean: ## remove leftovers of dead runs, old images, and the caches of this clone
 	rm -rf .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist

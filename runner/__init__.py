@@ -20,10 +20,15 @@ if TYPE_CHECKING:
         ManifestError,
         RequestError,
         RunnerError,
+        StoreError,
+        UnknownJobError,
         UnknownProgramError,
     )
-    from runner.job import Job, JobRecord, JobStatus, Outcome, Usage
+    from runner.job import Job
     from runner.policy import Limits, Policy
+    from runner.pool import PoolState, Warm
+    from runner.record import JobRecord, JobStatus, Outcome, Usage
+    from runner.store import Store
     from runner.supervisor import Supervisor
     from runner.values import Value
 
@@ -42,19 +47,27 @@ __all__ = [
     "ManifestError",
     "Outcome",
     "Policy",
+    "PoolState",
     "RequestError",
     "RunnerError",
+    "Store",
+    "StoreError",
     "Supervisor",
+    "UnknownJobError",
     "UnknownProgramError",
     "Usage",
     "Value",
+    "Warm",
 ]
 
 _HOMES = {
+    "Store": "runner.store",
     "Supervisor": "runner.supervisor",
     "Value": "runner.values",
-    **dict.fromkeys(("Job", "JobRecord", "JobStatus", "Outcome", "Usage"), "runner.job"),
+    "Job": "runner.job",
+    **dict.fromkeys(("JobRecord", "JobStatus", "Outcome", "Usage"), "runner.record"),
     **dict.fromkeys(("Limits", "Policy"), "runner.policy"),
+    **dict.fromkeys(("PoolState", "Warm"), "runner.pool"),
 }
 
 

@@ -63,6 +63,13 @@ class Attachment:
         self._pending += data
         return list(self._demultiplex())
 
+    def is_quiet(self) -> bool:
+        """Whether the streams are open and nothing has arrived; what has is lost, so ask only then.
+
+        For a container that has nothing to say: if it has, it is of no use any more.
+        """
+        return not self._pending and self.receive() == [] and not self._pending
+
     def _demultiplex(self) -> Iterator[tuple[Stream, bytes]]:
         while self._pending:
             if self._left == 0:

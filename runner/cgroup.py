@@ -88,6 +88,12 @@ class JobCgroup:
             tasks_peak=_number(pids / "pids.peak"),
         )
 
+    def memory_bytes(self) -> int | None:
+        """Return the memory in use now; None where that cannot be read."""
+        if (ROOT / "cgroup.controllers").exists():
+            return _number(ROOT / self.parent.lstrip("/") / "memory.current")
+        return _number(ROOT / "memory" / self.parent.lstrip("/") / "memory.usage_in_bytes")
+
     def is_empty(self) -> bool:
         """Return whether no process is left in the group, whatever the engine says."""
         return not any(_processes(each) for each in self._directories())

@@ -1,274 +1,296 @@
-"""`qrunner check`: run the cases of programs and report which ones hold.
+"""`qrunner check`: find programs, run all their cases in parallel, report which ones hold.
 
-A case is one JSON file in a program's `cases/`: inputs, backend, limits, and what is expected.
-Where isolations differ, `expect_runsc` (or `expect_runc`) stands beside `expect` and is what is
-expected there.  A program without cases is one case: no inputs, expects `completed`.  Nothing of a
-program's directory is executed on the host; case files are data, and bounded like everything else
-in there.
+Each case runs in a sandbox of its own; reports come in a stable order, whatever ends first.  The
+programs come from anybody: nothing of them is executed or imported here, case files are data, and
+no more is kept in memory than the cases that run now and a bounded report of each.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import functools
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import junitparser
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-
-from runner.display import escape, one_line
-from runner.errors import ManifestError, RequestError
-from runner.isolation import Isolation
-from runner.job import Job, MessageEvent, Outcome
+from runner.cases import DEFAULT_CASE, Case, case_files
+from runner.display import one_line
+from runner.errors import ManifestError, RequestError, RunnerError
+from runner.job import Job
 from runner.manifest import MANIFEST_NAMES
-from runner.registry import CASES_DIRECTORY, Program, find, read_directory
+from runner.record import Outcome
+from runner.registry import Program, check_name, find, read_directory
+from runner.report import CaseReport
 from runner.supervisor import Supervisor
 
-MAX_CASE_BYTES: Final = 16 * 1024 * 1024
+log = logging.getLogger(__name__)
 
-_EXPECT_ON: Final = {f"expect_{each}": each.value for each in Isolation}
-_CASE_KEYS: Final = {"description", "inputs", "backend", "limits", "expect", *_EXPECT_ON}
-_EXPECT_KEYS: Final = {"outcome", "result", "messages", "message_count"}
-_UNSET: Final = object()
+MAX_PROGRAMS: Final = 10_000
+MAX_CASES: Final = 100_000
+MANIFEST_CASE: Final = "manifest"
+"""Names the report of a program that cannot be used at all."""
 
-_OUTCOME: Final = {"enum": [each.value for each in Outcome]}
-_CASE_SCHEMA: Final = {
-    "properties": {
-        "inputs": {"type": "object"},
-        "backend": {
-            "type": ["string", "object", "null"],
-            "properties": {"name": {"type": "string"}, "options": {"type": "object"}},
-        },
-        "limits": {"type": "object", "additionalProperties": {"type": "number"}},
-    },
-    "patternProperties": {
-        "^expect": {
-            "type": "object",
-            "properties": {
-                "outcome": {"anyOf": [_OUTCOME, {"type": "array", "items": _OUTCOME}]},
-                "message_count": {"type": "integer"},
-            },
-        }
-    },
-}
+_SKIPPED: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
-    """What should come of a case, any of the outcomes; the other three may be left out."""
+class Planned:
+    """One case that is going to be run; `file` is None for the one of a program without cases.
 
-    outcomes: tuple[Outcome, ...] = (Outcome.COMPLETED,)
-    result: Any = _UNSET
-    messages: Any = _UNSET
-    message_count: int | None = None
-
-    @classmethod
-    def from_data(cls, content: Mapping[str, Any], where: str) -> Expectation:
-        """Read what a case expects; `where` names it in errors.  Raises ManifestError."""
-        _check_keys(content, _EXPECT_KEYS, where)
-        words = content.get("outcome", Outcome.COMPLETED)
-        return cls(
-            outcomes=tuple(map(Outcome, [words] if isinstance(words, str) else words)),
-            result=content.get("result", _UNSET),
-            messages=content.get("messages", _UNSET),
-            message_count=content.get("message_count"),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One run of a program and what should come of it, for some isolations something of its own."""
-
-    name: str
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    backend: str | Mapping[str, Any] | None = None
-    limits: Mapping[str, float] = field(default_factory=dict)
-    expect: Expectation = field(default_factory=Expectation)
-    expect_on: Mapping[str, Expectation] = field(default_factory=dict)
-
-    @classmethod
-    def from_file(cls, path: Path) -> Case:
-        """Read a case.  Raises ManifestError that names the key."""
-        content = _read_json(path)
-        _check_keys(content, _CASE_KEYS, str(path))
-        if error := best_match(Draft202012Validator(_CASE_SCHEMA).iter_errors(content)):
-            key = ".".join(str(each) for each in error.absolute_path)
-            msg = f"{path}: {key}: {error.message:.300}"
-            raise ManifestError(msg)
-        return cls(
-            name=path.stem,
-            inputs=content.get("inputs", {}),
-            backend=content.get("backend"),
-            limits=content.get("limits", {}),
-            expect=Expectation.from_data(content.get("expect", {}), f"{path}: expect"),
-            expect_on={
-                isolation: Expectation.from_data(content[key], f"{path}: {key}")
-                for key, isolation in _EXPECT_ON.items()
-                if key in content
-            },
-        )
-
-    def expected_on(self, isolation: str | None) -> Expectation:
-        """Return what is expected on one isolation."""
-        return self.expect_on.get(isolation or "", self.expect)
-
-    def problems(self, job: Job) -> list[str]:
-        """Return what differs from the expectation, in words; empty if the case holds."""
-        record = job.wait()
-        expected = self.expected_on(record.isolation)
-        if record.outcome not in expected.outcomes:
-            reason = record.error or record.evidence.detail or ""
-            detail = f" ({one_line(reason):.500})" if reason else ""
-            return [f"ended as {record.outcome}{detail}, expected {' or '.join(expected.outcomes)}"]
-        problems = []
-        if expected.result is not _UNSET:
-            result = json.loads(record.result) if record.result is not None else None
-            problems += _difference("result", result, expected.result)
-        if expected.messages is not _UNSET:
-            bodies = [json.loads(e.body) for e in job.events() if isinstance(e, MessageEvent)]
-            problems += _difference("messages", bodies, expected.messages)
-        if expected.message_count not in {None, record.usage.messages}:
-            seen = record.usage.messages
-            problems.append(f"{seen} messages, expected {expected.message_count}")
-        return problems
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseReport:
-    """How one case went; `exit_code` is 0 if it holds."""
+    `refused` is set instead where nothing can be run.
+    """
 
     program: str
     case: str
-    outcome: Outcome
-    seconds: float
-    exit_code: int
-    problems: tuple[str, ...] = ()
-    log_tail: str = ""
+    file: Path | None = None
+    refused: CaseReport | None = None
+
+
+class Observer:
+    """Who watches a check while it runs; this one looks away.
+
+    `began` and `ended` are called from several threads, `report` from one, in the stable order.
+    """
+
+    def planned(self, cases: int) -> None:
+        """Take the number of cases that are going to be run."""
+
+    def began(self, case: Planned) -> None:
+        """Take a case that is run now, or waits for its sandbox."""
+
+    def ended(self, case: Planned) -> None:
+        """Take a case that is not run any more."""
+
+    def report(self, report: CaseReport) -> None:
+        """Take the report of the next case in order."""
 
 
 def discover(paths: Iterable[str]) -> Iterator[str]:
-    """Yield every program under the paths: names, `.py` files, and trees with manifests in them."""
+    """Yield every program under the paths: names, `.py` files, and trees with manifests in them.
+
+    Links to directories are not followed.  Raises RequestError for more than `MAX_PROGRAMS`.
+    """
+    count = 0
     for text in paths:
-        path = Path(text)
-        if not path.is_dir():
-            yield text
+        is_tree = Path(text).is_dir() and not _leads_through_link(Path(text))
+        found = sorted(_programs_below(text)) if is_tree else []
+        count += len(found)
+        if count > MAX_PROGRAMS:
+            msg = f"more than {MAX_PROGRAMS} programs: check fewer of them at once"
+            raise RequestError(msg)
+        yield from (str(each) for each in found) if found else (text,)
+
+
+def _programs_below(text: str) -> Iterator[Path]:
+    for parent, directories, files in os.walk(text):
+        directories[:] = [each for each in directories if each not in _SKIPPED]
+        if not {*MANIFEST_NAMES}.isdisjoint({*files, *directories}):
+            yield Path(parent)
+
+
+def plan(programs: Iterable[str]) -> list[Planned]:
+    """Return the cases of the programs, in order; what cannot be used is one that is refused.
+
+    Raises RequestError for more than `MAX_CASES`.
+    """
+    found: list[Planned] = []
+    for text in programs:
+        try:
+            files = case_files(_read(text))
+        except RequestError as error:
+            refused = _refused(text, MANIFEST_CASE, error)
+            found.append(Planned(program=text, case=MANIFEST_CASE, refused=refused))
             continue
-        found = {each.parent for name in MANIFEST_NAMES for each in path.rglob(name)}
-        yield from (str(each) for each in sorted(found)) if found else iter([text])
+        found += [Planned(program=text, case=each.stem, file=each) for each in files] or [
+            Planned(program=text, case=DEFAULT_CASE)
+        ]
+        if len(found) > MAX_CASES:
+            msg = f"more than {MAX_CASES} cases: check fewer programs at once"
+            raise RequestError(msg)
+    return found
 
 
-def check(
-    supervisor: Supervisor, paths: Iterable[str], report: Callable[[CaseReport], object]
-) -> list[CaseReport]:
-    """Run every case of every program, one after another, calling `report` after each."""
-    reports = []
-    for text in discover(paths):
-        for each in _check_program(supervisor, text):
-            report(each)
-            reports.append(each)
-    return reports
+class Check:
+    """One check: `run` reports every case, `stop` ends it early from any thread.
+
+    Arguments:
+        supervisor: executes the jobs; its limits are the ceiling.
+        cases: what `plan` returned.
+        jobs: how many cases are run at once.
+        observer: told what happens meanwhile.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        cases: list[Planned],
+        *,
+        jobs: int,
+        observer: Observer | None = None,
+    ) -> None:
+        self._supervisor = supervisor
+        self._cases = cases
+        self._jobs = jobs
+        self._observer = observer or Observer()
+        self._lock = threading.Lock()
+        self._running: set[Job] = set()
+        self._stopped: tuple[Outcome, str] | None = None
+        self._read = functools.lru_cache(maxsize=2 * jobs)(_read)
+
+    def stop(self, outcome: Outcome, reason: str) -> None:
+        """Cancel what runs and start nothing more; such cases are reported with this outcome."""
+        with self._lock:
+            self._stopped = self._stopped or (outcome, reason)
+            running = list(self._running)
+        for each in running:
+            each.cancel()
+
+    def run(self, *, deadline_s: float = threading.TIMEOUT_MAX) -> list[CaseReport]:
+        """Run all cases and return their reports in order; after `deadline_s`, stop."""
+        late = (Outcome.TIME_LIMIT, f"the whole check took longer than {deadline_s:g} s")
+        timer = threading.Timer(min(deadline_s, threading.TIMEOUT_MAX), self.stop, late)
+        timer.daemon = True
+        timer.start()
+        self._observer.planned(sum(each.refused is None for each in self._cases))
+        reports = []
+        try:
+            with ThreadPoolExecutor(self._jobs, "qrunner-check") as pool:
+                for future in [pool.submit(self._one, each) for each in self._cases]:
+                    reports.append(future.result())
+                    self._observer.report(reports[-1])
+        except BaseException:
+            self.stop(Outcome.CANCELLED, "the check was interrupted")
+            raise
+        finally:
+            timer.cancel()
+        return reports
+
+    def _one(self, planned: Planned) -> CaseReport:
+        if planned.refused is not None:
+            return planned.refused
+        if self._stopped is not None:
+            return self._not_run(planned)
+        self._observer.began(planned)
+        try:
+            return self._execute(planned)
+        except RequestError as error:
+            return _refused(planned.program, planned.case, error)
+        except Exception as error:
+            if not isinstance(error, RunnerError):
+                log.exception("the case %s failed inside the check", one_line(planned.case))
+            return _our_fault(planned, error)
+        finally:
+            self._observer.ended(planned)
+
+    def _execute(self, planned: Planned) -> CaseReport:
+        program = self._read(planned.program)
+        case = Case.from_file(planned.file) if planned.file else Case(name=DEFAULT_CASE)
+        try:
+            job = self._supervisor.run(
+                program, case.inputs, backend=case.backend, limits=case.limits
+            )
+        except RequestError:
+            if Outcome.INVALID_INPUTS not in case.expect.outcomes:
+                raise
+            return _report(planned, Outcome.INVALID_INPUTS)
+        with self._lock:
+            self._running.add(job)
+            stopped = self._stopped is not None
+        if stopped:  # between the look at the start and now
+            job.cancel()
+        try:
+            record = job.wait()
+        finally:
+            with self._lock:
+                self._running.discard(job)
+        if record.outcome is Outcome.CANCELLED and self._stopped is not None:
+            return self._not_run(planned, seconds=record.usage.wall_s or 0.0)
+        return judged(planned, case, job)
+
+    def _not_run(self, planned: Planned, seconds: float = 0.0) -> CaseReport:
+        assert self._stopped is not None
+        outcome, reason = self._stopped
+        return _report(planned, outcome, seconds, outcome.exit_code, (f"not finished: {reason}",))
 
 
-def _check_program(supervisor: Supervisor, text: str) -> Iterator[CaseReport]:
-    try:
-        program = read_directory(Path(text)) if Path(text).is_dir() else find(text)
-        found = cases(program)
-    except RequestError as error:
-        yield _refused(text, "program", error)
-        return
-    for case in found:
-        yield _run_case(supervisor, program, case)
+def check(supervisor: Supervisor, paths: Iterable[str], *, jobs: int = 1) -> list[CaseReport]:
+    """Run every case of every program under the paths, and return the reports in order."""
+    checking = Check(supervisor, plan(discover(paths)), jobs=jobs)
+    return checking.run()
 
 
-def cases(program: Program) -> list[Case]:
-    """Return the cases of a program; one, without inputs, if it has none."""
-    files = sorted((program.path / CASES_DIRECTORY).glob("*.json"))
-    return [Case.from_file(each) for each in files] or [Case(name="default")]
-
-
-def _run_case(supervisor: Supervisor, program: Program, case: Case) -> CaseReport:
-    name = str(program.path)
-    try:
-        job = supervisor.run(program, case.inputs, backend=case.backend, limits=case.limits)
-    except RequestError as error:
-        if Outcome.INVALID_INPUTS in case.expect.outcomes:
-            outcome = Outcome.INVALID_INPUTS
-            return CaseReport(program=name, case=case.name, outcome=outcome, seconds=0, exit_code=0)
-        return _refused(name, case.name, error)
+def judged(planned: Planned, case: Case, job: Job) -> CaseReport:
+    """Return the report of a case whose job has ended."""
     record = job.wait()
-    expected = case.expected_on(record.isolation)
+    expected = case.expected_of(record)
     problems = tuple(case.problems(job))
     failing = record.outcome.exit_code if record.outcome not in expected.outcomes else 1
+    return _report(
+        planned,
+        record.outcome,
+        record.usage.wall_s or 0.0,
+        max(1, failing) if problems else 0,
+        problems,
+        (record.traceback or job.log_tail()) if problems else "",
+    )
+
+
+def _read(text: str) -> Program:
+    """Return a program that was discovered.  Raises RequestError."""
+    path = Path(text)
+    _check_direct(path)
+    if not path.is_dir():
+        program = find(text)
+        _check_direct(program.path)
+        return program
+    for each in (path, *path.parents):
+        check_name(each)
+    return read_directory(path)
+
+
+def _check_direct(path: Path) -> None:
+    if _leads_through_link(path):
+        msg = f"{one_line(str(path))}: leads through a symbolic link: name what is meant"
+        raise ManifestError(msg)
+
+
+def _leads_through_link(path: Path) -> bool:
+    """Return whether a link that a checkout may have planted would lead out of it."""
+    steps = (path,) if path.is_absolute() else (path, *path.parents)
+    return any(each.is_symlink() for each in steps)
+
+
+def _report(
+    planned: Planned,
+    outcome: Outcome,
+    seconds: float = 0.0,
+    exit_code: int = 0,
+    problems: tuple[str, ...] = (),
+    log_tail: str = "",
+) -> CaseReport:
     return CaseReport(
-        program=name,
-        case=case.name,
-        outcome=record.outcome,
-        seconds=record.usage.wall_s or 0.0,
-        exit_code=max(1, failing) if problems else 0,
+        program=planned.program,
+        case=planned.case,
+        outcome=outcome,
+        seconds=seconds,
+        exit_code=exit_code,
         problems=problems,
-        log_tail=(record.traceback or job.log_tail()) if problems else "",
+        log_tail=log_tail,
     )
 
 
 def _refused(program: str, case: str, error: RequestError) -> CaseReport:
-    return CaseReport(
-        program=program,
-        case=case,
-        outcome=Outcome.INVALID_INPUTS,
-        seconds=0.0,
-        exit_code=error.exit_code,
-        problems=(str(error),),
-    )
+    planned = Planned(program=program, case=case)
+    return _report(planned, Outcome.INVALID_INPUTS, 0.0, error.exit_code, (str(error),))
 
 
-def write_junit(reports: Iterable[CaseReport], path: Path) -> None:
-    """Write the reports as JUnit XML: a suite per program, a failure for it, an error for us."""
-    document = junitparser.JUnitXml("qrunner check")
-    suites: dict[str, junitparser.TestSuite] = {}
-    for each in reports:
-        suite = suites.setdefault(each.program, junitparser.TestSuite(escape(each.program)))
-        case = junitparser.TestCase(escape(each.case), escape(each.program), each.seconds)
-        if each.problems:
-            ours = each.exit_code >= Outcome.SANDBOX_ERROR.exit_code
-            kind = junitparser.Error if ours else junitparser.Failure
-            problem = kind("; ".join(one_line(text) for text in each.problems), each.outcome.value)
-            problem.text = escape(each.log_tail)
-            case.result = [problem]
-        suite.add_testcase(case)
-    for suite in suites.values():
-        document.add_testsuite(suite)
-    document.write(str(path), pretty=True)
-
-
-def _difference(what: str, seen: Any, expected: Any) -> list[str]:
-    if seen == expected:
-        return []
-    shown = [one_line(json.dumps(each)) for each in (seen, expected)]
-    return [f"{what} is {shown[0]:.300}, expected {shown[1]:.300}"]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.is_symlink() or not path.is_file():
-        msg = f"{path}: a case must be a regular file"
-        raise ManifestError(msg)
-    if path.stat().st_size > MAX_CASE_BYTES:
-        msg = f"{path}: larger than {MAX_CASE_BYTES} bytes"
-        raise ManifestError(msg)
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        msg = f"{path}: not JSON: {error}"
-        raise ManifestError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{path}: a case is an object with inputs and expect"
-        raise ManifestError(msg)
-    return content
-
-
-def _check_keys(content: Mapping[str, Any], known: set[str], where: str) -> None:
-    if unknown := sorted(set(content) - known):
-        msg = f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
-        raise ManifestError(msg)
+def _our_fault(planned: Planned, error: Exception) -> CaseReport:
+    outcome = Outcome.SANDBOX_ERROR
+    reason = f"a fault of the runner itself: {type(error).__name__}: {error}"
+    if isinstance(error, RunnerError):
+        reason = str(error)
+    return _report(planned, outcome, 0.0, outcome.exit_code, (reason,))

@@ -1,37 +1,44 @@
 """The command line: arguments → calls → output and exit code.
 
-The only module that prints or configures logging.  stdout carries what the caller asked for (the
-result, or events with `--format json`); everything else goes to stderr.  Commands import what
-they need when they run, so that `--help` does not wait for the engine's client library.
+stdout carries what the caller asked for (the result, or events with `--format json`); everything
+else goes to stderr.  Commands import what they need when they run, so that `--help` does not wait
+for the engine's client library.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import signal
 import sys
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner import __version__
+from runner import __version__, cli_jobs
+from runner.cli_backends import backends
+from runner.cli_check import check
+from runner.cli_common import (
+    FORMATS,
+    LOG_LEVELS,
+    PROGRAM,
+    keeping,
+    operator_options,
+    output_for,
+    prepare_streams,
+    say,
+    settings,
+    show_job,
+    supervisor,
+)
+from runner.cli_map import map_
 
 if TYPE_CHECKING:
-    from runner.check import CaseReport
-    from runner.supervisor import Supervisor
+    from runner.registry import Program
 
-_ISOLATIONS = click.Choice(["runc", "runsc"])
-
-_allow_missing = click.option(
-    "--allow-missing",
-    multiple=True,
-    metavar="NAME",
-    help="Run although this engine cannot honour NAME, such as swap-limit (may be repeated).",
-)
+_MAX_CELL = 200
 
 
 def main() -> None:
@@ -40,7 +47,7 @@ def main() -> None:
 
     # Ending politely and Ctrl-C are the same wish: cancel, clean up, leave.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.basicConfig(format="qrunner: %(message)s", level=logging.WARNING)
+    prepare_streams()
     try:
         code = cli(standalone_mode=False)
         sys.stdout.flush()
@@ -48,7 +55,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except RunnerError as error:
-        _say(f"qrunner: {error}")
+        say(str(error))
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
@@ -65,8 +72,15 @@ def cli() -> None:
     """Run Qiskit runtime programs that nobody has to trust, each in a sandbox of its own."""
 
 
+cli.add_command(check)
+cli.add_command(backends)
+cli.add_command(map_)
+for _command in cli_jobs.COMMANDS:
+    cli.add_command(_command)
+
+
 @cli.command()
-@click.argument("program")
+@click.argument("program", type=PROGRAM)
 @click.option(
     "-i",
     "--input",
@@ -80,16 +94,20 @@ def cli() -> None:
     metavar="JSON|@FILE|-",
     help="All inputs as a JSON object: the text, a file, or stdin. -i adds to it.",
 )
-@click.option("--backend", metavar="NAME", help="Backend that main gets (default: aer_simulator).")
-@click.option("--timeout", type=float, metavar="S", help="Time limit in seconds (default: 300).")
-@click.option("--memory", metavar="SIZE", help="Memory limit, like 512m or 2g (default: 2g).")
-@click.option("--cpus", type=float, metavar="N", help="CPU limit, fractions allowed (default: 1).")
-@click.option("--isolation", type=_ISOLATIONS, help="Engine runtime (default: runc).")
-@_allow_missing
+@click.option(
+    "--backend",
+    metavar="NAME|JSON|@FILE",
+    help="Backend that main gets (aer_simulator); `qrunner backends` lists them.",
+)
+@click.option("--tag", "tags", multiple=True, help="A tag to find the job by (may be repeated).")
+@click.option("--log-level", type=LOG_LEVELS, help="What the program logs at least (WARNING).")
+@click.option("--store/--no-store", default=True, help="Keep the job, for `qrunner jobs` (yes).")
+@operator_options
+@click.option("--trace", "traced", is_flag=True, help="Show where each millisecond went.")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["human", "json"]),
+    type=FORMATS,
     default="human",
     show_default=True,
     help="json: one event per line on stdout, the last is finished.",
@@ -101,66 +119,73 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
     code says why the job ended: 0 completed, 1 the program failed, 2 refused, 3 a limit, 4 our
     fault, 130 cancelled.
     """
-    from runner.errors import RequestError
-    from runner.output import HumanOutput, JsonOutput
+    from runner.backends import read
+    from runner.errors import RunnerError
+    from runner.registry import find
 
-    output = JsonOutput() if form == "json" else HumanOutput()
-    backend = options.pop("backend")
-    try:
-        given = _inputs(inputs, pairs)
-        with _supervisor(**options) as supervisor:
-            job = supervisor.run(program, given, backend=backend)
-            with _cancelling(job.cancel):
-                for event in job.events():
-                    output.event(event)
-            record = job.wait()
-            output.finished(record, job.mismatches())
-            return record.outcome.exit_code
-    except RequestError as error:
-        output.refused(program, str(error))
-        return error.exit_code
+    named = options.pop("backend")
+    asked = {"tags": options.pop("tags"), "log_level": options.pop("log_level")}
+    traced = options.pop("traced")
+    with output_for(form, program) as output, contextlib.ExitStack() as at_the_end:
+        try:
+            given = _inputs(inputs, pairs)
+            backend = None if named is None else read(named)
+            chosen = settings(options)
+            with (
+                keeping(wanted=options.pop("store")) as store,
+                supervisor(chosen, progress=output.doing, store=store) as running,
+            ):
+                found = find(program)
+                job = running.run(found, given, backend=backend, options=asked)
+                if traced:
+                    output.trace = job.trace
+                    at_the_end.callback(lambda: click.echo(job.trace.as_text(), err=True))
+                output.watch(chosen.limits.lowered_by(found.manifest.limits), job.memory_bytes)
+                return show_job(job, output)
+        except RunnerError as error:
+            output.refused(program, error)
+            return error.exit_code
 
 
 @cli.command()
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.argument("programs", nargs=-1, metavar="[PROGRAM]...", type=PROGRAM)
+@click.option("--base", is_flag=True, help="Build the base images only, for a node of a cluster.")
 @click.option(
-    "--junit",
+    "--save",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write a JUnit XML report.",
+    help="Write the base image to an archive, for another machine.",
 )
-@click.option("--isolation", type=_ISOLATIONS, help="Engine runtime (default: runc).")
-@_allow_missing
-def check(paths: tuple[str, ...], junit: Path | None, **options: Any) -> int:
-    """Run the cases of every program under PATH (default: images/programs, else here).
-
-    The exit code is the highest of the cases': 0 all hold, 1 a program failed, 2 one was refused,
-    3 a limit, 4 our fault.
-    """
-    from runner.check import check as run_cases
-    from runner.check import write_junit
-
-    default = "images/programs" if Path("images/programs").is_dir() else "."
-    with _supervisor(**options) as supervisor:
-        reports = run_cases(supervisor, paths or (default,), _show_report)
-    if junit is not None:
-        write_junit(reports, junit)
-    failed = sum(1 for each in reports if each.problems)
-    click.echo(f"{len(reports) - failed} passed, {failed} failed")
-    return max((each.exit_code for each in reports), default=0)
-
-
-@cli.command()
-@click.argument("programs", nargs=-1, metavar="[PROGRAM]...")
-def build(programs: tuple[str, ...]) -> int:
+@click.option(
+    "--load",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Load the base image from an archive instead of building it.",
+)
+def build(
+    programs: tuple[str, ...],
+    base: bool,  # noqa: FBT001  click passes options so
+    save: Path | None,
+    load: Path | None,
+) -> int:
     """Build the base images, and the image of each PROGRAM."""
     from runner import registry
     from runner.engine import Engine
     from runner.images import ImageStore
+    from runner.transfer import load_base, save_base
 
     found = [registry.find(each) for each in programs]
-    store = ImageStore(Engine.connect(), progress=_progress)
+    if base and found:
+        msg = "--base builds the base images only: name no program beside it"
+        raise click.UsageError(msg)
+    engine = Engine.connect()
+    store = ImageStore(engine, progress=say)
+    if load is not None:
+        click.echo(f"loaded: {load_base(engine, load)}")
     click.echo(f"base: {store.guest()}")
+    if save is not None:
+        save_base(engine, save)
+        click.echo(f"saved: {save}")
     for each in found:
         click.echo(f"{each.name}: {store.program(each.files, each.name).tag}")
     return 0
@@ -172,35 +197,46 @@ def list_() -> int:
     from runner import registry
     from runner.display import one_line
     from runner.errors import RequestError
+    from runner.terminal import table
 
+    rows = []
     for name in registry.names():
         try:
             description = registry.find(name).manifest.description
         except RequestError as error:
             description = f"(cannot be used: {error})"
-        first = description.strip().split("\n")[0]
-        click.echo(f"{name:<20} {one_line(first)}")
+        rows.append((one_line(name), one_line(description.strip().split("\n")[0])))
+    table(("program", "what it does"), rows)
     return 0
 
 
 @cli.command()
-@click.argument("program")
-def show(program: str) -> int:
-    """Show what PROGRAM says of itself, and the inputs it takes."""
+@click.argument("program", type=PROGRAM)
+@click.option("--format", "form", type=FORMATS, default="human", show_default=True)
+def show(program: str, form: str) -> int:
+    """Show what PROGRAM says of itself and the inputs it takes, or a kept job: `job-…` or `last`.
+
+    With --format json a job's whole record, or what a program's manifest says, as one object.
+    """
+    if program == "last" or program.startswith("job-"):
+        return cli_jobs.show(program, form)
     from runner import registry
-    from runner.display import escape, one_line
+    from runner.display import escape, inert_json, one_line
+    from runner.terminal import table
 
     found = registry.find(program)
     manifest = found.manifest
+    if form == "json":
+        content = {"program": found.name, "path": str(found.path), **asdict(manifest)}
+        click.echo(inert_json(json.dumps(content)))
+        return 0
     click.echo(f"{found.name}  ({one_line(str(found.path))})")
     if manifest.description:
         click.echo(escape(manifest.description.strip()))
-    if found.signature is not None:
-        for kind, names in (
-            ("required", found.signature.required),
-            ("optional", found.signature.optional),
-        ):
-            click.echo(f"{kind} inputs: {', '.join(names) or 'none'}")
+    if rows := _input_rows(found):
+        click.echo()
+        table(("input", "type", "default", "meaning"), rows)
+        click.echo()
     for title, schema in (
         ("parameters", manifest.parameters),
         ("interim results", manifest.interim_results),
@@ -217,7 +253,7 @@ def lock(program: Path) -> int:
     """Pin what PROGRAM, a directory, requires beyond the stack, with hashes."""
     from runner import registry
 
-    click.echo(f"wrote {registry.lock(program, _progress)}")
+    click.echo(f"wrote {registry.lock(program, say)}")
     return 0
 
 
@@ -233,9 +269,7 @@ def new(name: str) -> int:
 
 
 @cli.command()
-@click.option(
-    "--format", "form", type=click.Choice(["human", "json"]), default="human", show_default=True
-)
+@click.option("--format", "form", type=FORMATS, default="human", show_default=True)
 def doctor(form: str) -> int:
     """Say whether this machine can run programs safely, and what to change if not.
 
@@ -247,7 +281,7 @@ def doctor(form: str) -> int:
     from runner.inspection import Status
 
     failed = False
-    for each in examination.examine(progress=_progress):
+    for each in examination.examine(progress=say):
         failed = failed or each.status is Status.FAIL
         if form == "json":
             click.echo(json.dumps(each.as_dict()))
@@ -268,7 +302,7 @@ def clean(everything: bool) -> int:  # noqa: FBT001  click passes options so
 
     engine = Engine.connect()
     swept = sweep(engine)
-    store = ImageStore(engine, progress=_progress)
+    store = ImageStore(engine, progress=say)
     removed = store.prune(keep=0, base=True) if everything else store.prune()
     click.echo(f"removed {swept} leftovers of dead runs and {len(removed)} images")
     return 0
@@ -277,46 +311,29 @@ def clean(everything: bool) -> int:  # noqa: FBT001  click passes options so
 # --- helpers ------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _supervisor(
-    *,
-    timeout: float | None = None,
-    memory: str | None = None,
-    cpus: float | None = None,
-    isolation: str | None = None,
-    allow_missing: tuple[str, ...] = (),
-) -> Iterator[Supervisor]:
-    """Make a supervisor whose ceiling is what the flags say: at the terminal, the user sets it."""
-    from runner.policy import Limits, Policy, parse_size
-    from runner.supervisor import Supervisor
+def _input_rows(program: Program) -> list[tuple[str, ...]]:
+    """Return a row for each input that schema or signature names, those without default first."""
+    from runner.display import shortened
 
-    flags: dict[str, Any] = {
-        "timeout_s": timeout,
-        "memory_bytes": None if memory is None else parse_size(memory),
-        "cpus": cpus,
-    }
-    limits = Limits(**{name: value for name, value in flags.items() if value is not None})
-    policy = Policy(allow_missing=frozenset(allow_missing))
-    with Supervisor(
-        limits=limits, policy=policy, isolation=isolation, progress=_progress
-    ) as supervisor:
-        yield supervisor
-
-
-@contextlib.contextmanager
-def _cancelling(cancel: Any) -> Iterator[None]:
-    """Turn the first Ctrl-C in the block into a cancellation, and let the rest go on."""
-
-    def on_signal(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        cancel()
-
-    earlier = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for each, handler in earlier.items():
-            signal.signal(each, handler)
+    parameters = program.manifest.parameters or {}
+    named = parameters.get("properties")
+    named = named if isinstance(named, dict) else {}
+    signature = program.signature
+    required = {*parameters.get("required", ()), *(signature.required if signature else ())}
+    names = dict.fromkeys(
+        [*named, *((*signature.required, *signature.optional) if signature else ())]
+    )
+    rows = []
+    for name in sorted(names, key=lambda each: each not in required):
+        says = named.get(name)
+        says = says if isinstance(says, dict) else {}
+        default = json.dumps(says["default"]) if "default" in says else ""
+        default = "required" if name in required else default
+        kind = says.get("type", "")
+        meaning = says.get("description", "")
+        cells = (name, kind if isinstance(kind, str) else json.dumps(kind), default, meaning)
+        rows.append(tuple(shortened(str(each), _MAX_CELL) for each in cells))
+    return rows
 
 
 def _inputs(text: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -349,27 +366,3 @@ def _inputs(text: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
         except (ValueError, RecursionError):
             given[key] = value
     return given
-
-
-def _show_report(report: CaseReport) -> None:
-    from runner.display import one_line, quoted
-
-    mark = "FAIL" if report.problems else "ok  "
-    click.echo(
-        f"{mark}  {one_line(report.program)} :: {one_line(report.case)}"
-        f"  ({report.outcome}, {report.seconds:.2f} s)"
-    )
-    for problem in report.problems:
-        click.echo(f"      {one_line(problem)}")
-    if report.log_tail:
-        click.echo(quoted(report.log_tail, "      | "), nl=False)
-
-
-def _progress(line: str) -> None:
-    _say(f"qrunner: {line}")
-
-
-def _say(text: str) -> None:
-    from runner.display import escape
-
-    click.echo(escape(text), err=True)

@@ -1,8 +1,9 @@
 """Showing people what a program wrote, so that it can only be read, never obeyed.
 
 Terminals obey escape sequences, readers are fooled by bidirectional overrides, and CI systems
-take lines that begin in certain ways as commands.  Everything a program wrote goes through
-`escape`, and in logs through `quoted`, which lets none of its text stand at the start of a line.
+take commands out of the log: some only at the start of a line, some wherever they stand in it.
+Everything a program wrote goes through `escape`, and in logs through `quoted`, which lets none of
+its text stand at the start of a line.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from typing import Final
 LOG_PREFIX: Final = "| "
 
 # C0 without tab and newline, DEL and C1; line and paragraph separators; zero-width and
-# bidirectional controls, tags and other format characters; surrogates; non-characters.
+# bidirectional controls, tags and other format characters; surrogates; non-characters; and the
+# first sign of what CI systems obey in the middle of a line: `##[`, `##vso[`, `##teamcity[`.
 _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ud800-\udfff\ufdd0-\ufdef\ufeff\ufff9-\uffff\U000e0000-\U000e0fff]"
+    r"|#(?=#[a-zA-Z]*\[)"
 )
+_COMMAND_IN_JSON: Final = re.compile(r"#(?=#[a-zA-Z]*\[)")
+_COMMAND_START: Final = ("::", "section_", "travis_", "---", "+++", "~~~", "^^^")
 
 
 def escape(text: str) -> str:
@@ -30,10 +35,34 @@ def one_line(text: str) -> str:
     return escape(text).replace("\n", "\\n")
 
 
+def shortened(text: str, most: int) -> str:
+    """Return the escaped text in one line, cut after `most` characters, saying so."""
+    if len(text) <= most:
+        return one_line(text)
+    return f"{one_line(text[:most])} … ({len(text)} characters)"
+
+
 def quoted(text: str, prefix: str = LOG_PREFIX) -> str:
     """Return the escaped text with `prefix` before each of its lines, ending in a newline."""
     lines = escape(text).removesuffix("\n").split("\n")
     return "".join(f"{prefix}{line}\n" for line in lines)
+
+
+def notice(text: str) -> str:
+    """Return the escaped text of a message of ours that may hold words of somebody else's.
+
+    It may have several lines; one that a CI system could take as a command gets the log's prefix.
+    """
+    lines = escape(text).split("\n")
+    return "\n".join(
+        LOG_PREFIX + line if line.lstrip().startswith(_COMMAND_START) else line for line in lines
+    )
+
+
+def inert_json(text: str) -> str:
+    """Return JSON text of the same value in which no CI system finds a command."""
+    # Outside of strings JSON has no `#`, so what is replaced stands in one.
+    return _COMMAND_IN_JSON.sub(r"\\u0023", text)
 
 
 def _visible(match: re.Match[str]) -> str:

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from runner import cgroup
 from runner.display import one_line
-from runner.engine import Engine, EngineInfo
+from runner.engine import Engine
 from runner.errors import RunnerError
+from runner.facts import EngineInfo
 from runner.inspection import Facts, Finding, Status, judge
 from runner.isolation import Isolation, difference_at
-from runner.job import JobRecord, Outcome
+from runner.record import JobRecord, Outcome
 from runner.supervisor import Supervisor
 
 PROBE: Final = Path(__file__).with_name("probe.py")

@@ -15,7 +15,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import IO, Any, Self
 
@@ -36,6 +35,7 @@ from runner.errors import (
     NoAnswerError,
     NoSuchObjectError,
 )
+from runner.facts import ContainerState, EngineImage, EngineInfo
 
 CALL_TIMEOUT_S = 60.0
 """Longest wait for one answer of the engine; a build may be silent for `BUILD_TIMEOUT_S`."""
@@ -52,41 +52,6 @@ NO_ENGINE_ADVICE = (
     "install one (Debian, Ubuntu: apt-get install docker.io; elsewhere: Docker Desktop, Podman)\n"
     "and start it (systemctl start docker, or: dockerd &), or point DOCKER_HOST at a running one"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerState:
-    """What the engine says of one container at one moment."""
-
-    running: bool
-    pid: int
-    exit_code: int
-    oom_killed: bool
-    error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineInfo:
-    """The facts about an engine that decide how it is used."""
-
-    version: str
-    architecture: str
-    operating_system: str
-    cgroup_version: str
-    cgroup_driver: str
-    runtimes: tuple[str, ...]
-    security_options: tuple[str, ...]
-    cpus: int
-    memory_bytes: int
-    raw: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineImage:
-    """An image that the engine has."""
-
-    id: str
-    labels: Mapping[str, str]
 
 
 class Engine:
@@ -233,10 +198,10 @@ class Engine:
             if "already in progress" not in str(error):
                 raise
 
-    def containers(self) -> dict[str, dict[str, str]]:
-        """Return our own containers, running or not: id → labels."""
+    def containers(self, label: str = f"{OWN_LABEL}.sandbox") -> dict[str, dict[str, str]]:
+        """Return our own containers, or those of another label, running or not: id → labels."""
         with _engine_call("list containers"):
-            found = self._client.containers(all=True, filters={"label": f"{OWN_LABEL}.sandbox"})
+            found = self._client.containers(all=True, filters={"label": label})
             return {str(each["Id"]): dict(each.get("Labels") or {}) for each in found}
 
     # --- images ----------------------------------------------------------------------------
@@ -360,6 +325,19 @@ class Engine:
                     yield line
         if failure:  # only now: a connection that is read to its end can be used again
             raise ImageError(failure)
+
+    def save(self, reference: str) -> Iterator[bytes]:
+        """Yield the archive of an image, its layers and its tag, as `load` takes it."""
+        with _engine_call(f"save {reference}"):
+            yield from self._client.get_image(reference)
+
+    def load(self, archive: IO[bytes]) -> None:
+        """Take the images of an archive that `save` or `docker save` wrote."""
+        with _engine_call("load images"):
+            failures = [e["error"] for e in self._client.load_image(archive) if "error" in e]
+        if failures:
+            msg = f"the engine cannot load the archive: {failures[0]}"
+            raise ImageError(msg)
 
     def remove_image(self, reference: str, *, keep_parents: bool = False) -> None:
         """Remove an image; one that is gone or in use is left alone."""

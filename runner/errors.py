@@ -4,7 +4,8 @@
     ├── RequestError                 2   the caller's mistake; nothing was started
     │   ├── ManifestError                program.yaml is wrong
     │   ├── InputsError                  the inputs do not fit the program
-    │   └── UnknownProgramError          no such program
+    │   ├── UnknownProgramError          no such program
+    │   └── UnknownJobError              no such job in the store
     ├── EngineError                  4   the container engine refused, failed or vanished
     │   ├── EngineUnavailableError       no engine answers
     │   ├── NoAnswerError                it hung up or is late: what it did is unknown
@@ -12,6 +13,7 @@
     │   └── NameTakenError               the engine has a container of this name already
     ├── PolicyError                  4   the engine or the kernel cannot honour the policy
     ├── ImageError                   4   an image could not be built or fetched
+    ├── StoreError                   4   the store of jobs cannot be read or written
     └── JobFailedError               by outcome; raised only by `Job.result()`
 
 A program that fails is normal business and arrives as a value, a `JobRecord`; exceptions are for
@@ -48,6 +50,10 @@ class UnknownProgramError(RequestError):
     """No program has this name and no file or directory is there."""
 
 
+class UnknownJobError(RequestError):
+    """No job has this id, or more than one begins like it."""
+
+
 class EngineError(RunnerError):
     """The container engine refused, failed, or stopped answering."""
 
@@ -74,6 +80,10 @@ class PolicyError(RunnerError):
 
 class ImageError(RunnerError):
     """An image could not be built, fetched or bootstrapped."""
+
+
+class StoreError(RunnerError):
+    """The store of jobs cannot be opened, read or written; names its path."""
 
 
 class JobFailedError(RunnerError):

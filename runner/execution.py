@@ -18,11 +18,14 @@ from runner.attachment import Stream
 from runner.cgroup import Counters
 from runner.engine import Engine
 from runner.errors import EngineError, NoSuchObjectError
+from runner.interrupt import Waker
 from runner.isolation import host_tasks
-from runner.job import Evidence, Job, Outcome, Usage
-from runner.launcher import Carrier, Sandbox, Waker
+from runner.job import Job
+from runner.launcher import Sandbox
 from runner.policy import Limits
+from runner.record import Evidence, Outcome, Usage
 from runner.relay import LimitReachedError, Relay
+from runner.spec import Carrier
 from sandbox.protocol import Fault, JsonText, ProtocolError
 
 _RECEIVE_BYTES: Final = 1 << 18
@@ -37,7 +40,8 @@ _PING_S: Final = 1.0
 
 _LOG_QUIET_S: Final = 0.003
 _LOG_TAIL_S: Final = 0.5
-"""The log is whole when nothing more came for the first, or after the second at the latest."""
+"""The log of a program that was cut off is whole when nothing more came for the first; else it
+ends with the guest's mark, or after the second at the latest."""
 
 _EXIT_S: Final = 5.0
 """How long a container whose streams have ended may take to be gone for the engine."""
@@ -59,14 +63,22 @@ class Execution:
     """Runs one request in a ready sandbox.  Used once, by one thread."""
 
     def __init__(
-        self, engine: Engine, sandbox: Sandbox, job: Job, limits: Limits, waker: Waker
+        self,
+        engine: Engine,
+        sandbox: Sandbox,
+        job: Job,
+        limits: Limits,
+        waker: Waker,
+        *,
+        log_end: str = "",
     ) -> None:
         self._engine = engine
         self._sandbox = sandbox
         self._job = job
         self._limits = limits
         self._waker = waker
-        self._relay = Relay(job, limits, stdio=sandbox.carrier is Carrier.STDIO)
+        stdio = sandbox.carrier is Carrier.STDIO
+        self._relay = Relay(job, limits, stdio=stdio, log_end=log_end)
         self._selector: selectors.BaseSelector
         self._socket_ended = sandbox.connection is None
         self._streams_ended = False
@@ -86,7 +98,11 @@ class Execution:
             evidence = Evidence(source="host", detail=str(error))
             ended = Verdict(outcome=Outcome.PROTOCOL_VIOLATION, evidence=evidence)
         wall_s = time.monotonic() - started
+        self._settle(ended)
         return self._verdict(ended, wall_s)
+
+    def _settle(self, ended: Verdict | None) -> None:
+        """Leave the sandbox as the next job needs it, where there is one."""
 
     # --- pumping --------------------------------------------------------------------------------
 
@@ -140,6 +156,7 @@ class Execution:
         except EngineError:
             unsent = memoryview(b"")
         if not unsent:
+            self._job.trace.mark("hand-out")
             self._selector.modify(attachment, selectors.EVENT_READ)
         return unsent
 
@@ -147,21 +164,29 @@ class Execution:
         relay = self._relay
         if relay.end is None and relay.exited is None and not self._streams_ended:
             return False
+        self._job.trace.mark("program")
         self._drain(deadline, wait=relay.end is not None and not self._streams_ended)
         self._read_log_tail(deadline)
+        self._job.trace.mark("drain")
         return True
 
     def _read_log_tail(self, deadline: float) -> None:
-        """Read the log's last bytes: written before the end, but the engine may pass them later."""
+        """Read the log's last bytes: written before the end, but the engine may pass them later.
+
+        A guest that has come to its end marks that of the log; else silence has to do.
+        """
         attachment = self._sandbox.attachment
         assert attachment is not None
+        relay = self._relay
         until = min(deadline, time.monotonic() + _LOG_TAIL_S)
         with selectors.DefaultSelector() as selector:
             selector.register(attachment, selectors.EVENT_READ)
-            while not self._streams_ended and time.monotonic() < until:
-                if not selector.select(_LOG_QUIET_S):
-                    return
+            while not (self._streams_ended or relay.log_ended) and time.monotonic() < until:
+                patience_s = _LOG_QUIET_S if relay.end is None else until - time.monotonic()
+                if not selector.select(max(0.0, patience_s)):
+                    break
                 self._read_attachment()
+        relay.end_of_log()
 
     def _watch_socket(self) -> None:
         """Read the channel only while the job's consumers keep up: publishing blocks meanwhile."""
@@ -200,6 +225,8 @@ class Execution:
             data = b""
         if data:
             self._relay.feed_socket(data)
+            if self._relay.messages:
+                self._job.trace.mark_once("first message")
         else:
             self._socket_ended = True
             self._relay.end_of_socket()
@@ -332,12 +359,8 @@ class Execution:
         )
 
     def _memory_limit(self, observed: float | None, source: str) -> Verdict:
-        evidence = Evidence(
-            limit="memory_bytes",
-            value=self._limits.memory_bytes,
-            observed=observed,
-            source=source,
-        )
+        limit = self._limits.memory_bytes
+        evidence = Evidence(limit="memory_bytes", value=limit, observed=observed, source=source)
         return Verdict(outcome=Outcome.MEMORY_LIMIT, evidence=evidence)
 
     # --- measuring ------------------------------------------------------------------------------
@@ -363,9 +386,10 @@ class Execution:
         }
         sources = {name: missing if value is None else source for name, value in measured.items()}
         counted = ("wall_s", "messages", "stdout_bytes", "stderr_bytes")
+        cpu_s = counters.cpu_s
         return Usage(
             wall_s=round(wall_s, 6),
-            cpu_s=counters.cpu_s,
+            cpu_s=None if cpu_s is None else max(0.0, cpu_s - self._sandbox.spent_s),
             memory_peak_bytes=counters.memory_peak_bytes,
             oom_kills=counters.oom_kills,
             messages=self._relay.messages,

@@ -10,11 +10,13 @@ import contextlib
 import logging
 import os
 import threading
-from typing import Final
+import weakref
+from typing import Final, Protocol
 
 from runner import residence
 from runner.engine import Engine
 from runner.owner import Owner
+from runner.pool import Pool
 from runner.reaper import Reaper
 from runner.sweep import Janitor
 from runner.task import Task
@@ -26,12 +28,23 @@ PATIENCE_S: Final = 5.0
 """How long `close` waits while nothing gets any further; a stuck engine makes it give up then."""
 
 
+class Session(Protocol):
+    """What has sandboxes between two jobs."""
+
+    def close(self) -> None: ...
+
+
 class Holdings:
-    """The engine's connection, the threads, the janitor, and this process's traces on the host."""
+    """The engine's connection, the threads, the pool, the janitor, and what is on the host.
+
+    `sessions` are closed before anything is waited for: they have sandboxes without a thread.
+    """
 
     def __init__(self, engine: Engine, *, keep_engine: bool, max_jobs: int) -> None:
         self.engine = engine
         self.workers: Workers[Task] = Workers(max_jobs)
+        self.pool: Pool | None = None
+        self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.reaper = Reaper()
         self.owner = Owner.current()
         self.pid = os.getpid()
@@ -57,6 +70,10 @@ class Holdings:
             return  # a forked child: all of it is its parent's
         for task in self.workers.close():
             task.job.cancel()
+        for session in list(self.sessions):
+            session.close()
+        if self.pool is not None:
+            self.pool.close()
         if self._settle(PATIENCE_S):
             return
         log.warning("the engine does not let go of everything; it is removed as soon as it does")
@@ -65,6 +82,8 @@ class Holdings:
 
     def _settle(self, patience_s: float | None = None) -> bool:
         """Wait until all is gone, then leave this host; return whether that has come to pass."""
+        if self.pool is not None and not self.pool.join(patience_s):
+            return False
         if not self.workers.join(patience_s) or not self.reaper.join(patience_s):
             return False
         if self._is_resident:

@@ -104,9 +104,17 @@ class ImageStore:
 
     def guest(self) -> str:
         """Return the id of the guest image, after building whatever of it is missing."""
-        return self._builder.ensure(
-            tag_of("guest", self._guest_digest), self._guest_digest, self._build_guest
-        )
+        return self._builder.ensure(self.guest_tag, self._guest_digest, self._build_guest)
+
+    @property
+    def guest_tag(self) -> str:
+        """The tag of the guest image, on which programs are built."""
+        return tag_of("guest", self._guest_digest)
+
+    @property
+    def stack_tag(self) -> str:
+        """The tag of the stack, on top of which all else is built in seconds, without a network."""
+        return tag_of("stack", self._stack_digest)
 
     def program(
         self, files: Mapping[str, bytes], name: str, pins: Sequence[wheels.Pin] = ()
@@ -116,10 +124,8 @@ class ImageStore:
         `files` are its files, by their path below /program; `pins` the packages that it needs
         beyond the stack.
         """
-        context = {f"program/{_checked(path)}": content for path, content in files.items()}
-        dockerfile = self._file("program.Dockerfile")
-        parent = self._packages_digest(pins) if pins else self._guest_digest
-        digest = digest_of(parent, {**context, "Dockerfile": dockerfile})
+        context = _program_context(files)
+        digest = self.program_digest(files, pins)
         tag = tag_of(repository_name(name), digest)
 
         def build() -> None:
@@ -127,7 +133,7 @@ class ImageStore:
                 kind="program",
                 tag=tag,
                 digest=digest,
-                dockerfile=dockerfile,
+                dockerfile=self._program_dockerfile,
                 context=context,
                 arguments={"GUEST_IMAGE": self._packages(pins) if pins else self.guest()},
                 labels={f"{OWN_LABEL}.program": name},
@@ -135,6 +141,17 @@ class ImageStore:
             self._builder.run(recipe)
 
         return ProgramImage(id=self._builder.ensure(tag, digest, build), tag=tag, digest=digest)
+
+    def program_digest(self, files: Mapping[str, bytes], pins: Sequence[wheels.Pin] = ()) -> str:
+        """Return the hash that stands for the image of a program, without asking the engine."""
+        parent = self._packages_digest(pins) if pins else self._guest_digest
+        context = _program_context(files)
+        return digest_of(parent, {**context, "Dockerfile": self._program_dockerfile})
+
+    def has(self, files: Mapping[str, bytes], name: str, pins: Sequence[wheels.Pin] = ()) -> bool:
+        """Return whether the engine has the image of this program."""
+        tag = tag_of(repository_name(name), self.program_digest(files, pins))
+        return self._engine.image_id(tag) is not None
 
     def _packages(self, pins: Sequence[wheels.Pin]) -> str:
         """Return the id of the guest with these packages; programs that need the same share it."""
@@ -237,6 +254,10 @@ class ImageStore:
     # Read once: what is hashed must be what is built, whoever edits it in between.
 
     @cached_property
+    def _program_dockerfile(self) -> bytes:
+        return self._file("program.Dockerfile")
+
+    @cached_property
     def _guest_files(self) -> dict[str, bytes]:
         return _guest_code()
 
@@ -325,6 +346,10 @@ def repository_name(name: str) -> str:
     words = re.findall(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*", name.lower())
     plain = "-".join(words)[:100].rstrip("-._") or "program"
     return f"{plain}-program" if plain in BASE_KINDS else plain
+
+
+def _program_context(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {f"program/{_checked(path)}": content for path, content in files.items()}
 
 
 def _cache_directory(environment: Mapping[str, str]) -> Path:

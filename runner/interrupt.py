@@ -8,6 +8,7 @@ Outside of any scope both do nothing, so builds need not know whether somebody m
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -95,3 +96,40 @@ def calling(action: Callable[[], object]) -> contextlib.AbstractContextManager[N
     if _ambient.interrupt is None:
         return contextlib.nullcontext()
     return _ambient.interrupt.calling(action)
+
+
+class Waker:
+    """Wakes a selector from another thread; holds descriptors only from `open` to `close`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._reader: socket.socket | None = None
+        self._writer: socket.socket | None = None
+
+    def open(self) -> None:
+        """Get ready to wake; before and after, nobody waits and `wake` does nothing."""
+        with self._lock:
+            self._reader, self._writer = socket.socketpair()
+            for each in (self._reader, self._writer):
+                each.setblocking(False)  # noqa: FBT003
+
+    def fileno(self) -> int:
+        assert self._reader is not None
+        return self._reader.fileno()
+
+    def wake(self) -> None:
+        with self._lock, contextlib.suppress(OSError):  # full: it will wake
+            if self._writer is not None:
+                self._writer.send(b"\0")
+
+    def clear(self) -> None:
+        assert self._reader is not None
+        with contextlib.suppress(BlockingIOError):
+            self._reader.recv(4096)
+
+    def close(self) -> None:
+        with self._lock:
+            for each in (self._reader, self._writer):
+                if each is not None:
+                    each.close()
+            self._reader = self._writer = None

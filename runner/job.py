@@ -1,238 +1,73 @@
-"""Jobs as values and as handles: how one ended, what it used, and the record of what it said.
+"""Jobs as handles: one execution as its caller sees it, while it runs and after it has ended.
 
-Pure bookkeeping: no engine, no sockets, no files.  `Job` is the caller's handle and the only
-mutable class here; the thread that executes the job writes to it, any thread may read.
+The names that Qiskit users know mean here what they meant there.  What changes in a job's life is
+in `runner/life.py`; here it is only read.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any, Final, TypeAlias
+import dataclasses
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
 
+from runner.delivery import Callback
 from runner.errors import JobFailedError
-from runner.joblog import Log
+from runner.life import Life
+from runner.options import checked_tags
+from runner.record import (
+    Evidence,
+    JobStatus,
+    LogEvent,
+    MessageEvent,
+    Outcome,
+    Usage,
+)
 from sandbox.protocol import JsonText
-
-log = logging.getLogger(__name__)
-
-CALLBACK_GRACE_S: Final = 2.0
-"""How long `Job.result` waits for a callback that is behind, before it returns anyway."""
-
-MAX_BACKLOG: Final = 1024
-"""Messages that a callback may be behind before the sandbox's channel is no longer read."""
 
 _LOG_TAIL_LINES: Final = 20
 
 
-class Outcome(StrEnum):
-    """Why a job ended."""
-
-    COMPLETED = "completed"
-    PROGRAM_ERROR = "program_error"
-    INIT_ERROR = "init_error"
-    NO_RESULT = "no_result"
-    RESULT_ERROR = "result_error"
-    INVALID_INPUTS = "invalid_inputs"
-    TIME_LIMIT = "time_limit"
-    MEMORY_LIMIT = "memory_limit"
-    OUTPUT_LIMIT = "output_limit"
-    MESSAGE_LIMIT = "message_limit"
-    RESULT_LIMIT = "result_limit"
-    PROCESS_LIMIT = "process_limit"
-    PROTOCOL_VIOLATION = "protocol_violation"
-    SANDBOX_ERROR = "sandbox_error"
-    INTERRUPTED = "interrupted"
-    CANCELLED = "cancelled"
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of `qrunner run` for a job that ended so."""
-        return _EXIT_CODES[self]
-
-
-_EXIT_CODES: Final = {
-    Outcome.COMPLETED: 0,
-    Outcome.PROGRAM_ERROR: 1,
-    Outcome.INIT_ERROR: 1,
-    Outcome.NO_RESULT: 1,
-    Outcome.RESULT_ERROR: 1,
-    Outcome.INVALID_INPUTS: 2,
-    Outcome.TIME_LIMIT: 3,
-    Outcome.MEMORY_LIMIT: 3,
-    Outcome.OUTPUT_LIMIT: 3,
-    Outcome.MESSAGE_LIMIT: 3,
-    Outcome.RESULT_LIMIT: 3,
-    Outcome.PROCESS_LIMIT: 3,
-    Outcome.PROTOCOL_VIOLATION: 3,
-    Outcome.SANDBOX_ERROR: 4,
-    Outcome.INTERRUPTED: 4,
-    Outcome.CANCELLED: 130,
-}
-
-
-def _nothing() -> None:
-    """Stand for what there is no more to do."""
-
-
-class JobStatus(StrEnum):
-    """Where a job is, in the words that Qiskit users know."""
-
-    INITIALIZING = "INITIALIZING"
-    QUEUED = "QUEUED"
-    RUNNING = "RUNNING"
-    DONE = "DONE"
-    ERROR = "ERROR"
-    CANCELLED = "CANCELLED"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What a job consumed; None where nobody could tell, with the reason in `sources`.
-
-    `wall_s` runs from hand-out to the end.  `stdout_bytes` are those of the result stream,
-    `stderr_bytes` those of the log, to which everything the program prints goes.  `sources` says
-    for each figure who measured it ("host", "cgroup", "engine", "guest") or why it is null.
-    """
-
-    wall_s: float | None = None
-    cpu_s: float | None = None
-    memory_peak_bytes: int | None = None
-    oom_kills: int | None = None
-    messages: int = 0
-    stdout_bytes: int = 0
-    stderr_bytes: int = 0
-    sources: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What the outcome rests on: a limit, its value, what was seen, and who measured it.
-
-    All four are None when no limit was met; `detail` then says in words what happened.
-    """
-
-    limit: str | None = None
-    value: float | None = None
-    observed: float | None = None
-    source: str | None = None
-    detail: str | None = None
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the keys of the job record; `detail` only where there is one."""
-        content: dict[str, object] = {
-            "limit": self.limit,
-            "value": self.value,
-            "observed": self.observed,
-            "source": self.source,
-        }
-        return content if self.detail is None else {**content, "detail": self.detail}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageEvent:
-    """One interim result; `seq` and `time` (seconds since the epoch) are the host's."""
-
-    seq: int
-    time: float
-    body: JsonText
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogEvent:
-    """A piece of the log: one or more whole lines, unless a line is very long."""
-
-    stream: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartedEvent:
-    """The request was handed out: the program's time runs from here."""
-
-    job: str
-    program: str
-    image: str | None
-
-
-Event: TypeAlias = StartedEvent | MessageEvent | LogEvent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRecord:
-    """Everything that is known of a finished job.
-
-    `policy` is the hash of all that the sandbox was made of; `exceptions` names what the operator
-    has loosened in it, or allowed to be missing.
-    """
-
-    job: str
-    program: str
-    outcome: Outcome
-    result: JsonText | None = None
-    error: str | None = None
-    traceback: str | None = None
-    evidence: Evidence = field(default_factory=Evidence)
-    usage: Usage = field(default_factory=Usage)
-    image: str | None = None
-    isolation: str | None = None
-    carrier: str | None = None
-    policy: str | None = None
-    exceptions: tuple[str, ...] = ()
-    timestamps: dict[str, str | None] = field(default_factory=dict)
-
-
-class Job:
+class Job(Life):
     """One execution of a program, as its caller sees it.
 
-    Made by `Supervisor.run`.  Everything may be called from any thread, at any time; messages and
-    log stay available as long as the object lives.
+    Made by `Supervisor.run`, or out of a store by `Supervisor.job`.  Everything may be called from
+    any thread, at any time; messages and log stay available as long as the object lives.
+
+    Attributes: `id`; `program`, its name; `request`, what was asked; `image`, `started`: None
+    before; `created`; times in UTC; on a cluster, `node` (None before) and `attempt`, from 1 on.
     """
 
-    def __init__(
-        self,
-        job_id: str,
-        program: str,
-        *,
-        log_kept_bytes: int,
-        decode: Callable[[JsonText], Any],
-        on_cancel: Callable[[], object],
-        compare: Callable[[list[JsonText], JsonText | None], list[str]] = lambda *_: [],
-    ) -> None:
-        self.id = job_id
-        self.program = program
-        self.image: str | None = None
-        self._decode = decode
-        self._compare = compare
-        self._on_cancel = on_cancel
-        self._changed = threading.Condition()
-        self._status = JobStatus.INITIALIZING
-        self._events: list[Event] = []
-        self._message_count = 0
-        self._delivered = 0
-        self._has_callback = False
-        self._is_delivered = True
-        self._log = Log(log_kept_bytes)
-        self._record: JobRecord | None = None
-        self._cancelled = False
-        self.created = datetime.now(UTC)
-        self.started: datetime | None = None
+    # --- where it is, and how it ended ----------------------------------------------------------
 
-    # --- for the caller -----------------------------------------------------------------------
+    def job_id(self) -> str:
+        """Return the job's id, as `id` does."""
+        return self.id
 
-    def status(self) -> JobStatus:
-        """Return where the job is now."""
-        return self._status
+    def done(self) -> bool:
+        """Whether the job has completed."""
+        return self._status is JobStatus.DONE
 
-    @property
-    def outcome(self) -> Outcome | None:
-        """Why the job ended, None while it has not."""
-        return self._record.outcome if self._record else None
+    def running(self) -> bool:
+        """Whether the program runs now."""
+        return self._status is JobStatus.RUNNING
+
+    def cancelled(self) -> bool:
+        """Whether the job has ended by being cancelled."""
+        return self._status is JobStatus.CANCELLED
+
+    def errored(self) -> bool:
+        """Whether the job has ended, neither completed nor cancelled."""
+        return self._status is JobStatus.ERROR
+
+    def memory_bytes(self) -> int | None:
+        """Return the memory that the job's sandbox uses now, in bytes; None if unknown."""
+        return self.gauge()
+
+    def in_final_state(self) -> bool:
+        """Whether the job has ended, however that was."""
+        return self._record is not None
 
     @property
     def usage(self) -> Usage | None:
@@ -244,45 +79,119 @@ class Job:
         """What the outcome rests on, None while the job runs."""
         return self._record.evidence if self._record else None
 
+    def error_message(self) -> str | None:
+        """Return why the job failed: the traceback that ended it, else a line in words.
+
+        None while the job runs, and if it completed or was cancelled.  Never the log: see `logs`.
+        """
+        record = self._record
+        if record is None or self._status is not JobStatus.ERROR:
+            return None
+        return record.traceback or record.error or record.evidence.in_words() or str(record.outcome)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what was measured: times, usage, versions.
+
+        `timestamps` has `created`, `running` and `finished` (ISO 8601 in UTC, or None); `usage` has
+        the figures of `Usage`, `qiskit_version` is the image's: both None while the job runs.
+        """
+        record = self._record
+        return {
+            "timestamps": {
+                "created": self.created.isoformat(),
+                "running": self.started.isoformat() if self.started else None,
+                "finished": record.timestamps.get("finished") if record else None,
+            },
+            "qiskit_version": record.versions.get("qiskit") if record else None,
+            "versions": dict(record.versions) if record else {},
+            "usage": dataclasses.asdict(record.usage) if record else None,
+        }
+
+    # --- what was asked -------------------------------------------------------------------------
+
     @property
-    def record(self) -> JobRecord | None:
-        """Everything about the finished job, None while it runs."""
-        return self._record
+    def program_id(self) -> str:
+        """The program's name."""
+        return self.program
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The inputs, defaults filled in, decoded as results are."""
+        text = json.dumps(dict(self.request.inputs))
+        decoded: dict[str, Any] = self._decode(JsonText(text))
+        return decoded
+
+    def backend(self) -> dict[str, Any]:
+        """Return the description of the program's backend: `name` and `options`."""
+        return dict(self.request.backend)
+
+    @property
+    def creation_date(self) -> datetime:
+        """When the job was submitted, in UTC."""
+        return self.created
+
+    @property
+    def tags(self) -> list[str]:
+        """The job's tags, as they were given."""
+        return list(self._tags)
+
+    def update_tags(self, new_tags: list[str]) -> list[str]:
+        """Replace the tags, in the store too if there is one, and return the new ones.
+
+        Raises RequestError for what cannot be a tag, StoreError if the store fails.
+        """
+        tags = checked_tags(new_tags)
+        self._keeper.retag(self, tags)
+        self._tags = tags
+        return list(tags)
+
+    # --- what it says ---------------------------------------------------------------------------
 
     def messages(self, start: int = 0) -> Iterator[Any]:
         """Yield the interim results from number `start` on, live, until the job has ended.
 
         Any number of iterators may run at the same time, during and after the job; each sees
-        every message once, in publishing order.
+        every message once, in publishing order.  Of a job that a cluster has tried again, those
+        of the last attempt; who is reading when that begins sees both, each from its number 0.
         """
-        for event in self.events():
+        for event in self._history.events(last_attempt=True):
             if isinstance(event, MessageEvent) and event.seq >= start:
                 yield self._decode(event.body)
 
-    def events(self) -> Iterator[Event]:
-        """Yield the start, messages (still encoded) and log as they come, until the end."""
-        position = 0
-        while batch := self._wait_events(position):
-            position += len(batch)
-            yield from batch
+    def interim_results(self) -> list[Any]:
+        """Return the interim results that have been published so far, without waiting."""
+        return [self._decode(body) for body in self._history.bodies()]
 
-    def _wait_events(self, position: int) -> list[Event]:
-        """Wait for events from `position` on; none are left when the job has ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._events) > position or self._record)
-            return self._events[position:]
+    def logs(self) -> str:
+        """Return what the program has printed so far, its middle cut out if it was too much."""
+        return self._history.logs()
 
-    def wait(self, timeout: float | None = None) -> JobRecord:
-        """Wait for the end and return the record; TimeoutError after `timeout` seconds.
+    def live_logs(self) -> Iterator[str]:
+        """Yield what the program prints as it comes, in pieces of whole lines, until the end."""
+        return (each.text for each in self.events() if isinstance(each, LogEvent))
 
-        The job goes on if the time runs out.
+    def log_tail(self) -> str:
+        """Return the last lines of the log."""
+        return "\n".join(self.logs().splitlines()[-_LOG_TAIL_LINES:])
+
+    def stream_results(self, callback: Callback, on_final: Callback | None = None) -> None:
+        """Call `callback(job_id, message)` for every interim result, the earlier ones first.
+
+        Then `on_final(job_id, result)`, a function of its own, if the job completes.  Both are
+        called from a thread; their exceptions are logged and do no harm.  Raises RequestError if
+        such a stream runs already, RunnerError if no thread can be started.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._record is not None, timeout):
-                msg = f"job {self.id} has not ended within {timeout:g} s; it goes on"
-                raise TimeoutError(msg)
-        assert self._record is not None
-        return self._record
+        self._delivery.stream(callback, on_final)
+
+    def cancel_result_streaming(self) -> None:
+        """End what `stream_results` began, while the job goes on; harmless if nothing streams."""
+        self._delivery.cancel_stream()
+
+    # --- its end --------------------------------------------------------------------------------
+
+    def wait_for_final_state(self, timeout: float | None = None) -> None:
+        """Wait for the end; TimeoutError after `timeout` seconds, which leaves the job alive."""
+        self.wait(timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end and return the result, decoded.
@@ -291,8 +200,7 @@ class Job:
         TimeoutError after `timeout` seconds, which leaves the job alive.
         """
         record = self.wait(timeout)
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_delivered, CALLBACK_GRACE_S)
+        self._delivery.settle()
         if record.outcome is not Outcome.COMPLETED:
             raise JobFailedError(
                 self.id,
@@ -309,117 +217,4 @@ class Job:
 
         In words, for people, found when asked for: a mismatch changes neither value nor outcome.
         """
-        with self._changed:
-            bodies = [each.body for each in self._events if isinstance(each, MessageEvent)]
-            result = self._record.result if self._record else None
-        return self._compare(bodies, result)
-
-    def logs(self) -> str:
-        """Return what the program has printed so far, its middle cut out if it was too much."""
-        with self._changed:
-            return "".join(each.text for each in self._events if isinstance(each, LogEvent))
-
-    def log_tail(self) -> str:
-        """Return the last lines of the log."""
-        return "\n".join(self.logs().splitlines()[-_LOG_TAIL_LINES:])
-
-    def cancel(self) -> None:
-        """Ask the job to end as cancelled; harmless if it has ended, or been asked before."""
-        with self._changed:
-            if self._record or self._cancelled:
-                return
-            self._cancelled = True
-            on_cancel = self._on_cancel
-        on_cancel()
-
-    # --- for the thread that executes it ------------------------------------------------------
-
-    @property
-    def is_cancelled(self) -> bool:
-        return self._cancelled
-
-    @property
-    def is_congested(self) -> bool:
-        """Whether a callback is so far behind that no further message should be taken."""
-        return self._has_callback and self._message_count - self._delivered >= MAX_BACKLOG
-
-    def enqueue(self) -> None:
-        self._status = JobStatus.QUEUED
-
-    def start(self) -> bool:
-        """Say that the program runs from now on; False if the job has been cancelled before."""
-        with self._changed:
-            if self._cancelled:
-                return False
-            self._status = JobStatus.RUNNING
-            self.started = datetime.now(UTC)
-            event = StartedEvent(job=self.id, program=self.program, image=self.image)
-            self._events.append(event)
-            self._changed.notify_all()
-        return True
-
-    def add_message(self, body: JsonText) -> None:
-        with self._changed:
-            event = MessageEvent(seq=self._message_count, time=time.time(), body=body)
-            self._message_count += 1
-            self._events.append(event)
-            self._changed.notify_all()
-
-    def add_log(self, data: bytes) -> None:
-        with self._changed:
-            self._append_log(self._log.feed(data))
-
-    def _append_log(self, text: str) -> None:
-        if text:
-            self._events.append(LogEvent(stream="stderr", text=text))
-            self._changed.notify_all()
-
-    def finish(self, record: JobRecord) -> None:
-        """Fix the record; the job has ended.  Only the first call counts."""
-        statuses = {Outcome.COMPLETED: JobStatus.DONE, Outcome.CANCELLED: JobStatus.CANCELLED}
-        with self._changed:
-            if self._record is None:
-                self._append_log(self._log.finish())
-                self._record = record
-                self._status = statuses.get(record.outcome, JobStatus.ERROR)
-                self._on_cancel = _nothing  # and let go of all that it holds
-                self._changed.notify_all()
-
-    def deliver(
-        self,
-        callback: Callable[[str, Any], object],
-        on_final: Callable[[str, Any], object],
-        on_progress: Callable[[], None],
-    ) -> None:
-        """Call `callback(job_id, message)` for each message, then `on_final(job_id, result)`.
-
-        `on_final` is called only if the job has completed.  An exception of either is logged and
-        stops neither the job nor the later calls.  `on_progress` is called when a callback that was
-        congested has caught up.  Blocks; meant for a thread of its own.
-        """
-        for event in self.events():
-            if not isinstance(event, MessageEvent):
-                continue
-            was_congested = self.is_congested
-            try:
-                callback(self.id, self._decode(event.body))
-            except Exception:
-                log.exception("the callback of job %s failed at message %d", self.id, event.seq)
-            with self._changed:
-                self._delivered += 1
-                self._changed.notify_all()
-            if was_congested:
-                on_progress()
-        record = self._record
-        if record and record.outcome is Outcome.COMPLETED and record.result is not None:
-            try:
-                on_final(self.id, self._decode(record.result))
-            except Exception:
-                log.exception("the callback of job %s failed at the final result", self.id)
-        with self._changed:
-            self._is_delivered = True
-            self._changed.notify_all()
-
-    def expect_callback(self) -> None:
-        self._has_callback = True
-        self._is_delivered = False
+        return self._compare(self._history.bodies(), self._record.result if self._record else None)

@@ -13,22 +13,22 @@ import os
 import selectors
 import shutil
 import socket
-import threading
 import time
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, NoReturn
 
 from runner import interrupt
 from runner.attachment import Attachment, Stream
 from runner.cgroup import JobCgroup
+from runner.container import container_config, random_uid
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineError, NameTakenError, NoAnswerError, NoSuchObjectError, RunnerError
 from runner.forks import close_in_children
-from runner.owner import Owner
-from runner.policy import ENGINE_WARNINGS, Limits, Policy, container_config, random_uid
+from runner.interrupt import Waker
+from runner.policy import ENGINE_WARNINGS
 from runner.residence import make_channel
+from runner.spec import Carrier, Mode, SandboxSpec
+from runner.trace import Trace
 from sandbox import protocol
 from sandbox.protocol import FrameReader, ProtocolError, Ready
 
@@ -46,73 +46,16 @@ _LATE_S: Final = 5.0
 """How long an engine that answers again may take for what it was asked before it got stuck."""
 
 
-class Carrier(StrEnum):
-    """What carries the frames between host and guest."""
-
-    SOCKET = "socket"
-    STDIO = "stdio"
-
-
 class ImageGoneError(RunnerError):
     """The image was removed from the engine before a container of it was created."""
-
-
-class Waker:
-    """Wakes a selector from another thread; holds descriptors only from `open` to `close`."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._reader: socket.socket | None = None
-        self._writer: socket.socket | None = None
-
-    def open(self) -> None:
-        """Get ready to wake; before and after, nobody waits and `wake` does nothing."""
-        with self._lock:
-            self._reader, self._writer = socket.socketpair()
-            for each in (self._reader, self._writer):
-                each.setblocking(False)  # noqa: FBT003
-
-    def fileno(self) -> int:
-        assert self._reader is not None
-        return self._reader.fileno()
-
-    def wake(self) -> None:
-        with self._lock, contextlib.suppress(OSError):  # full: it will wake
-            if self._writer is not None:
-                self._writer.send(b"\0")
-
-    def clear(self) -> None:
-        assert self._reader is not None
-        with contextlib.suppress(BlockingIOError):
-            self._reader.recv(4096)
-
-    def close(self) -> None:
-        with self._lock:
-            for each in (self._reader, self._writer):
-                if each is not None:
-                    each.close()
-            self._reader = self._writer = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxSpec:
-    """What a sandbox is made of; sandboxes of equal specs are interchangeable."""
-
-    image: str
-    build: str
-    policy: Policy
-    limits: Limits
-    rootful: bool
-    own_cgroup: bool
-    carrier: Carrier
-    owner: Owner
 
 
 class Sandbox:
     """One started container.  Not thread-safe: it belongs to the thread that launched it."""
 
-    def __init__(self, engine: Engine, spec: SandboxSpec) -> None:
+    def __init__(self, engine: Engine, spec: SandboxSpec, trace: Trace | None = None) -> None:
         self._engine = engine
+        self._trace = trace or Trace()
         self.spec = spec
         self.name = ""
         self.carrier = spec.carrier
@@ -123,6 +66,7 @@ class Sandbox:
         self._listener: socket.socket | None = None
         self._directory: Path | None = None
         self._startup_log = bytearray()
+        self.spent_s = 0.0
         self._may_come_late = False
         self._answers_since: float | None = None
         self.obstacle = ""
@@ -132,13 +76,17 @@ class Sandbox:
 
         Raises EngineError, ImageGoneError, and CancelledError if the thread's task is cancelled.
         """
+        self._trace.mark("turn")
         if self.carrier is Carrier.SOCKET:
             self._listen()
         self.container = self._create(str(self._directory) if self._listener else None)
+        self._trace.mark("create")
         interrupt.check()
         self.attachment = self._engine.attach(self.container)
+        self._trace.mark("attach")
         interrupt.check()
         self._engine.start(self.container)
+        self._trace.mark("start")
 
     def _create(self, channel_directory: str | None) -> str:
         """Create the container under a user id that no other sandbox of this engine has.
@@ -161,6 +109,7 @@ class Sandbox:
                 },
                 channel_directory=channel_directory,
                 cgroup_parent=cgroup.parent if cgroup else None,
+                arguments=self.spec.arguments,
             )
             self.cgroup = cgroup
             try:
@@ -205,6 +154,7 @@ class Sandbox:
         """
         with interrupt.calling(waker.wake):
             self._wait_ready(waker)
+        self._trace.mark("ready")
 
     def _wait_ready(self, waker: Waker) -> None:
         deadline = time.monotonic() + self.spec.limits.startup_s
@@ -238,9 +188,34 @@ class Sandbox:
         close_in_children(self.connection)
         self.connection.setblocking(False)  # noqa: FBT003
         selector.unregister(self._listener)
-        self._listener.close()
-        self._listener = None
+        if self.spec.mode is not Mode.SESSION:
+            self._listener.close()
+            self._listener = None
         selector.register(self.connection, selectors.EVENT_READ)
+
+    def accept_next(self) -> bool:
+        """In a session, take the connection of the next job; return whether there is one."""
+        assert self._listener is not None
+        try:
+            self.connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return False
+        close_in_children(self.connection)
+        self.connection.setblocking(False)  # noqa: FBT003
+        return True
+
+    def refuse_waiting(self) -> None:
+        """In a session between two jobs: close the last one's connection, and any other of it."""
+        while self.connection is not None:
+            self.connection.close()
+            self.connection = None
+            if self.listener is not None:
+                self.accept_next()
+
+    @property
+    def listener(self) -> socket.socket | None:
+        """The listening socket, as long as a connection may come."""
+        return self._listener
 
     def _read_ready(self, source: object, readers: dict[str, FrameReader]) -> bool:
         """Read what has arrived; return whether it was the guest's `ready`."""
@@ -284,6 +259,23 @@ class Sandbox:
         said = self._startup_log.decode(errors="backslashreplace").strip()
         msg = f"the sandbox {what}" + (f"; it said:\n{said}" if said else "")
         raise EngineError(msg)
+
+    def close_accounts(self) -> None:
+        """Note what was spent before there is a job: `spent_s` is CPU time that is not its own."""
+        if self.cgroup is not None:
+            self.spent_s = self.cgroup.read().cpu_s or 0.0
+
+    def memory_bytes(self) -> int | None:
+        """Return the memory that it uses now; None if nobody can tell.  From any thread."""
+        group = self.cgroup
+        return None if group is None else group.memory_bytes()
+
+    def is_waiting(self) -> bool:
+        """Whether the guest has neither ended nor said anything since it was ready."""
+        assert self.attachment is not None
+        return self.attachment.is_quiet() and (
+            self.connection is None or _is_quiet(self.connection)
+        )
 
     def destroy(self) -> bool:
         """Kill and remove everything; return whether all of it is gone.  Never raises.
@@ -356,3 +348,13 @@ class Sandbox:
         wanted = {f"{OWN_LABEL}.sandbox": self.name, f"{OWN_LABEL}.owner": str(self.spec.owner)}
         found = self._engine.containers()
         return [each for each, labels in found.items() if wanted.items() <= labels.items()]
+
+
+def _is_quiet(connection: socket.socket) -> bool:
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -12,7 +12,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -66,6 +66,7 @@ class Manifest:
     backend_requirements: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
+    @lru_cache(maxsize=64)  # by the text itself, and a manifest is never changed
     def from_text(cls, text: str, *, source: str, entry: str = DEFAULT_ENTRY) -> Manifest:
         """Read YAML or JSON.
 

@@ -1,8 +1,7 @@
 """What a sandbox may do and use: every limit and every hardening option, as frozen values.
 
-The only place where options of the engine are chosen.  `container_config` writes all of them
-down in the engine's own form, so that nothing is inherited from the engine's defaults, from the
-root image or from the user's Docker configuration.  Reasons stand beside the options.
+What an operator may choose, with the strictest as default.  `runner.container` writes it down in
+the engine's own form.
 """
 
 from __future__ import annotations
@@ -12,22 +11,19 @@ import functools
 import hashlib
 import json
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from runner.errors import PolicyError, RequestError
-from runner.isolation import Isolation, host_tasks, process_ulimits, seccomp_profile
+from runner.isolation import Isolation
 from sandbox import protocol
 from sandbox.protocol import KIB, MIB
 
 GIB: Final = 1024 * MIB
 
 _SECCOMP_FILE: Final = Path(__file__).with_name("seccomp.json")
-
-GUEST_COMMAND: Final = ("python3", "-P", "-s", "-m", "sandbox")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +71,13 @@ class Limits:
         }
         return dataclasses.replace(self, **lower)
 
+    def for_container(self) -> Limits:
+        """Return what of these a container is made with; the others are as by default.
+
+        Jobs whose limits differ in the others only can have the same sandbox.
+        """
+        return Limits(**{name: getattr(self, name) for name in _OF_THE_CONTAINER})
+
     def for_guest(self) -> dict[str, float]:
         """Return the limits that the guest checks too, so that a program sees them as errors."""
         return {
@@ -86,6 +89,16 @@ class Limits:
             "messages": self.messages,
             "result_bytes": self.result_bytes,
         }
+
+
+_OF_THE_CONTAINER: Final = (
+    "startup_s",
+    "memory_bytes",
+    "cpus",
+    "processes",
+    "tmp_bytes",
+    "tmp_inodes",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +280,14 @@ class Policy:
 
     def digest(self, limits: Limits) -> str:
         """Return the hash that a job record carries: same hash, same sandbox."""
-        parts = [dataclasses.asdict(self), dataclasses.asdict(limits)]
-        content = json.dumps(parts, sort_keys=True, default=sorted)
-        return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+        return _digest(self, limits)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(policy: Policy, limits: Limits) -> str:
+    parts = [dataclasses.asdict(policy), dataclasses.asdict(limits)]
+    content = json.dumps(parts, sort_keys=True, default=sorted)
+    return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
 
 
 def is_met(name: str, info: Mapping[str, Any]) -> bool:
@@ -278,152 +296,6 @@ def is_met(name: str, info: Mapping[str, Any]) -> bool:
         options = info.get("SecurityOptions") or ()
         return any(option.split(",")[0] in {"seccomp", "name=seccomp"} for option in options)
     return info.get(REQUIREMENTS[name].fact) is True
-
-
-def container_config(  # noqa: PLR0913  the parts of one value, by name
-    policy: Policy,
-    limits: Limits,
-    *,
-    image: str,
-    uid: int,
-    labels: Mapping[str, str],
-    channel_directory: str | None,
-    cgroup_parent: str | None,
-) -> dict[str, Any]:
-    """Return the whole configuration of one sandbox, in the form of the engine's create call.
-
-    `image` is an image id, never a tag.  `channel_directory` is the host directory that holds the
-    listening socket; None means the stdio carrier, and nothing of the host is mounted.
-    `cgroup_parent` is the control group to make the container's in; None leaves that to the engine.
-    """
-    # With a socket mounted the guest still falls back to stdio if it cannot be connected.
-    carrier = [] if channel_directory else ["--carrier", "stdio"]
-    return {
-        "Image": image,
-        "Entrypoint": [],
-        "Cmd": [*GUEST_COMMAND, *carrier],
-        "Env": [f"{name}={value}" for name, value in _environment(limits).items()],
-        "User": f"{uid}:{uid}",
-        "WorkingDir": "/tmp",  # noqa: S108  the sandbox's own tmpfs
-        "Hostname": policy.hostname,
-        "NetworkDisabled": True,
-        # stdin is the lifeline: it closes when the supervisor dies, and PID 1 leaves.
-        "OpenStdin": True,
-        "StdinOnce": True,
-        "AttachStdin": True,
-        "AttachStdout": True,
-        "AttachStderr": True,
-        "Tty": False,
-        "StopTimeout": 1,
-        "Healthcheck": {"Test": ["NONE"]},
-        "Labels": dict(labels),
-        "HostConfig": {
-            **_host_config(policy, limits, channel_directory),
-            "CgroupParent": cgroup_parent or "",
-        },
-    }
-
-
-def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) -> dict[str, Any]:
-    mounts = []
-    if channel_directory is not None:
-        # Read-only: connecting still works, but the socket cannot be replaced or joined by files.
-        mounts.append(
-            {
-                "Type": "bind",
-                "Source": channel_directory,
-                "Target": protocol.CHANNEL_DIRECTORY,
-                "ReadOnly": True,
-                "BindOptions": {"Propagation": "rprivate"},
-            }
-        )
-    return {
-        "Runtime": policy.isolation.value,
-        "Privileged": False,
-        "CapAdd": [],
-        "CapDrop": ["ALL"],
-        # The profile is loaded only together with no-new-privileges: without it the runtime would
-        # install the filter before it has dropped its own privileges, and fail.
-        "SecurityOpt": [
-            "no-new-privileges:true",
-            f"seccomp={seccomp_profile(policy.isolation, policy.seccomp)}",
-        ],
-        "NetworkMode": "none",
-        "IpcMode": "private",
-        "PidMode": "",
-        "UTSMode": "",
-        "CgroupnsMode": "private",
-        "ReadonlyRootfs": True,
-        "Mounts": mounts,
-        "Tmpfs": {
-            "/tmp": (  # noqa: S108
-                f"rw,nosuid,nodev,noexec,mode=1777,size={limits.tmp_bytes},"
-                f"nr_inodes={limits.tmp_inodes}"
-            )
-        },
-        "ShmSize": policy.shm_bytes,
-        "MaskedPaths": list(policy.masked_paths),
-        "ReadonlyPaths": list(policy.readonly_paths),
-        "Memory": limits.memory_bytes,
-        # The sum of both, so swap is closed; -1 and 0 stand for what is allowed to be missing.
-        "MemorySwap": -1 if "swap-limit" in policy.allow_missing else limits.memory_bytes,
-        "MemorySwappiness": policy.swappiness,
-        "NanoCpus": 0 if "cpu-limit" in policy.allow_missing else int(limits.cpus * 1e9),
-        "PidsLimit": host_tasks(policy.isolation, limits.processes),
-        "OomScoreAdj": policy.oom_score_adj,
-        "OomKillDisable": False,
-        "Ulimits": [
-            {"Name": name, "Soft": value, "Hard": value}
-            for name, value in {
-                "core": 0,
-                "memlock": 0,
-                "msgqueue": 0,
-                "nofile": policy.open_files,
-                "fsize": policy.file_bytes,
-                "sigpending": 1024,
-                **process_ulimits(policy.isolation, limits.processes),
-            }.items()
-        ],
-        # The engine's log of a container grows without bound on the host's disk.
-        "LogConfig": {"Type": "none", "Config": {}},
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-        "AutoRemove": False,  # it would lose the exit state, which is evidence
-        "Init": False,  # PID 1 is ours
-        "PublishAllPorts": False,
-        "Devices": [],
-        "GroupAdd": [],
-    }
-
-
-def _environment(limits: Limits) -> dict[str, str]:
-    """Return the sandbox's whole environment; OpenMP and BLAS would count the host's CPUs."""
-    threads = str(max(1, int(limits.cpus)))
-    return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "PYTHONPATH": protocol.GUEST_DIRECTORY,
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "LANG": "C.UTF-8",
-        "HOME": "/tmp",  # noqa: S108
-        "TMPDIR": "/tmp",  # noqa: S108
-        "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "RAYON_NUM_THREADS": threads,
-        # Qiskit's transpiler would start threads, after which a fork in the program hangs.
-        "QISKIT_IN_PARALLEL": "TRUE",
-    }
-
-
-def random_uid(*, rootful: bool) -> int:
-    """Return a user id for one sandbox, far from those of real users where the engine allows it.
-
-    A rootful engine maps any id; a rootless or remapped one maps 65 536 of them.  That no two
-    sandboxes of one engine have the same is for the engine to say: it is part of their name.
-    """
-    if rootful:
-        return (1 << 21) + secrets.randbelow(1 << 20)
-    return 10_000 + secrets.randbelow(50_000)
 
 
 _UNITS: Final = {"": 1, "k": KIB, "m": MIB, "g": GIB}

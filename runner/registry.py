@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from runner import wheels
+from runner.display import escape, one_line
 from runner.errors import ManifestError, UnknownProgramError
 from runner.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
 from runner.signature import Signature
@@ -237,6 +238,7 @@ def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:
         for each in sorted(os.scandir(pending.pop()), key=lambda entry: entry.name):
             if each.name in _IGNORED or each.name.endswith(".pyc"):
                 continue
+            check_name(Path(each.path))
             if each.is_dir(follow_symlinks=False):
                 pending.append(Path(each.path))
                 continue
@@ -251,6 +253,13 @@ def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:
             yield Path(each.path).relative_to(directory).as_posix(), content
 
 
+def check_name(path: Path) -> None:
+    """Refuse a file whose name cannot be printed as it is.  Raises ManifestError."""
+    if not path.name.isprintable() or escape(path.name) != path.name:
+        msg = f"{one_line(str(path))}: a name that cannot be printed: rename it"
+        raise ManifestError(msg)
+
+
 def _read_regular(path: Path) -> bytes:
     """Read a file that must be a regular one when it is open, not only when it was looked at."""
     try:
@@ -259,7 +268,8 @@ def _read_regular(path: Path) -> bytes:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return file.read(MAX_PROGRAM_BYTES + 1)
     except OSError as error:
-        if not path.is_symlink():
+        is_odd = path.is_symlink() or (path.exists() and not path.is_file())
+        if not is_odd:
             msg = f"{path}: cannot be read: {error.strerror}"
             raise ManifestError(msg) from error
     msg = f"{path}: a symbolic link or special file; a program is made of regular files only"

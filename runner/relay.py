@@ -7,12 +7,16 @@ protocol's `ProtocolError`.  Nothing that the guest says is believed beyond its 
 
 from __future__ import annotations
 
-from runner.job import Evidence, Job, Outcome
+import secrets
+
+from runner.job import Job
 from runner.policy import Limits
+from runner.record import Evidence, Outcome
 from sandbox.protocol import (
     ENVELOPE_BYTES,
     FAULT_KINDS,
     MAX_SMALL_FRAME_BYTES,
+    Cleared,
     Done,
     Exited,
     Fault,
@@ -26,6 +30,11 @@ from sandbox.protocol import (
 
 SINGLE_USE_JOB = 0
 """The job number that every frame of a single-use sandbox carries."""
+
+
+def log_mark() -> str:
+    """Return a line that no program prints by accident, for the end of a job's log."""
+    return f"\x1e{secrets.token_hex(8)}\n"
 
 
 class LimitReachedError(Exception):
@@ -42,13 +51,23 @@ class Relay:
 
     Attributes: `result`, `end` (the `Done` or `Fault` that ended `main`, or the `Result` itself)
     and `exited` are the frames that were accepted, None before; `messages`, `messages_bytes`,
-    `stdout_bytes` and `stderr_bytes` count what was read.
+    `stdout_bytes` and `stderr_bytes` count what was read.  `log_ended`: whether the guest's mark
+    behind the log has been read; a program can forge it, and only cuts off its own log.
     """
 
-    def __init__(self, job: Job, limits: Limits, *, stdio: bool) -> None:
+    def __init__(
+        self,
+        job: Job,
+        limits: Limits,
+        *,
+        stdio: bool,
+        log_end: str = "",
+        number: int = SINGLE_USE_JOB,
+    ) -> None:
         self._job = job
         self._limits = limits
         self._stdio = stdio
+        self._number = number
         self._socket_reader = FrameReader(limits.message_bytes + ENVELOPE_BYTES)
         largest = max(limits.result_bytes + ENVELOPE_BYTES, MAX_SMALL_FRAME_BYTES)
         self._stdout_reader = FrameReader(largest)
@@ -59,11 +78,19 @@ class Relay:
         self.messages_bytes = 0
         self.stdout_bytes = 0
         self.stderr_bytes = 0
+        self._log_end = log_end.encode()
+        self._held = b""
+        self.log_ended = False
 
     @property
     def is_complete(self) -> bool:
         """Whether `main` has ended and every message published before that has been read."""
         return self.end is not None and self.messages >= self.end.messages
+
+    @property
+    def ends_whole(self) -> bool:
+        """Whether the result stream so far ends with a whole frame."""
+        return self._stdout_reader.is_empty
 
     def feed_socket(self, data: bytes) -> None:
         """Take bytes of the message channel."""
@@ -81,6 +108,26 @@ class Relay:
 
     def feed_stderr(self, data: bytes) -> None:
         """Take bytes of the log, which may be anything."""
+        mark = self._log_end
+        if mark and not self.log_ended:
+            data = self._held + data
+            start = data.find(mark)
+            self.log_ended = start >= 0
+            if self.log_ended:
+                data, self._held = data[:start] + data[start + len(mark) :], b""
+            else:
+                keep = overlap(data, mark)
+                data, self._held = data[: len(data) - keep], data[len(data) - keep :]
+        self._log(data)
+
+    def end_of_log(self) -> None:
+        """Take what was held back because it might have become the mark."""
+        held, self._held = self._held, b""
+        self._log(held)
+
+    def _log(self, data: bytes) -> None:
+        if not data:
+            return
         self.stderr_bytes += len(data)
         self._job.add_log(data)
         limit = self._limits.log_bytes
@@ -100,10 +147,10 @@ class Relay:
                 raise ProtocolError(msg)
             self._message(frame)
             return
-        if isinstance(frame, Ready):
-            msg = "a second ready frame"
+        if isinstance(frame, Ready | Cleared):
+            msg = f"a {type(frame).__name__.lower()} frame among those of a job"
             raise ProtocolError(msg)
-        _check_job(frame.job)
+        self._check_job(frame.job)
         if isinstance(frame, Exited):
             self.exited = frame
         elif self.end is not None:
@@ -135,7 +182,7 @@ class Relay:
             self.end = frame
 
     def _message(self, frame: Message) -> None:
-        _check_job(frame.job)
+        self._check_job(frame.job)
         limits = self._limits
         size = _size(frame.body)
         if size > limits.message_bytes:
@@ -149,15 +196,20 @@ class Relay:
         self.messages_bytes = total
         self._job.add_message(frame.body)
 
+    def _check_job(self, number: int) -> None:
+        if number != self._number:
+            msg = f"a frame of job {number} in a sandbox that has job {self._number}"
+            raise ProtocolError(msg)
+
+
+def overlap(data: bytes, mark: bytes) -> int:
+    """Return how many bytes at the end of `data` may be the beginning of `mark`."""
+    start = data.rfind(mark[:1], max(0, len(data) - len(mark) + 1))
+    return len(data) - start if start >= 0 and mark.startswith(data[start:]) else 0
+
 
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
-
-
-def _check_job(number: int) -> None:
-    if number != SINGLE_USE_JOB:
-        msg = f"a frame of job {number} in a sandbox that has only job {SINGLE_USE_JOB}"
-        raise ProtocolError(msg)
 
 
 def _reached(outcome: Outcome, limit: str, value: float, observed: float) -> LimitReachedError:

@@ -13,6 +13,7 @@ properties.
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import json
 import resource
@@ -154,10 +155,7 @@ def _is_pair(item: Any) -> bool:
 
 
 def _find(schema: Mapping[str, Any], data: Any, name: str) -> list[str]:
-    base = validator_for(schema, default=Draft202012Validator)
-    # Items of an array that is not looked at cannot be too few.
-    checks = {"minItems": _min_items(base.VALIDATORS["minItems"])}
-    kind = extend(base, checks)  # type: ignore[no-untyped-call]
+    kind = _kind(validator_for(schema, default=Draft202012Validator))
     # An empty registry: a `$ref` must never make this host fetch something.
     validator = kind(schema, registry=Registry())
     found = itertools.islice(validator.iter_errors(_view(data)), MAX_PROBLEMS)
@@ -165,6 +163,13 @@ def _find(schema: Mapping[str, Any], data: Any, name: str) -> list[str]:
         return [_words(each, name) for each in found]
     except (Unresolvable, RecursionError) as error:
         return [f"{name}: the schema cannot be used: {type(error).__name__}: {error}"]
+
+
+@functools.cache  # there are half a dozen drafts of JSON Schema
+def _kind(base: Any) -> Any:
+    # Items of an array that is not looked at cannot be too few.
+    checks = {"minItems": _min_items(base.VALIDATORS["minItems"])}
+    return extend(base, checks)  # type: ignore[no-untyped-call]
 
 
 def _min_items(check: Any) -> Any:

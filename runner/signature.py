@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass
 
 
@@ -15,6 +16,7 @@ class Signature:
     accepts_any: bool
 
     @classmethod
+    @functools.lru_cache(maxsize=64)  # by the source itself
     def of_source(cls, source: bytes) -> Signature | None:
         """Return the signature of the one plain `def main` at top level, else None."""
         try:

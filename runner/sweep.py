@@ -44,6 +44,8 @@ if not sys.stdin.buffer.read(1):
     janitor()
 """
 
+_ORPHANED: Final = "import os\nif os.fork(): os._exit(0)\n"
+
 
 def sweep(engine: Engine) -> int:
     """Remove everything whose owner is dead; return how many containers and traces there were."""
@@ -91,15 +93,18 @@ def janitor() -> None:
 
 
 class Janitor:
-    """The process that outlives a killed supervisor by the moments that a sweep takes."""
+    """The process that outlives a killed supervisor by the moments that a sweep takes.
 
-    def __init__(self) -> None:
+    `orphaned`: it is nobody's child, for where somebody kills a dead process's children too.
+    """
+
+    def __init__(self, *, orphaned: bool = False) -> None:
         self._lifeline, end = socket.socketpair()
         close_in_children(self._lifeline)
         with end:
             # A session of its own: a signal to the supervisor's process group must not reach it.
             self._process = subprocess.Popen(
-                [sys.executable, "-s", "-c", _JANITOR],
+                [sys.executable, "-s", "-c", (_ORPHANED if orphaned else "") + _JANITOR],
                 stdin=end.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

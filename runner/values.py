@@ -7,7 +7,6 @@ arrays; anything that would need Qiskit stays an opaque `Value` until the caller
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,18 +19,6 @@ from sandbox.protocol import JsonText, ProtocolError, check_json
 
 Value = codec.Value
 """What is not decoded unasked: `raw` is its JSON, `decode()` builds it and may need Qiskit."""
-
-BACKENDS = ("aer_simulator",)
-"""Names of the backends that a sandbox can build."""
-
-_STATE_EXPONENTS = {
-    "automatic": 1,
-    "statevector": 1,
-    "density_matrix": 2,
-    "unitary": 2,
-    "superop": 4,
-}
-"""Methods that keep a state of 2^(exponent · qubits) amplitudes."""
 
 
 def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: int) -> Any:
@@ -61,6 +48,14 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
     return data
 
 
+def encoded(value: Any, name: str) -> Any:
+    """Return any value as JSON data.  Raises InputsError that names the part that cannot be."""
+    try:
+        return json.loads(codec.encode(value, name))
+    except codec.EncodingError as error:
+        raise InputsError(str(error)) from error
+
+
 def mismatches(
     manifest: Manifest, messages: Iterable[JsonText], result: JsonText | None
 ) -> list[str]:
@@ -78,47 +73,6 @@ def mismatches(
     if manifest.return_values is not None and result is not None:
         found += schema.problems(manifest.return_values, json.loads(result), name="result")
     return found[: schema.MAX_PROBLEMS]
-
-
-def backend_description(backend: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the description that the guest builds a backend from.
-
-    A name stands for the backend without options.  Raises InputsError for an unknown one.
-    """
-    if backend is None or isinstance(backend, str):
-        backend = {"name": backend or BACKENDS[0]}
-    name = backend.get("name")
-    if name not in BACKENDS:
-        msg = f"unknown backend {name!r}: known are {', '.join(BACKENDS)}"
-        raise InputsError(msg)
-    return {"name": name, "options": dict(backend.get("options", {}))}
-
-
-def check_requirements(manifest: Manifest, backend: Mapping[str, Any], memory_bytes: int) -> None:
-    """Refuse a backend that is too small for the program.
-
-    How many qubits a simulator has follows from its method and the sandbox's memory.  Raises
-    InputsError with both numbers.
-    """
-    needed = manifest.backend_requirements.get("min_num_qubits", 0)
-    available = _qubits(backend, memory_bytes)
-    if available is not None and needed > available:
-        msg = (
-            f"program {manifest.name!r} needs {needed} qubits, backend {backend['name']!r} has "
-            f"{available} with {memory_bytes >> 20} MiB of memory: raise the memory limit, choose "
-            "another method, or lower spec.backend_requirements.min_num_qubits in its manifest"
-        )
-        raise InputsError(msg)
-
-
-def _qubits(backend: Mapping[str, Any], memory_bytes: int) -> int | None:
-    """Return the qubits whose state fits into the memory, None if the method does not keep one."""
-    method = backend["options"].get("method", "automatic")
-    exponent = _STATE_EXPONENTS.get(method)
-    if exponent is None:
-        return None
-    amplitude = 8 if backend["options"].get("precision") == "single" else 16
-    return int(math.log2(memory_bytes / amplitude) / exponent)
 
 
 def decode(text: JsonText) -> Any:

@@ -1,11 +1,14 @@
-"""From the description of a backend to the object that `main` gets."""
+"""From the description of a backend to the object that `main` gets.
+
+Imports only what that one backend needs: what stands here is imported by every job.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-_MEMORY_SHARE: Final = 0.9
+MEMORY_SHARE: Final = 0.9
 """Of the sandbox's memory, what a simulation may plan with; the rest is Python and Qiskit."""
 
 
@@ -18,6 +21,8 @@ def prepare() -> None:
     import qiskit
     import qiskit_aer  # noqa: F401
 
+    import sandbox.simulator  # noqa: F401
+
     qiskit.transpile  # noqa: B018 (the package resolves some of its names on first use)
 
 
@@ -28,25 +33,44 @@ def build(description: Mapping[str, Any], limits: Mapping[str, float]) -> Any:
     if builder is None:
         msg = f"unknown backend {name!r}; it is one of: {', '.join(_BUILDERS)}"
         raise BackendError(msg)
-    return builder(dict(description.get("options") or {}), limits)
+    return builder(dict(description.get("options") or {}), _limits_for_aer(limits))
 
 
-def _aer(options: dict[str, Any], limits: Mapping[str, float]) -> Any:
-    from qiskit_aer import AerSimulator
-
-    # Aer reads the host's memory and processors, not the cgroup's.
+def _limits_for_aer(limits: Mapping[str, float]) -> dict[str, int]:
+    """Return the limits as Aer's options: it reads the host's own, not the cgroup's."""
+    given = {}
     if "memory_bytes" in limits:
-        options.setdefault("max_memory_mb", int(limits["memory_bytes"] * _MEMORY_SHARE) >> 20)
+        given["max_memory_mb"] = int(limits["memory_bytes"] * MEMORY_SHARE) >> 20
     if "cpus" in limits:
-        options.setdefault("max_parallel_threads", max(1, int(limits["cpus"])))
-    return AerSimulator(**options)
+        given["max_parallel_threads"] = max(1, int(limits["cpus"]))
+    return given
 
 
-def _none(_options: dict[str, Any], _limits: Mapping[str, float]) -> None:
-    """No backend at all: `main` gets None.  For tests of everything else."""
+def _aer_simulator(options: dict[str, Any], limits: dict[str, int]) -> Any:
+    from sandbox import simulator
+
+    return simulator.aer_simulator(options, limits)
 
 
-_BUILDERS: Final[dict[str, Callable[[dict[str, Any], Mapping[str, float]], Any]]] = {
-    "aer_simulator": _aer,
+def _generic_backend_v2(options: dict[str, Any], limits: dict[str, int]) -> Any:
+    from sandbox import devices
+
+    return devices.generic_backend_v2(options, limits)
+
+
+def _device(options: dict[str, Any], limits: dict[str, int]) -> Any:
+    from sandbox import devices
+
+    return devices.device(options, limits)
+
+
+def _none(_options: dict[str, Any], _limits: dict[str, int]) -> None:
+    """No backend at all, for programs that need none: `main` gets None."""
+
+
+_BUILDERS: Final[dict[str, Callable[[dict[str, Any], dict[str, int]], Any]]] = {
+    "aer_simulator": _aer_simulator,
+    "generic_backend_v2": _generic_backend_v2,
+    "device": _device,
     "none": _none,
 }

@@ -25,8 +25,8 @@ T = TypeVar("T")
 HIGH: Final = 500
 """Private descriptors start here, above what a program uses or closes in a loop."""
 
-_RUN_LINE_BYTES: Final = protocol.MAX_INPUTS_BYTES + protocol.MIB
-"""The longest request: inputs at their limit, with room for backend, options and limits."""
+_RUN_LINE_BYTES: Final = protocol.MAX_INPUTS_BYTES + protocol.MAX_BACKEND_BYTES + protocol.MIB
+"""The longest request: inputs and backend at their limits, with room for options and limits."""
 
 _CHUNK_BYTES: Final = protocol.MIB
 
@@ -35,11 +35,19 @@ _CHUNK_BYTES: Final = protocol.MIB
 class Channel:
     """Where frames go: interim ones to `messages`, the others to `results`.
 
-    With the stdio carrier both are the same writer.
+    With the stdio carrier both are the same writer.  `log` is the log's descriptor, kept apart from
+    fd 2, which the program may close.
     """
 
     messages: FrameWriter
     results: FrameWriter
+    log: int
+
+    def end_log(self, mark: str) -> None:
+        """Write the mark behind everything that the job has printed."""
+        data = mark.encode()
+        while data:
+            data = data[os.write(self.log, data) :]
 
 
 class FrameWriter:
@@ -54,6 +62,9 @@ class FrameWriter:
         self._process = os.getpid()
         self._frame = b""
         self._written: list[int] = []
+
+    def fileno(self) -> int:
+        return self._descriptor
 
     def write(self, frame: bytes, account: mmap.mmap | None = None, entry: bytes = b"") -> None:
         """Write the frame; blocks while the host does not read; OSError if it never will.
@@ -128,15 +139,16 @@ def open_channel(options: Options) -> Channel:
     for stream in (sys.stdout, sys.stderr):
         # A log line appears when it is written, and no character can make a print fail.
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    log = _move_up(os.dup(2))
     if options.carrier == "stdio":
-        return Channel(messages=private, results=private)
+        return Channel(messages=private, results=private, log=log)
     try:
-        messages = FrameWriter(_connect(options.socket))
+        messages = connect(options.socket)
     except OSError:
         if options.carrier == "socket":
             raise
-        return Channel(messages=private, results=private)
-    return Channel(messages=messages, results=private)
+        return Channel(messages=private, results=private, log=log)
+    return Channel(messages=messages, results=private, log=log)
 
 
 def read_run_line() -> bytes | None:
@@ -158,10 +170,11 @@ def read_run_line() -> bytes | None:
     return line if newline else None
 
 
-def _connect(path: str) -> int:
+def connect(path: str) -> FrameWriter:
+    """Return a writer to the host's socket; raises OSError if it cannot be reached."""
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         connection.connect(path)
-        return _move_up(connection.detach())
+        return FrameWriter(_move_up(connection.detach()))
 
 
 def _move_up(descriptor: int) -> int:

@@ -11,7 +11,6 @@ but stuck), or a few seconds after the worker; its end kills whatever is left in
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -19,7 +18,7 @@ import sys
 import time
 from typing import Final, NoReturn
 
-from sandbox import protocol, worker
+from sandbox import guard, protocol, worker
 from sandbox.options import Options
 
 STDIN: Final = 0
@@ -34,14 +33,6 @@ LINGER_S: Final = 5.0
 REAPED_AT_ONCE: Final = 256
 """Orphans reaped between two looks at the clock: a fork bomb must not hold up the deadline."""
 
-_PR_SET_DUMPABLE: Final = 4
-_PR_SET_CHILD_SUBREAPER: Final = 36
-
-# SIGPIPE and SIGXFSZ are ignored by Python already.  The faults (SIGSEGV and the like) would kill
-# all the same when they are real; ignoring them takes away the ones that a program sends.
-_UNTOUCHED: Final = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
-_IGNORED: Final = frozenset(signal.valid_signals() - _UNTOUCHED - {signal.SIGCHLD})
-
 _OOM_COUNTERS: Final = (
     "/sys/fs/cgroup/memory.events",
     "/sys/fs/cgroup/memory/memory.oom_control",
@@ -50,24 +41,23 @@ _OOM_COUNTERS: Final = (
 
 def main(options: Options) -> NoReturn:
     """Become the sandbox's first process; never returns."""
-    _prctl(_PR_SET_DUMPABLE, 0)
-    if os.getpid() != 1:
+    guard.protect()
+    is_first = os.getpid() == 1
+    if not is_first:
         # Outside a container (contract tests) orphans would go to somebody else's PID 1.
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    wakeup, wakeup_write = os.pipe()
+        guard.adopt_orphans()
+    wakeup, wakeup_write = guard.open_wakeup()
     control, control_write = os.pipe()
-    os.set_blocking(wakeup, False)
-    os.set_blocking(wakeup_write, False)
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
 
     child = os.fork()
     if child == 0:
-        _become_ordinary()
+        guard.become_ordinary()
         for descriptor in (wakeup, wakeup_write, control):
             os.close(descriptor)
+        if options.session:
+            from sandbox import session  # others need not wait for its import
+
+            session.main(options, control_write, is_alone=is_first)
         worker.main(options, control_write)
     os.close(control_write)
     try:
@@ -118,15 +108,20 @@ class Init:
         return max(0.0, self._deadline - time.monotonic()) * 1000 + 1
 
     def _hear(self) -> None:
-        """Take the worker's one word, `<job> <seconds>`, sent before any program code runs."""
-        word = os.read(self._control, 256)
-        self._poll.unregister(self._control)
-        os.close(self._control)
-        self._control = -1
-        if word:
-            job, wall_s = word.split()
-            self._job = int(job)
-            self._deadline = time.monotonic() + float(wall_s) + GRACE_S
+        """Take the worker's word, `<job> <seconds>`, sent before any program code runs.
+
+        Only in a session there is more than one, and `inf` between two jobs.
+        """
+        words = os.read(self._control, 65536).splitlines()  # all that the pipe can hold
+        if not words:
+            self._poll.unregister(self._control)
+            os.close(self._control)
+            self._control = -1
+            return
+        job, wall_s = words[-1].split()
+        self._job = int(job)
+        is_bounded = wall_s != b"inf"
+        self._deadline = time.monotonic() + float(wall_s) + GRACE_S if is_bounded else None
 
     def _reap(self) -> bool:
         """Collect what has died; returns whether there may be more."""
@@ -145,9 +140,9 @@ class Init:
         # The status is reported whatever it is: a program can leave with any number, so none of
         # them can mean "delivered".  The host ignores the report when it has a last frame.
         oom_kills = read_oom_kills()
+        _kill_group(self._child)
         if self._control >= 0:
             self._hear()
-        _kill_group(self._child)
         self._child = 0
         self._deadline = time.monotonic() + LINGER_S
         exited = protocol.Exited(job=self._job, status=status, oom_kills=oom_kills)
@@ -189,22 +184,3 @@ def _kill_group(child: int) -> None:
             os.kill(-1, signal.SIGKILL)
         else:
             os.killpg(child, signal.SIGKILL)
-
-
-def _become_ordinary() -> None:
-    """In the worker: undo what protects PID 1 and would be inherited by the program."""
-    signal.set_wakeup_fd(-1)
-    for number in (*_IGNORED, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.setsid()
-    # Dumpable again, or /proc/self would belong to root and its files be closed to the program.
-    _prctl(_PR_SET_DUMPABLE, 1)
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        msg = f"prctl({option}, {value}): {os.strerror(error)}"
-        raise OSError(error, msg)

@@ -8,11 +8,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, NoReturn
 
 from sandbox import backends, codec, faults, loader, messenger, protocol
+from sandbox.warmup import Warmth
 
 _LOG_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
@@ -20,10 +21,13 @@ _LOG_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
 class Job:
     """Runs one program once."""
 
-    def __init__(self, run: protocol.Run, outbox: messenger.Outbox, directory: str) -> None:
+    def __init__(
+        self, run: protocol.Run, outbox: messenger.Outbox, directory: str, warmth: Warmth
+    ) -> None:
         self._run = run
         self._outbox = outbox
         self._directory = directory
+        self._warmth = warmth
         self._process = os.getpid()
         self._kind = "program_error"
 
@@ -53,11 +57,13 @@ class Job:
 
     def _run_program(self) -> Any:
         run = self._run
-        _configure_logging(run.options)
+        configure_logging(run.options)
         inputs = codec.from_data(run.inputs, "inputs", trusted=True)
         self._kind = "init_error"
         backend = backends.build(run.backend, run.limits)
-        loader.clear_stage(self._directory)
+        loader.clear_stage(self._directory, self._warmth)
+        if self._warmth.said:
+            os.write(2, self._warmth.said)
         main = loader.load(self._directory, run.entry)
         self._kind = "program_error"
         loader.check_inputs(main, inputs)
@@ -82,9 +88,14 @@ def _leave_quietly(error: BaseException | None) -> NoReturn:
     os._exit(0 if error is None else 1)
 
 
-def _configure_logging(options: dict[str, Any]) -> None:
+def configure_logging(options: Mapping[str, Any]) -> None:
+    """Let the program's log go to stderr, from the level on that the request names."""
     level = options.get("log_level")
-    logging.basicConfig(level=level if level in _LOG_LEVELS else "WARNING")
+    level = level if level in _LOG_LEVELS else "WARNING"
+    if not logging.root.handlers:
+        logging.basicConfig(level=level)
+    elif level != logging.getLevelName(logging.root.level):
+        logging.root.setLevel(level)
 
 
 def _deafen() -> None:

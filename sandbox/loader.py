@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import itertools
 import os
 import sys
 import types
@@ -11,11 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sandbox.protocol import PACKAGES_DIRECTORY
+from sandbox.warmup import Warmth, is_ours
 
 MODULE: Final = "program"
 """What the program's module is called: as its file is, so that a spawned child finds it again."""
 
-_PACKAGE: Final = __name__.partition(".")[0]
+_hidden: Final[list[object]] = []
+"""Our modules, when the program cannot find them any more: taking them apart would take time."""
+
 _OUR_DIRECTORY: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 
 
@@ -23,15 +27,26 @@ class NoMainError(Exception):
     """The program has nothing to run."""
 
 
-def clear_stage(directory: str) -> None:
+def clear_stage(directory: str, warmth: Warmth) -> None:
     """Make the interpreter look as if the program were the first thing that it runs.
+
+    Where the program has a file with the name of a module that a warm sandbox has imported before
+    its time, its own is found, as it would be otherwise.
 
     Our modules and our directory disappear, so that a program may have a `protocol.py` of its own,
     and `__main__` becomes an empty module, so that children which multiprocessing spawns do not
     run us again.  After this nothing of ours can be imported any more.
     """
-    for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
-        del sys.modules[name]
+    # What was there when the sandbox was warm has been looked through then: in a session's fork
+    # each name that is looked at costs a page.
+    later = itertools.islice(reversed(sys.modules), len(sys.modules) - warmth.count)
+    for name in [*warmth.ours, *(name for name in later if is_ours(name))]:
+        _hidden.append(sys.modules.pop(name))
+    if warmth.tops:
+        own = {name.partition(".")[0] for name in os.listdir(directory)}  # noqa: PTH208
+        for name in warmth.modules if own & warmth.tops else ():
+            if name.partition(".")[0] in own:
+                sys.modules.pop(name, None)
     sys.modules["__main__"] = types.ModuleType("__main__")
     others = [each for each in sys.path if each != _OUR_DIRECTORY]
     sys.path[:] = [directory, *others, PACKAGES_DIRECTORY]

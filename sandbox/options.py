@@ -13,15 +13,20 @@ CARRIERS: Final = ("socket", "stdio")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The guest's options; the host sends none of them except `carrier` and `warm`.
+    """The guest's options; the host sends none of them except `carrier`, `warm` and for a session.
 
-    `carrier` None means: the socket if it can be connected, else stdio.
+    `carrier` None means: the socket if it can be connected, else stdio.  `modules` are those that
+    the program names, to be imported by a warm sandbox if they are of the stack.  `wipe` names the
+    directories that a session empties after each job.
     """
 
     carrier: str | None = None
     socket: str = protocol.SOCKET_PATH
     program: str = protocol.PROGRAM_DIRECTORY
     warm: bool = False
+    modules: tuple[str, ...] = ()
+    session: bool = False
+    wipe: tuple[str, ...] = ()
 
 
 def parse(arguments: list[str]) -> Options:
@@ -32,6 +37,13 @@ def parse(arguments: list[str]) -> Options:
         match argument:
             case "--warm":
                 options = replace(options, warm=True)
+            case "--import":
+                names = _value(argument, rest).split(",")
+                options = replace(options, modules=(*options.modules, *filter(None, names)))
+            case "--session":
+                options = replace(options, session=True)
+            case "--wipe":
+                options = replace(options, wipe=(*options.wipe, _value(argument, rest)))
             case "--carrier":
                 options = replace(options, carrier=_carrier(_value(argument, rest)))
             case "--socket":
@@ -41,7 +53,7 @@ def parse(arguments: list[str]) -> Options:
             case _:
                 msg = (
                     f"sandbox: unknown argument {argument!r}; it takes --carrier, --socket, "
-                    "--program and --warm"
+                    "--program, --warm, --import, --session and --wipe"
                 )
                 raise SystemExit(msg)
     return options

@@ -3,7 +3,8 @@
 Shared by both sides, so it uses the standard library only and does no I/O.  A frame is one line
 of JSON in UTF-8, ended by a newline.  The guest writes `Ready` and `Message` on the socket and
 `Result`, `Done`, `Fault` and `Exited` on its private stdout (with the stdio carrier all of them
-go there); the host writes one `Run` on the guest's stdin.
+go there); the host writes one `Run` on the guest's stdin.  In a session the host writes a `Next`
+before each `Run`, and `Stop` to end a job; `Cleared` says on stdout that nothing is left of it.
 
 Decoding is total: `decode` and `FrameReader.feed` return frames or raise `ProtocolError`, whatever
 the bytes.  The payloads of `Message` and `Result` stay JSON *text*: they are checked to be strict
@@ -17,10 +18,42 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final, NewType, TypeAlias
+from dataclasses import fields
+from typing import Any, Final
 
 from sandbox import strict
+from sandbox.frames import (
+    Cleared,
+    Done,
+    Exited,
+    Fault,
+    Frame,
+    JsonText,
+    Message,
+    Next,
+    Order,
+    Ready,
+    Result,
+    Run,
+    Stop,
+)
+
+# Who speaks the protocol needs its frames, and finds them here.
+__all__ = [
+    "Cleared",
+    "Done",
+    "Exited",
+    "Fault",
+    "Frame",
+    "JsonText",
+    "Message",
+    "Next",
+    "Order",
+    "Ready",
+    "Result",
+    "Run",
+    "Stop",
+]
 
 PROTOCOL_VERSION: Final = 1
 
@@ -28,6 +61,7 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
 MAX_INPUTS_BYTES: Final = 64 * MIB
+MAX_BACKEND_BYTES: Final = 8 * MIB
 MAX_MESSAGE_BYTES: Final = 1 * MIB
 MAX_MESSAGES_BYTES: Final = 64 * MIB
 MAX_MESSAGES: Final = 100_000
@@ -56,93 +90,10 @@ PACKAGES_DIRECTORY: Final = "/packages"
 
 GUEST_DIRECTORY: Final = "/opt/qrunner"
 
-JsonText = NewType("JsonText", str)
-"""Strict JSON (RFC 8259) as text: what a payload is until somebody asks for its value."""
-
 
 class ProtocolError(ValueError):
     """The bytes are not the protocol; the message says in what way, without quoting them whole."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """The guest has connected and waits for its `Run`; `build` is the digest of its code."""
-
-    protocol: int
-    build: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One interim result."""
-
-    job: int
-    body: JsonText
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """The final result.  `messages` were published before it; unless `done`, `main` still runs."""
-
-    job: int
-    messages: int
-    done: bool
-    value: JsonText
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """`main` has ended after publishing its final result; `note` names a second one, ignored."""
-
-    job: int
-    messages: int
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """The guest's own report that the program failed.
-
-    `kind` is one of `FAULT_KINDS`; `error` is the exception's one line, `traceback` shows the
-    program's frames only; the three numbers are set for a limit that was met inside.
-    """
-
-    job: int
-    messages: int
-    kind: str
-    error: str
-    traceback: str | None = None
-    limit: str | None = None
-    value: int | None = None
-    observed: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exited:
-    """PID 1's report that the program's process has ended without saying so.
-
-    `status` is the wait status as `os.waitstatus_to_exitcode` gives it: the exit code, or minus
-    the signal's number.  `oom_kills` is the cgroup's count as seen from inside, None if unknown.
-    """
-
-    job: int
-    status: int
-    oom_kills: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """The host's one request: what to run, with which inputs, within which limits."""
-
-    job: int
-    entry: str
-    inputs: dict[str, Any]
-    backend: dict[str, Any]
-    options: dict[str, Any] = field(default_factory=dict)
-    limits: dict[str, float] = field(default_factory=dict)
-
-
-Frame: TypeAlias = Ready | Message | Result | Done | Fault | Exited
 
 FAULT_KINDS: Final = frozenset(
     {
@@ -156,7 +107,13 @@ FAULT_KINDS: Final = frozenset(
 )
 """The only verdicts that are believed from the guest: each concerns its own program."""
 
-_SMALL: Final = {"ready": Ready, "done": Done, "fault": Fault, "exited": Exited}
+_SMALL: Final = {
+    "ready": Ready,
+    "done": Done,
+    "fault": Fault,
+    "exited": Exited,
+    "cleared": Cleared,
+}
 _ACCEPTED: Final = {
     "int": (int,),
     "str": (str,),
@@ -173,7 +130,7 @@ _NESTED: Final = re.compile(r"[\[{]")
 """Found from the second character on: refused before parsing, which would take 20 x the memory."""
 
 
-def encode(frame: Frame | Run) -> bytes:
+def encode(frame: Frame | Order) -> bytes:
     """Return the frame as one line, the newline included.
 
     The payload of a `Message` or `Result` must be strict JSON on one line, as `json.dumps`
@@ -189,7 +146,8 @@ def encode(frame: Frame | Run) -> bytes:
                 f'"done":{done},"value":{frame.value}}}'
             )
         case _:
-            content = {"type": type(frame).__name__.lower(), **asdict(frame)}
+            values = {each.name: getattr(frame, each.name) for each in fields(frame)}
+            content = {"type": type(frame).__name__.lower(), **values}
             text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     return text.encode() + b"\n"
 
@@ -216,6 +174,12 @@ def decode_run(line: bytes) -> Run:
     content = json.loads(line)
     del content["type"]
     return Run(**content)
+
+
+def decode_order(line: bytes) -> Next | Stop:
+    """Return what the host says in a session besides its requests."""
+    content = json.loads(line)
+    return Next(**content) if content.pop("type") == "next" else Stop(**content)
 
 
 def check_json(text: str) -> JsonText:

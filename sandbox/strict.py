@@ -3,7 +3,8 @@
 `json.loads` of hostile text takes many times its size (`[[],[],…]`: twenty times).  Here a long
 text is cut at commas into pieces; each piece, completed by the brackets that are open around it,
 goes through `json.loads` by itself and is forgotten.  So the check costs little more than parsing,
-and memory for one piece only.  Standard library only.
+and memory for one piece only.  Texts of no more than some megabytes that are hardly nested go
+through it whole, which is faster.  Standard library only.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ _MAX_TOKENS: Final = 2000
 
 _MAX_WHOLE_STRING: Final = 1 << 21
 """Strings up to here are built to be checked, which is fastest."""
+
+_FLAT: Final = range(24, 4096)
+"""Characters from comma to comma, on average, of a text whose values are built at once: they are
+mostly strings, and few enough to take little more than the text itself."""
 
 _CLOSER: Final = {"[": "]", "{": "}"}
 _SPACE: Final = " \t\n\r"
@@ -52,6 +57,9 @@ def check(text: str, max_depth: int, max_nodes: int) -> None:
         if text.count("[") + text.count("{") > max_depth:
             _check_depth(value, max_depth)
         return
+    if len(text) <= _MAX_WHOLE_STRING and _is_flat(text, max_depth):
+        _DECODE_CAREFULLY(text)
+        return
     position, is_open, end = -1, "", -1
     while end < len(text):
         piece, outside, end = _next_piece(text, position + 1)
@@ -72,6 +80,26 @@ def check(text: str, max_depth: int, max_nodes: int) -> None:
                 raise ValueError(msg)
         _load(_opening(is_open) + piece + closing, outside)
         position, is_open = end, still_open
+
+
+def _is_flat(text: str, max_depth: int) -> bool:
+    """Whether the text has so few brackets that nothing in it is nested too deep."""
+    sample = text[:PIECE_CHARS]
+    return (
+        len(sample) // (sample.count(",") + 1) in _FLAT
+        and not any(_has_more(text, bracket, max_depth // 2) for bracket in "[{")
+        and len(text) // (text.count(",") + 1) in _FLAT
+    )
+
+
+def _has_more(text: str, character: str, number: int) -> bool:
+    """Whether a character is there more often than so; quicker than counting all of them."""
+    position = -1
+    for _ in range(number + 1):
+        position = text.find(character, position + 1)
+        if position < 0:
+            return False
+    return True
 
 
 def _next_piece(text: str, position: int) -> tuple[str, bytes, int]:
@@ -124,10 +152,13 @@ def _skim(text: str, position: int) -> tuple[str, bytes, int]:
 
 
 def _end_of_string(text: str, start: int) -> int:
-    """Return the end of a string without escapes; 0 if it has some.  The fastest way for it."""
+    """Return the end of a string in the fastest way; 0 for one with escapes in a long text."""
     end = text.find('"', start + 1)
-    if end < 0 or text.find("\\", start, end) >= 0:
+    if end < 0:
         return 0
+    if text.find("\\", start, end) >= 0:
+        # With escapes it takes some times its own size, so only where that is bounded.
+        return int(scanstring(text, start + 1)[1]) if len(text) <= _MAX_WHOLE_STRING else 0
     if end - start <= _MAX_WHOLE_STRING:
         return int(scanstring(text, start + 1)[1])
     for position in range(start + 1, end, PIECE_CHARS):
@@ -162,15 +193,6 @@ def _opening(is_open: str) -> str:
     return is_open[:-1].replace("{", '{"":') + is_open[-1:]
 
 
-def _load(text: str, outside: bytes) -> Any:
-    # Looking at each float would be slow, so only where one could be too large or too long.
-    if _MANY_DIGITS in outside.translate(_DIGITS) or (
-        (b"e" in outside or b"E" in outside) and _LARGE_EXPONENT.search(outside)
-    ):
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    return json.loads(text, parse_constant=_refuse)
-
-
 def _refuse(name: str) -> NoReturn:
     raise ValueError(name)
 
@@ -181,6 +203,20 @@ def _finite(digits: str) -> float:
         msg = f"a number beyond the range of a float: {digits:.40}"
         raise ValueError(msg)
     return number
+
+
+# Made once: `json.loads` makes a decoder for each call that says anything special.
+_DECODE: Final = json.JSONDecoder(parse_constant=_refuse).decode
+_DECODE_CAREFULLY: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).decode
+
+
+def _load(text: str, outside: bytes) -> Any:
+    # Looking at each float would be slow, so only where one could be too large or too long.
+    if _MANY_DIGITS in outside.translate(_DIGITS) or (
+        (b"e" in outside or b"E" in outside) and _LARGE_EXPONENT.search(outside)
+    ):
+        return _DECODE_CAREFULLY(text)
+    return _DECODE(text)
 
 
 def _check_depth(value: Any, max_depth: int) -> None:

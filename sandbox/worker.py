@@ -7,12 +7,14 @@ import ctypes
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from sandbox import backends, channel, faults, protocol
+from sandbox import channel, faults, protocol
 from sandbox.job import Job
 from sandbox.messenger import Outbox
 from sandbox.options import Options
+from sandbox.warmup import Warmth, warm_up
 
 DEFAULT_WALL_S: Final = 300.0
 FLUSH_S: Final = 1.0
@@ -29,11 +31,16 @@ _BUILD_FILE: Final = os.path.join(  # noqa: PTH118
 
 def main(options: Options, control: int) -> NoReturn:
     """Do one job and leave; `control` is the pipe to PID 1, which wants the wall limit."""
+    leave_after(lambda: _work(options, control))
+
+
+def leave_after(work: Callable[[], None]) -> NoReturn:
+    """Do the work and end this process; an error of ours goes to the log."""
     status = OUR_FAULT
     try:
-        _work(options, control)
+        work()
         status = 0
-    except BaseException:  # noqa: BLE001 (nothing may return into PID 1's code)
+    except BaseException:  # noqa: BLE001 (nothing may return into the code that forked us)
         with contextlib.suppress(BaseException):
             os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
     finally:
@@ -41,13 +48,10 @@ def main(options: Options, control: int) -> NoReturn:
 
 
 def _work(options: Options, control: int) -> None:
-    _be_first_to_die()
+    be_first_to_die()
     outlet = channel.open_channel(options)
-    streams = (sys.stdout, sys.stderr)
-    if options.warm:
-        backends.prepare()
-    ready = protocol.Ready(protocol=protocol.PROTOCOL_VERSION, build=_read_build())
-    outlet.messages.write(protocol.encode(ready))
+    warmth = warm_up(options.modules) if options.warm else Warmth()
+    say_ready(outlet)
     line = channel.read_run_line()
     if line is None:
         return
@@ -56,9 +60,26 @@ def _work(options: Options, control: int) -> None:
     wall_s = run.limits.get("wall_s", DEFAULT_WALL_S)
     os.write(control, f"{run.job} {wall_s}".encode())
     os.close(control)
-    send_last_frame = Job(run, Outbox(outlet, run.job, run.limits), options.program).execute()
+    perform(outlet, run, options, warmth)
+
+
+def say_ready(outlet: channel.Channel) -> None:
+    """Tell the host that a request may come."""
+    ready = protocol.Ready(protocol=protocol.PROTOCOL_VERSION, build=_read_build())
+    outlet.messages.write(protocol.encode(ready))
+
+
+def perform(
+    outlet: channel.Channel, run: protocol.Run, options: Options, warmth: Warmth | None = None
+) -> None:
+    """Do one job, from its request to its last frame."""
+    streams = (sys.stdout, sys.stderr)
+    outbox = Outbox(outlet, run.job, run.limits)
+    send_last_frame = Job(run, outbox, options.program, warmth or Warmth()).execute()
     # The log first: once the host has the last frame it need not wait for anything more.
     faults.within(FLUSH_S, lambda: _flush(streams), None)
+    with contextlib.suppress(OSError):  # the program may have closed everything
+        outlet.end_log(run.log_end)
     send_last_frame()
 
 
@@ -69,10 +90,14 @@ def _flush(streams: tuple[Any, ...]) -> None:
     ctypes.CDLL(None).fflush(None)
 
 
-def _be_first_to_die() -> None:
+def be_first_to_die() -> None:
     """Offer this process to the OOM killer, so that PID 1 lives to tell."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
-        file.write("1000")
+    with contextlib.suppress(OSError):
+        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        try:
+            os.write(file, b"1000")
+        finally:
+            os.close(file)
 
 
 def _read_build() -> str:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import os
+import tempfile
 import time
 import warnings
 
@@ -16,10 +17,14 @@ from runner.errors import EngineUnavailableError
 from runner.owner import Owner
 from runner.residence import channel_root
 
-ENGINE_DIRECTORIES = {"engine", "programs", "security"}
+ENGINE_DIRECTORIES = {"cluster", "engine", "programs", "security"}
 MUST_WORK = "QRUNNER_ENGINE_MUST_WORK"
 RUNSC_MUST_WORK = "QRUNNER_RUNSC_MUST_WORK"
 GONE_WITHIN_S = 10.0
+
+# Jobs of tests are kept apart from the user's own; a test may name a store of its own.
+STORE = tempfile.TemporaryDirectory(prefix="qrunner-test-store-")
+os.environ["QRUNNER_STORE"] = STORE.name
 
 # A shared or busy machine makes single examples slow without anything being wrong.
 hypothesis.settings.register_profile("default", deadline=None)

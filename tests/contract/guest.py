@@ -47,9 +47,12 @@ class Report:
 class Guest:
     """One guest process with one program; a context manager that leaves nothing behind."""
 
-    def __init__(self, source, *, carrier="socket", arguments=(), files=None):
+    reader = protocol.FrameReader
+
+    def __init__(self, source, *, carrier="socket", arguments=(), files=None, environment=None):
         self.carrier = carrier  # None: the guest chooses
         self.arguments = arguments
+        self.environment = environment or {}
         self.files = {"program.py": textwrap.dedent(source), **(files or {})}
 
     def __enter__(self):
@@ -86,7 +89,12 @@ class Guest:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"},
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),
+                "LC_ALL": "C.UTF-8",
+                **self.environment,
+            },
             cwd="/",
         )
         self.pump("stdout", self.process.stdout.fileno())
@@ -105,7 +113,7 @@ class Guest:
 
     def pump(self, name, descriptor):
         """Read a descriptor to its end in a thread, and decode what are frames."""
-        reader = protocol.FrameReader(LINE_BYTES) if name != "stderr" else None
+        reader = self.reader(LINE_BYTES) if name != "stderr" else None
 
         def pump():
             while data := os.read(descriptor, 1 << 20):

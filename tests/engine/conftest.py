@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import Supervisor
+from tests.engine.bare import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,7 +62,7 @@ TRIVIAL = "def main(b, m, n=0):\n    return n + 1\n"
 CHILD = """
 import os, sys, time
 sys.path.insert(0, {root!r})
-from runner import Supervisor
+from tests.engine.bare import Supervisor
 from tests.engine.faulty_engine import KillingEngine
 path = {path!r}
 """

@@ -237,6 +237,9 @@ def test_an_engine_that_is_not_there_is_three_lines_and_exit_code_4():
         done = qrunner(*command, env=environment)
         assert done.returncode == 4
         assert "Traceback" not in done.stderr
+    as_json = qrunner("run", "hello_world", "--format", "json", env=environment)
+    (finished,) = events(as_json)
+    assert (as_json.returncode, finished["outcome"]) == (4, "sandbox_error")
     done = qrunner("run", "hello_world", env=environment)
     assert len(done.stderr.strip().splitlines()) == 3
     assert "unix:///nowhere.sock" in done.stderr

@@ -13,8 +13,8 @@ import time
 
 import pytest
 
-from runner import Supervisor
 from runner.owner import Owner
+from tests.engine.bare import Supervisor
 from tests.engine.second_engine import SecondEngine, why_not
 from tests.engine.traces import containers_of, processes_in, traces_of, within
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from runner import JobFailedError, Supervisor
+from runner import JobFailedError
 from runner.engine import OWN_LABEL, Engine
 from runner.images import ImageStore
 from runner.owner import Owner
 from runner.sweep import sweep
+from tests.engine.bare import Supervisor
 from tests.engine.faulty_engine import NumberedEngine, RefusingEngine
 from tests.engine.traces import (
     containers_of,

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from runner import RequestError, Supervisor
+from runner import RequestError
 from runner.engine import OWN_LABEL
 from runner.images import ImageStore
 from runner.interrupt import CancelledError, Interrupt
 from runner.owner import Owner
 from runner.residence import SCRATCH_PREFIX
 from runner.sweep import sweep
+from tests.engine.bare import Supervisor
 from tests.engine.traces import (
     children_of,
     containers_of,
@@ -93,7 +94,7 @@ def test_killed_with_its_janitor_the_sandbox_dies_at_once_and_clean_removes_the_
         os.kill(janitor_of(process.pid), signal.SIGKILL)
         process.kill()
         process.wait()
-        assert within(2, lambda: not processes_in(owner)), "the lifeline does not work"
+        assert within(2, lambda owner=owner: not processes_in(owner)), "the lifeline does not work"
         if traces_of(engine, process.pid):
             break
     else:

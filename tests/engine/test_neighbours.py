@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import Supervisor
+from tests.engine.bare import Supervisor
 
 pytestmark = pytest.mark.engine
 

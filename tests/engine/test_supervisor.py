@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import InputsError, JobFailedError, Limits, Outcome, Supervisor
+from runner import InputsError, JobFailedError, Limits, Outcome
 from runner.engine import OWN_LABEL
 from runner.owner import Owner
+from tests.engine.bare import Supervisor
 from tests.engine.traces import containers_of, within
 
 pytestmark = pytest.mark.engine
@@ -27,6 +28,7 @@ def test_the_tutorials_program_end_to_end(supervisor):
     job = supervisor.run(
         "random_circuits",
         inputs={"iterations": 3},
+        backend="aer_simulator",
         callback=lambda job_id, message: seen.append((job_id, message)),
     )
     live = list(job.messages())
@@ -290,7 +292,7 @@ def test_a_stalled_callback_delays_neither_deadline_nor_outcome(supervisor, prog
 
 
 def test_the_image_is_one_that_docker_can_run(supervisor):
-    job = supervisor.run("hello_world")
+    job = supervisor.run("hello_world", backend="aer_simulator")
     job.result(60)
     command = ["docker", "run", "--rm", "--network=none", job.image, "python3", "-c"]
     code = "import qiskit, qiskit_aer; print(qiskit.__version__)"
@@ -301,7 +303,7 @@ def test_the_image_is_one_that_docker_can_run(supervisor):
 
 @pytest.mark.under_runsc
 def test_the_record_is_complete(supervisor, sandboxing):
-    job = supervisor.run("hello_world")
+    job = supervisor.run("hello_world", backend="aer_simulator")
     job.result(60)
     record = job.record
     assert record.carrier == (sandboxing["carrier"] or "socket")
@@ -355,7 +357,7 @@ def test_more_jobs_than_slots_all_get_their_own_result(sandboxing, program):
 
 def test_the_carrier_is_found_out_by_the_first_sandbox():
     with Supervisor(limits=Limits(timeout_s=60)) as supervisor:
-        job = supervisor.run("hello_world")
+        job = supervisor.run("hello_world", backend="aer_simulator")
         job.result(60)
         assert job.record.carrier in {"socket", "stdio"}
 

@@ -14,6 +14,7 @@ import resource
 import runpy
 import sys
 import time
+import types
 from pathlib import Path
 
 try:
@@ -24,6 +25,7 @@ except ImportError:
 from runner.job import Job
 from runner.policy import Limits
 from runner.relay import LimitReachedError, Relay
+from runner.turn import TurnRelay
 from sandbox import codec, protocol
 from sandbox.codec import DecodingError
 from sandbox.protocol import FrameReader, ProtocolError
@@ -32,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 MAX_INPUT_BYTES = 64 * 1024
 MAX_GROWTH_BYTES = 256 << 20
 LIMITS = Limits(messages=50, message_bytes=2000, messages_bytes=8000, result_bytes=2000)
+ORDER = protocol.Next(job=3, wall_s=1.0, token="0f")  # that of the golden report
 TOKENS = (
     *(b"[", b"]", b"{", b"}", b'"', b"\\", b",", b":", b"\n", b"\0", b"\xff", b"\xed\xa0\x80"),
     *(b"NaN", b"1e999", b"-0", b"null", b"true", b"\\ud800", b"9" * 30),
@@ -75,6 +78,20 @@ def cut(data):
     return [data[at : at + size] for at in range(0, len(data), size)] if size < 90 else [data]
 
 
+def one_relay(figures, relay, data):
+    """Give the bytes to each of a job's streams."""
+    for feed in (relay.feed_socket, relay.feed_stdout, relay.feed_stderr):
+        attempt(figures, lambda feed=feed: [feed(piece) for piece in cut(data)])
+    attempt(figures, relay.end_of_socket)
+    assert relay.messages <= LIMITS.messages
+    assert relay.messages_bytes <= LIMITS.messages_bytes
+
+
+def task_of(job):
+    """Return what a session's relay needs of a task."""
+    return types.SimpleNamespace(job=job, limits=LIMITS)
+
+
 def one_input(figures, data):
     """Give the same bytes to everything on the host that reads what a sandbox wrote."""
     data = data[:MAX_INPUT_BYTES]
@@ -88,12 +105,9 @@ def one_input(figures, data):
     assert len(reader._unfinished) <= 4096 + len(data)
     for stdio in (False, True):
         job = Job("j", "p", log_kept_bytes=1000, decode=json.loads, on_cancel=os.getpid)
-        relay = Relay(job, LIMITS, stdio=stdio)
-        for feed in (relay.feed_socket, relay.feed_stdout, relay.feed_stderr):
-            attempt(figures, lambda feed=feed: [feed(piece) for piece in cut(data)])
-        attempt(figures, relay.end_of_socket)
-        assert relay.messages <= LIMITS.messages
-        assert relay.messages_bytes <= LIMITS.messages_bytes
+        relays = [Relay(job, LIMITS, stdio=stdio), TurnRelay(task_of(job), ORDER, stdio=stdio)]
+        for relay in relays:
+            one_relay(figures, relay, data)
     text = data.decode(errors="replace")
     attempt(figures, lambda: codec.decode(text, trusted=False))
     assert figures.growth_bytes < MAX_GROWTH_BYTES, "memory runs away"

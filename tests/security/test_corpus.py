@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner import Supervisor, cgroup
-from runner.check import cases
+from runner.cases import cases
 from runner.engine import OWN_LABEL
 from runner.isolation import Isolation
 from runner.owner import Owner
@@ -24,6 +24,17 @@ pytestmark = [pytest.mark.engine, pytest.mark.security, pytest.mark.slow]
 
 CORPUS = Path(__file__).parent / "corpus"
 NAMES = sorted(path.parent.name for path in CORPUS.glob("*/program.yaml"))
+
+WARM_NAMES = (
+    "attack-pid-1",
+    "forged-frames",
+    "leaked-descriptors",
+    "look-around",
+    "memory-without-end",
+    "result-sabotaged",
+    "time-in-the-import",
+)
+"""Run in warm sandboxes as well; `qrunner check --warm tests/security/corpus` runs all of them."""
 
 MAX_JOBS = 2
 CASES_ON_RUNSC = 1
@@ -110,6 +121,17 @@ def submitted(request, meter, supervisor, isolation):
 def test_a_hostile_program_ends_as_it_must(submitted, name):
     problems = {case.name: case.problems(job) for case, job in submitted[name]}
     assert not {case: found for case, found in problems.items() if found}
+
+
+def test_hostile_programs_end_so_in_warm_sandboxes_too():
+    with Supervisor(warm=True, max_jobs=MAX_JOBS) as supervisor:
+        jobs = []
+        for name in WARM_NAMES:
+            program = read_directory(CORPUS / name)
+            case = cases(program)[0]
+            jobs.append((case, supervisor.run(program, case.inputs, limits=case.limits)))
+        found = {job.program: case.problems(job) for case, job in jobs}
+    assert not {name: problems for name, problems in found.items() if problems}
 
 
 def test_the_supervisor_stays_small_meanwhile(submitted, meter):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.display import escape, one_line, quoted
+from runner.display import escape, inert_json, notice, one_line, quoted, shortened
+
+ANYWHERE = re.compile(r"##(\w*)\[")
+"""What GitHub, Azure and TeamCity obey wherever it stands in a line."""
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=100)
 
@@ -52,3 +57,34 @@ def test_controls_become_visible_and_text_stays(text: str, shown: str):
 
 def test_workflow_commands_are_quoted_away():
     assert quoted("::error::x\n::stop-commands::y") == "| ::error::x\n| ::stop-commands::y\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["##[add-mask]a", "x ##[group]y", "###[error]", "##vso[task.x]", "##VSO[x]", "##teamcity[a]"],
+)
+def test_commands_that_ci_systems_find_in_the_middle_of_a_line_are_broken(text: str):
+    for shown in (escape(text), quoted(text), notice(text), inert_json(json.dumps(text))):
+        assert not ANYWHERE.search(shown)
+    assert json.loads(inert_json(json.dumps(text))) == text
+
+
+@given(st.text('#[vsoteamcity] \\"a', max_size=30))
+def test_inert_json_means_the_same_and_holds_no_command(text: str):
+    shown = inert_json(json.dumps({text: [text]}))
+    assert json.loads(shown) == {text: [text]}
+    assert not ANYWHERE.search(shown)
+
+
+@pytest.mark.parametrize("text", ["a\n::error::x", "a\n  ::error::x", "a\nsection_start:0:x"])
+def test_no_later_line_of_a_message_of_ours_is_a_command(text: str):
+    assert notice(text).split("\n")[1].startswith("| ")
+
+
+def test_our_own_messages_keep_their_lines():
+    assert notice("what\nwhy\nwhat to do") == "what\nwhy\nwhat to do"
+
+
+def test_what_is_cut_says_so():
+    assert shortened("a" * 50, 10) == f"{'a' * 10} … (50 characters)"
+    assert shortened("a\nb", 10) == "a\\nb"

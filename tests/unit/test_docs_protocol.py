@@ -30,7 +30,7 @@ def names(cell):
 
 def test_frames_and_their_fields():
     told = {names(row[0])[0]: names(row[1]) for row in rows("Frames") if len(row) in {3, 4}}
-    frames = [*protocol.Frame.__args__, protocol.Run]
+    frames = [*protocol.Frame.__args__, *protocol.Order.__args__]
     assert told == {
         frame.__name__.lower(): [field.name for field in fields(frame)] for frame in frames
     }

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from runner import Outcome
+from runner.container import container_config
 from runner.errors import PolicyError
 from runner.isolation import DIFFERENCES, Isolation, host_tasks, process_ulimits, seccomp_profile
-from runner.policy import Limits, Policy, container_config
+from runner.policy import Limits, Policy
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "isolation.md"
 

@@ -6,14 +6,18 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import JobFailedError
-from runner.job import MAX_BACKLOG, Evidence, Job, JobRecord, JobStatus, Outcome
+from runner.delivery import MAX_BACKLOG
+from runner.errors import JobFailedError, RequestError
+from runner.job import Job
 from runner.joblog import Log
+from runner.options import checked_options
+from runner.record import Evidence, JobRecord, JobStatus, Outcome, Request, Usage
 from sandbox.protocol import JsonText
 
 
@@ -191,3 +195,176 @@ def test_a_log_of_empty_lines_costs_the_host_little_more_than_its_bytes():
     rest = log.finish()
     assert len(pieces) <= 10_000 + 500_000 // 64 + 2
     assert len("".join(pieces)) + rest.count("\n") >= 600_000
+
+
+# --- the names that Qiskit users know -------------------------------------------------------------
+
+
+def asked_job() -> Job:
+    request = Request(
+        inputs={"shots": 10},
+        backend={"name": "aer_simulator", "options": {"seed_simulator": 1}},
+        tags=("a", "b"),
+    )
+    return Job("job-1", "p", decode=json.loads, on_cancel=lambda: None, request=request)
+
+
+def test_what_was_asked_is_known_from_the_beginning():
+    job = asked_job()
+    assert (job.job_id(), job.program_id) == (job.id, job.program)
+    assert job.inputs == {"shots": 10}
+    assert job.backend() == {"name": "aer_simulator", "options": {"seed_simulator": 1}}
+    assert job.tags == ["a", "b"]
+    assert job.creation_date == job.created
+    assert job.created.utcoffset() == timedelta(0)
+
+
+def test_tags_can_be_replaced_and_odd_ones_are_refused():
+    job = asked_job()
+    assert job.update_tags(["x", "y", "x"]) == job.tags == ["x", "y"]
+    for odd in ("text", [""], [1], ["a\nb"], ["x" * 129], [str(n) for n in range(33)], None):
+        with pytest.raises(RequestError, match="tag"):
+            job.update_tags(odd)
+    assert job.tags == ["x", "y"]
+
+
+def test_options_are_known_ones():
+    assert checked_options({}) == {"log_level": "WARNING", "tags": ()}
+    assert checked_options({"log_level": "INFO", "job_tags": ["a"]})["tags"] == ("a",)
+    with pytest.raises(RequestError, match="unknown option 'loglevel': known are"):
+        checked_options({"loglevel": "INFO"})
+    with pytest.raises(RequestError, match="log_level is 'LOUD': it is one of DEBUG"):
+        checked_options({"log_level": "LOUD"})
+
+
+ENDS = [
+    (Outcome.COMPLETED, "done"),
+    (Outcome.CANCELLED, "cancelled"),
+    (Outcome.PROGRAM_ERROR, "errored"),
+    (Outcome.TIME_LIMIT, "errored"),
+    (Outcome.INTERRUPTED, "errored"),
+]
+
+
+@pytest.mark.parametrize(("outcome", "name"), ENDS)
+def test_questions_about_the_state_have_one_answer_at_a_time(outcome, name):
+    questions = ("done", "running", "cancelled", "errored", "in_final_state")
+
+    def answers(job):
+        return {each for each in questions if getattr(job, each)()}
+
+    job = make_job()
+    job.enqueue()
+    assert (answers(job), job.status()) == (set(), JobStatus.QUEUED)
+    job.start()
+    assert (answers(job), job.status()) == ({"running"}, JobStatus.RUNNING)
+    job.finish(JobRecord(job="job-1", program="p", outcome=outcome, result=JsonText("1")))
+    assert answers(job) == {name, "in_final_state"}
+    job.wait_for_final_state(0)
+
+
+def test_the_error_message_is_the_traceback_and_none_if_there_was_no_error():
+    job = make_job()
+    assert job.error_message() is None
+    job.add_log(b"a lot of text\nTraceback of something that was caught\n")
+    job.finish(failed(error="ValueError: x", traceback="Traceback\nValueError: x"))
+    assert job.error_message() == "Traceback\nValueError: x"
+    job = make_job()
+    evidence = Evidence(limit="timeout_s", value=2, observed=2.01, source="host")
+    job.finish(JobRecord(job="j", program="p", outcome=Outcome.TIME_LIMIT, evidence=evidence))
+    assert job.error_message() == "timeout_s 2, 2.01 seen, by host"
+    job = make_job()
+    job.finish(completed())
+    assert job.error_message() is None
+
+
+def test_metrics_have_times_usage_and_the_version_of_qiskit():
+    job = make_job()
+    before = job.metrics()
+    assert before["timestamps"] == {
+        "created": job.created.isoformat(),
+        "running": None,
+        "finished": None,
+    }
+    assert before["usage"] is before["qiskit_version"] is None
+    job.start()
+    record = failed(
+        usage=Usage(wall_s=1.5),
+        versions={"qiskit": "2.6.2"},
+        timestamps={"finished": "2026-01-01T00:00:00+00:00"},
+    )
+    job.finish(record)
+    metrics = job.metrics()
+    assert metrics["timestamps"]["running"] == job.started.isoformat()
+    assert metrics["timestamps"]["finished"] == "2026-01-01T00:00:00+00:00"
+    assert metrics["usage"]["wall_s"] == 1.5
+    assert metrics["qiskit_version"] == metrics["versions"]["qiskit"] == "2.6.2"
+
+
+def test_interim_results_are_what_there_is_now():
+    job = make_job()
+    assert job.interim_results() == []
+    job.add_message(JsonText("1"))
+    assert job.interim_results() == [1]
+
+
+def test_streaming_starts_at_the_first_message_and_ends_with_the_final_result():
+    job, seen, ended = make_job(), [], threading.Event()
+    job.add_message(JsonText("1"))
+
+    def final(job_id: str, value: int) -> None:
+        seen.append(("final", value))
+        ended.set()
+
+    job.stream_results(lambda job_id, value: seen.append((job_id, value)), final)
+    with pytest.raises(RequestError, match="streams its results already"):
+        job.stream_results(print)
+    job.add_message(JsonText("2"))
+    job.finish(completed("3"))
+    assert ended.wait(10)
+    assert seen == [("job-1", 1), ("job-1", 2), ("final", 3)]
+
+
+def test_streaming_can_be_ended_and_begun_again_while_the_job_goes_on():
+    job, seen, again = make_job(), [], threading.Semaphore(0)
+    job.cancel_result_streaming()
+
+    def callback(job_id: str, value: int) -> None:
+        seen.append(value)
+        again.release()
+
+    job.add_message(JsonText("1"))
+    job.stream_results(callback)
+    assert again.acquire(timeout=10)
+    job.cancel_result_streaming()
+    job.add_message(JsonText("2"))
+    job.stream_results(callback)
+    assert again.acquire(timeout=10)
+    assert again.acquire(timeout=10)
+    job.cancel_result_streaming()
+    assert seen == [1, 1, 2]
+    assert job.status() is JobStatus.INITIALIZING
+
+
+def test_logs_are_live_and_kept():
+    job, live = make_job(), []
+    thread = threading.Thread(target=lambda: live.extend(job.live_logs()))
+    thread.start()
+    job.add_log(b"one\ntw")
+    job.add_log(b"o\nthree")
+    job.finish(completed())
+    thread.join(10)
+    assert live == ["one\n", "two\n", "three"]
+    assert "".join(live) == job.logs()
+
+
+def test_another_attempt_hides_what_an_earlier_one_said_but_not_from_the_record():
+    job = make_job()
+    job.start()
+    job.add_message(JsonText("1"))
+    job.begin_again()
+    assert job.interim_results() == []
+    job.start()
+    job.add_message(JsonText("2"))
+    assert job.interim_results() == [2]
+    assert len(job.history()) == 4

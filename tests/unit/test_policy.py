@@ -7,14 +7,13 @@ import json
 
 import pytest
 
+from runner.container import container_config, random_uid
 from runner.errors import PolicyError, RequestError
 from runner.policy import (
     REQUIREMENTS,
     Limits,
     Policy,
-    container_config,
     parse_size,
-    random_uid,
 )
 
 

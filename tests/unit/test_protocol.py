@@ -60,6 +60,11 @@ FRAMES = {
         ),
     ],
     "exited": [Exited(job=0, status=-9, oom_kills=1), Exited(job=0, status=3)],
+    "cleared": [
+        protocol.Cleared(token="0f", job=3, status=-9, cpu_us=1500, memory_peak_bytes=70 << 20)
+    ],
+    "next": [protocol.Next(job=3, wall_s=300.0, token="0f")],
+    "stop": [protocol.Stop(job=3)],
     "run": [
         Run(job=0, entry="program.py", inputs={}, backend={"name": "aer_simulator"}),
         Run(
@@ -74,18 +79,25 @@ FRAMES = {
 }
 
 
+ORDERS = {
+    "run": protocol.decode_run,
+    "next": protocol.decode_order,
+    "stop": protocol.decode_order,
+}
+
+
 @pytest.mark.parametrize("kind", FRAMES)
 def test_the_wire_is_as_it_always_was(kind):
     golden = (GOLDEN / f"{kind}.jsonl").read_bytes()
     assert b"".join(map(protocol.encode, FRAMES[kind])) == golden
-    decode = protocol.decode_run if kind == "run" else protocol.decode
+    decode = ORDERS.get(kind, protocol.decode)
     assert [decode(line) for line in golden.splitlines()] == FRAMES[kind]
 
 
 def test_every_frame_has_golden_lines():
     assert {path.stem for path in GOLDEN.iterdir()} == set(FRAMES)
     kinds = {type(frame) for frames in FRAMES.values() for frame in frames}
-    assert kinds == {*protocol.Frame.__args__, Run}
+    assert kinds == {*protocol.Frame.__args__, *protocol.Order.__args__}
 
 
 JSON = st.recursive(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.job import Job, LogEvent, MessageEvent, Outcome
+from runner.job import Job
 from runner.policy import Limits
+from runner.record import LogEvent, MessageEvent, Outcome
 from runner.relay import LimitReachedError, Relay
 from sandbox.protocol import (
     Done,
@@ -49,13 +51,13 @@ def result(value: str, *, messages: int = 0, done: bool = True) -> bytes:
 
 
 def bodies(job: Job) -> list[str]:
-    return [each.body for each in job._events if isinstance(each, MessageEvent)]
+    return [each.body for each in job.history() if isinstance(each, MessageEvent)]
 
 
 def test_messages_get_numbers_from_the_host_in_the_order_they_arrive():
     job, relay = make_relay()
     relay.feed_socket(message("1") + message('"two"'))
-    events = [each for each in job._events if isinstance(each, MessageEvent)]
+    events = [each for each in job.history() if isinstance(each, MessageEvent)]
     assert [(each.seq, each.body) for each in events] == [(0, "1"), (1, '"two"')]
     assert events[0].time <= events[1].time
 
@@ -186,4 +188,23 @@ def test_output_is_limited_and_only_its_ends_are_kept():
             relay.feed_stderr(b"%06d\n" % number)
     assert caught.value.outcome is Outcome.OUTPUT_LIMIT
     assert relay.stderr_bytes == 100_002
-    assert sum(len(each.text) for each in job._events if isinstance(each, LogEvent)) <= 500
+    assert sum(len(each.text) for each in job.history() if isinstance(each, LogEvent)) <= 500
+
+
+@given(
+    st.binary(max_size=60),
+    st.lists(st.integers(0, 90), max_size=8),
+    st.booleans(),
+)
+def test_the_mark_behind_the_log_is_taken_out_wherever_it_is_cut(said, cuts, is_marked):
+    mark = "\x1e0123456789abcdef\n"
+    job = make_job()
+    relay = Relay(job, Limits(), stdio=False, log_end=mark)
+    data = said + (mark.encode() if is_marked else b"\x1e0123")
+    edges = sorted({0, len(data), *(each for each in cuts if each < len(data))})
+    for start, end in itertools.pairwise(edges):
+        relay.feed_stderr(data[start:end])
+    assert relay.log_ended == is_marked
+    relay.end_of_log()
+    kept = said if is_marked else data
+    assert relay.stderr_bytes == len(kept)

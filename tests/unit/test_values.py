@@ -1,4 +1,4 @@
-"""Inputs and backends: refused with every reason, before anything is started."""
+"""Inputs: refused with every reason, before anything is started."""
 
 from __future__ import annotations
 
@@ -47,27 +47,6 @@ def test_inputs_that_cannot_be_sent_are_named_by_their_path():
 def test_inputs_over_their_limit_are_refused_with_both_numbers():
     with pytest.raises(InputsError, match=r"1008 bytes, the limit is 1000"):
         values.check_inputs(make(), {"a": "x" * 1000}, limit_bytes=1000)
-
-
-@pytest.mark.parametrize(
-    ("options", "needed", "fits"),
-    [
-        ({}, 27, True),
-        ({}, 28, False),
-        ({"precision": "single"}, 28, True),
-        ({"method": "density_matrix"}, 14, False),
-        ({"method": "matrix_product_state"}, 100, True),
-        ({"method": "stabilizer"}, 1000, True),
-    ],
-)
-def test_a_program_that_needs_more_qubits_than_there_are_is_refused(options, needed, fits):
-    manifest = make(backend_requirements={"min_num_qubits": needed}).manifest
-    backend = values.backend_description({"name": "aer_simulator", "options": options})
-    if fits:
-        values.check_requirements(manifest, backend, 2 << 30)
-    else:
-        with pytest.raises(InputsError, match=f"needs {needed} qubits"):
-            values.check_requirements(manifest, backend, 2 << 30)
 
 
 def test_messages_and_results_that_differ_from_the_manifest_are_named():

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from collections import Counter
 
 import pytest
 
@@ -132,3 +133,95 @@ def test_a_task_for_which_no_thread_starts_is_refused_unless_another_takes_it(mo
     with pytest.raises(RunnerError, match="cannot start a thread"):
         workers.submit("third", seen.append)
     assert workers.join(1)
+
+
+def held(workers, go_on):
+    """Keep all places taken until `go_on`."""
+    begun = threading.Event()
+
+    def hold(_):
+        begun.set()
+        go_on.wait(10)
+
+    workers.submit("held", hold)
+    assert begun.wait(5)
+
+
+def test_owners_take_turns_and_the_tasks_of_one_stay_in_order():
+    workers, go_on, seen = Workers(1), threading.Event(), []
+    held(workers, go_on)
+    for number in range(4):
+        workers.submit(f"a{number}", seen.append, owner="a")
+    workers.submit("b0", seen.append, owner="b")
+    workers.submit("c0", seen.append, owner="c")
+    workers.submit("b1", seen.append, owner="b")
+    go_on.set()
+    assert workers.join(5)
+    assert seen == ["a0", "b0", "c0", "a1", "b1", "a2", "a3"]
+
+
+def test_together_they_are_never_heavier_than_the_budget_and_nobody_overtakes():
+    workers, now, most, order = Workers(8, budget=10), Counter(), [], []
+    lock = threading.Lock()
+
+    def work(task):
+        with lock:
+            order.append(task)
+            now["weight"] += task[1]
+            most.append(now["weight"])
+        time.sleep(0.01)
+        with lock:
+            now["weight"] -= task[1]
+
+    weights = [4, 9, 1, 1, 6, 5, 10, 3, 3, 3, 99, 2]
+    for task in enumerate(weights):
+        workers.submit(task, work, weight=task[1])
+    assert workers.join(10)
+    assert max(each for each in most if each != 99) <= 10
+    assert 99 in most  # one alone always runs
+    assert [each[0] for each in order if each[1] > 5] == [1, 4, 6, 10]
+
+
+def test_a_smaller_budget_counts_from_the_next_task_on():
+    workers, seen, go_on = Workers(4), [], threading.Event()
+    for number in range(2):
+        workers.submit(number, lambda _: go_on.wait(5), weight=5)
+    workers.set_budget(10)
+    workers.submit("waits", seen.append, weight=1)
+    time.sleep(0.05)
+    assert not seen
+    workers.set_budget(11)
+    assert workers.join(0.5) or seen == ["waits"]
+    go_on.set()
+    assert workers.join(5)
+
+
+def test_withdrawing_one_that_has_no_room_lets_the_next_go():
+    workers, go_on, seen = Workers(4, budget=10), threading.Event(), []
+    workers.submit("held", lambda _: go_on.wait(5), weight=5)
+    workers.submit("heavy", seen.append, weight=9)
+    workers.submit("light", seen.append, weight=1)
+    workers.withdraw("heavy")
+    deadline = time.monotonic() + 5
+    while not seen and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert seen == ["light"]
+    go_on.set()
+    assert workers.join(5)
+
+
+def test_a_long_queue_and_a_storm_of_withdrawals_leave_nothing():
+    workers, go_on, seen = Workers(1), threading.Event(), []
+    held(workers, go_on)
+    names = [f"task {number}" for number in range(20_000)]
+    for number, name in enumerate(names):
+        workers.submit(name, seen.append, owner=f"owner {number % 7}", weight=1)
+    for name in reversed(names[100:]):
+        workers.withdraw(name)
+    go_on.set()
+    assert workers.join(5)
+    assert sorted(seen) == sorted(names[:100])
+    assert not workers._waiting
+    assert not workers._owners
+    assert not workers._live
+    assert not workers._weight

@@ -13,6 +13,7 @@ LINES = (
     "##vso[task.setvariable variable=x]y",
     "##teamcity[buildStatus status='SUCCESS']",
     "section_start:0:x\r\x1b[0K",
+    "in the middle ##[set-output name=x]y",
 )
 
 

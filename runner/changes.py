@@ -1,0 +1,215 @@
+"""Which programs differ from a git revision, asked of a repository that is not trusted.
+
+A checkout may bring a `.git` of its own, and git runs what a repository's configuration names:
+hooks, filters, monitors, diff and fetch helpers.  So git sees none of it.  It works in an empty
+repository made for the question, borrows only objects and references from the checkout, and is
+asked only which files a tree has.  Contents are compared here, with what stands on the disk:
+what is not committed counts, and no filter runs.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from runner.errors import RequestError
+
+GIT_TIMEOUT_S: Final = 60.0
+MAX_GIT_BYTES: Final = 1 << 28
+"""What git may answer: the files of a tree, so millions of them."""
+
+_PIECE: Final = 1 << 20
+_MAX_POINTER: Final = 4096
+_SKIPPED: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
+_REGULAR: Final = b"100"  # how the mode of a regular file begins
+_FORMATS: Final = {40: "sha1", 64: "sha256"}
+_REVISION: Final = re.compile(r"[^\s\x00-\x1f\x7f-]\S{0,255}")
+
+
+class Changes:
+    """The files of one revision of the repository around a directory."""
+
+    def __init__(self, directory: Path, revision: str) -> None:
+        """Read the tree of the revision.
+
+        Raises RequestError if there is no repository, no git, or no such revision.
+        """
+        self._top = _top(directory)
+        if not _REVISION.fullmatch(revision):
+            msg = f"{revision!r} is no git revision: give a branch, a tag or a commit"
+            raise RequestError(msg)
+        with _borrowed(*_git_directories(self._top)) as git:
+            tree = _ask(git, "rev-parse", "--quiet", "--verify", f"{revision}^{{tree}}")
+            answer = _ask(git, "ls-tree", "-r", "-z", tree.decode().strip())
+        lines = (line.partition(b"\t") for line in answer.split(b"\0") if line)
+        self._files = {path: tuple(head.split(b" ")[::2]) for head, _, path in lines}
+        self._names = sorted(self._files)
+
+    def covers(self, path: Path) -> bool:
+        """Return whether the path is in the repository."""
+        return _absolute(path).is_relative_to(self._top)
+
+    def touch(self, path: Path) -> bool:
+        """Return whether a file, or any file below a directory, is not as in the revision.
+
+        What is outside the repository, cannot be read, or is no regular file counts as changed.
+        """
+        if not self.covers(path):
+            return True
+        before = set(self._names_below(os.fsencode(_absolute(path).relative_to(self._top))))
+        for each in _files_below(path):
+            name = os.fsencode(_absolute(each).relative_to(self._top))
+            mode, blob = self._files.get(name, (b"", b""))
+            if not mode.startswith(_REGULAR) or not _has_name(each, blob.decode()):
+                return True
+            before.discard(name)
+        return any(not _SKIPPED & set(os.fsdecode(name).split("/")) for name in before)
+
+    def _names_below(self, inside: bytes) -> Iterator[bytes]:
+        if inside in self._files:
+            yield inside
+        prefix = b"" if inside == b"." else inside + b"/"
+        for name in self._names[bisect.bisect_left(self._names, prefix) :]:
+            if not name.startswith(prefix):
+                return
+            yield name
+
+
+def _has_name(path: Path, expected: str) -> bool:
+    """Return whether git would give this content the expected name."""
+    digest = hashlib.new(_FORMATS[len(expected)], usedforsecurity=False)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                return False
+            digest.update(b"blob %d\0" % found.st_size)
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+    except OSError:
+        return False
+    return digest.hexdigest() == expected
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    """Yield everything below that is no directory, links to directories included."""
+    if path.is_symlink() or not path.is_dir():
+        yield path
+        return
+    for parent, directories, names in os.walk(path):
+        links = [each for each in directories if Path(parent, each).is_symlink()]
+        directories[:] = [each for each in directories if each not in _SKIPPED]
+        for each in (*names, *links):
+            if not each.endswith(".pyc") and each not in _SKIPPED:
+                yield Path(parent, each)
+
+
+def _absolute(path: Path) -> Path:
+    """Return the path with the links above it resolved, but not the last part."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow the last part
+    return whole.parent.resolve() / whole.name
+
+
+def _top(directory: Path) -> Path:
+    start = directory.resolve()
+    for each in (start, *start.parents):
+        if (each / ".git").exists():
+            return each
+    msg = f"{directory} is in no git repository: --since needs one"
+    raise RequestError(msg)
+
+
+def _git_directories(top: Path) -> tuple[Path, Path]:
+    """Return where HEAD is, and where objects and references are: another place in a worktree."""
+    own = _followed(top / ".git", top, "gitdir:")
+    return own, _followed(own / "commondir", own, "", otherwise=own)
+
+
+def _followed(pointer: Path, base: Path, prefix: str, otherwise: Path | None = None) -> Path:
+    """Return where a file points, `otherwise` (default: itself) if it is none."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if pointer.is_file() and pointer.stat().st_size < _MAX_POINTER:
+            return (base / pointer.read_text().removeprefix(prefix).strip()).resolve()
+    return (otherwise or pointer).resolve()
+
+
+@contextlib.contextmanager
+def _borrowed(own: Path, common: Path) -> Iterator[Path]:
+    """Make a repository with the objects and references of another, and no configuration of it."""
+    with tempfile.TemporaryDirectory(prefix="qrunner-git-") as name:
+        git = Path(name)
+        (git / "objects" / "info").mkdir(parents=True)
+        (git / "objects" / "info" / "alternates").write_bytes(
+            os.fsencode(common / "objects") + b"\n"
+        )
+        (git / "HEAD").write_text("ref: refs/heads/main\n")
+        for source in (own / "HEAD", common / "packed-refs"):
+            if source.is_file():
+                shutil.copyfile(source, git / source.name)
+        (git / "refs").symlink_to(common / "refs")
+        (git / "config").write_text(_configuration(common))
+        yield git
+
+
+def _configuration(repository: Path) -> str:
+    try:
+        text = (repository / "config").read_text(errors="replace")[:_PIECE]
+    except OSError:
+        text = ""
+    if re.search(r"^\s*objectformat\s*=\s*sha256\s*$", text, re.MULTILINE | re.IGNORECASE):
+        return "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = sha256\n"
+    return "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+
+
+def _ask(git: Path, *arguments: str) -> bytes:
+    """Run git with nothing but our own repository to go by.  Raises RequestError."""
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(git),
+        "GIT_DIR": str(git),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_ALLOW_PROTOCOL": "",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+    }
+    command = ["git", "--no-pager", "--no-replace-objects", *arguments]
+    try:
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(
+                command,
+                cwd=git,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                timeout=GIT_TIMEOUT_S,
+                check=False,
+            )
+            output.seek(0)
+            answer = output.read(MAX_GIT_BYTES + 1)
+    except FileNotFoundError as error:
+        msg = "git is not installed: --since needs it; leave it out to check every program"
+        raise RequestError(msg) from error
+    except subprocess.TimeoutExpired as error:
+        msg = f"git did not answer within {GIT_TIMEOUT_S:g} s: leave out --since"
+        raise RequestError(msg) from error
+    if done.returncode or len(answer) > MAX_GIT_BYTES:
+        msg = (
+            f"git knows no {arguments[-1].removesuffix('^{tree}')!r} here: fetch it first "
+            "(in CI, a checkout of the whole history: fetch-depth: 0)"
+        )
+        raise RequestError(msg)
+    return answer

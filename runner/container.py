@@ -1,0 +1,169 @@
+"""A sandbox's configuration in the engine's own form: every option of every container of ours.
+
+The only place where options of the engine are chosen.  `container_config` writes all of them
+down, so that nothing is inherited from the engine's defaults, from the root image or from the
+user's Docker configuration.  Reasons stand beside the options.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from runner.isolation import host_tasks, process_ulimits, seccomp_profile
+from runner.policy import Limits, Policy
+from sandbox import protocol
+
+GUEST_COMMAND: Final = ("python3", "-P", "-s", "-m", "sandbox")
+
+WRITABLE: Final = ("/tmp", "/dev/shm")  # noqa: S108
+"""All that a program can write to: what a session empties between two jobs."""
+
+
+def container_config(  # noqa: PLR0913  the parts of one value, by name
+    policy: Policy,
+    limits: Limits,
+    *,
+    image: str,
+    uid: int,
+    labels: Mapping[str, str],
+    channel_directory: str | None,
+    cgroup_parent: str | None,
+    arguments: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the whole configuration of one sandbox, in the form of the engine's create call.
+
+    `image` is an image id, never a tag.  `channel_directory` is the host directory that holds the
+    listening socket; None means the stdio carrier, and nothing of the host is mounted.
+    `cgroup_parent` is the control group to make the container's in; None leaves that to the engine.
+    `arguments` are the guest's own, beside the carrier.
+    """
+    # With a socket mounted the guest still falls back to stdio if it cannot be connected.
+    carrier = [] if channel_directory else ["--carrier", "stdio"]
+    return {
+        "Image": image,
+        "Entrypoint": [],
+        "Cmd": [*GUEST_COMMAND, *carrier, *arguments],
+        "Env": [f"{name}={value}" for name, value in _environment(limits).items()],
+        "User": f"{uid}:{uid}",
+        "WorkingDir": "/tmp",  # noqa: S108  the sandbox's own tmpfs
+        "Hostname": policy.hostname,
+        "NetworkDisabled": True,
+        # stdin is the lifeline: it closes when the supervisor dies, and PID 1 leaves.
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": False,
+        "StopTimeout": 1,
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": dict(labels),
+        "HostConfig": {
+            **_host_config(policy, limits, channel_directory),
+            "CgroupParent": cgroup_parent or "",
+        },
+    }
+
+
+def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) -> dict[str, Any]:
+    mounts = []
+    if channel_directory is not None:
+        # Read-only: connecting still works, but the socket cannot be replaced or joined by files.
+        mounts.append(
+            {
+                "Type": "bind",
+                "Source": channel_directory,
+                "Target": protocol.CHANNEL_DIRECTORY,
+                "ReadOnly": True,
+                "BindOptions": {"Propagation": "rprivate"},
+            }
+        )
+    return {
+        "Runtime": policy.isolation.value,
+        "Privileged": False,
+        "CapAdd": [],
+        "CapDrop": ["ALL"],
+        # The profile is loaded only together with no-new-privileges: without it the runtime would
+        # install the filter before it has dropped its own privileges, and fail.
+        "SecurityOpt": [
+            "no-new-privileges:true",
+            f"seccomp={seccomp_profile(policy.isolation, policy.seccomp)}",
+        ],
+        "NetworkMode": "none",
+        "IpcMode": "private",
+        "PidMode": "",
+        "UTSMode": "",
+        "CgroupnsMode": "private",
+        "ReadonlyRootfs": True,
+        "Mounts": mounts,
+        "Tmpfs": {
+            "/tmp": (  # noqa: S108
+                f"rw,nosuid,nodev,noexec,mode=1777,size={limits.tmp_bytes},"
+                f"nr_inodes={limits.tmp_inodes}"
+            )
+        },
+        "ShmSize": policy.shm_bytes,
+        "MaskedPaths": list(policy.masked_paths),
+        "ReadonlyPaths": list(policy.readonly_paths),
+        "Memory": limits.memory_bytes,
+        # The sum of both, so swap is closed; -1 and 0 stand for what is allowed to be missing.
+        "MemorySwap": -1 if "swap-limit" in policy.allow_missing else limits.memory_bytes,
+        "MemorySwappiness": policy.swappiness,
+        "NanoCpus": 0 if "cpu-limit" in policy.allow_missing else int(limits.cpus * 1e9),
+        "PidsLimit": host_tasks(policy.isolation, limits.processes),
+        "OomScoreAdj": policy.oom_score_adj,
+        "OomKillDisable": False,
+        "Ulimits": [
+            {"Name": name, "Soft": value, "Hard": value}
+            for name, value in {
+                "core": 0,
+                "memlock": 0,
+                "msgqueue": 0,
+                "nofile": policy.open_files,
+                "fsize": policy.file_bytes,
+                "sigpending": 1024,
+                **process_ulimits(policy.isolation, limits.processes),
+            }.items()
+        ],
+        # The engine's log of a container grows without bound on the host's disk.
+        "LogConfig": {"Type": "none", "Config": {}},
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": False,  # it would lose the exit state, which is evidence
+        "Init": False,  # PID 1 is ours
+        "PublishAllPorts": False,
+        "Devices": [],
+        "GroupAdd": [],
+    }
+
+
+def _environment(limits: Limits) -> dict[str, str]:
+    """Return the sandbox's whole environment; OpenMP and BLAS would count the host's CPUs."""
+    threads = str(max(1, int(limits.cpus)))
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": protocol.GUEST_DIRECTORY,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LANG": "C.UTF-8",
+        "HOME": "/tmp",  # noqa: S108
+        "TMPDIR": "/tmp",  # noqa: S108
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "RAYON_NUM_THREADS": threads,
+        # Qiskit's transpiler would start threads, after which a fork in the program hangs.
+        "QISKIT_IN_PARALLEL": "TRUE",
+    }
+
+
+def random_uid(*, rootful: bool) -> int:
+    """Return a user id for one sandbox, far from those of real users where the engine allows it.
+
+    A rootful engine maps any id; a rootless or remapped one maps 65 536 of them.  That no two
+    sandboxes of one engine have the same is for the engine to say: it is part of their name.
+    """
+    if rootful:
+        return (1 << 21) + secrets.randbelow(1 << 20)
+    return 10_000 + secrets.randbelow(50_000)

@@ -1,0 +1,42 @@
+"""What the engine says of itself, of a container and of an image, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerState:
+    """What the engine says of one container at one moment."""
+
+    running: bool
+    pid: int
+    exit_code: int
+    oom_killed: bool
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """The facts about an engine that decide how it is used."""
+
+    version: str
+    architecture: str
+    operating_system: str
+    cgroup_version: str
+    cgroup_driver: str
+    runtimes: tuple[str, ...]
+    security_options: tuple[str, ...]
+    cpus: int
+    memory_bytes: int
+    raw: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineImage:
+    """An image that the engine has."""
+
+    id: str
+    labels: Mapping[str, str]

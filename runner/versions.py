@@ -1,0 +1,27 @@
+"""What a job ran with: the versions that its record names."""
+
+from __future__ import annotations
+
+import functools
+from typing import Final
+
+from runner import __version__, wheels
+from runner.images import build_id
+from runner.registry import images_directory
+from sandbox.protocol import PROTOCOL_VERSION
+
+_TOLD: Final = ("qiskit", "qiskit-aer", "numpy", "scipy")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions of the runner, the protocol, the guest's build and the stack inside."""
+    lock = images_directory() / "base" / "requirements.lock"
+    pins = wheels.read_lock(lock.read_text(), str(lock))
+    return {
+        "runner": __version__,
+        "protocol": str(PROTOCOL_VERSION),
+        "guest": build_id(),
+        "python": wheels.PYTHON_VERSION,
+        **{each.name: each.version for each in pins if each.name in _TOLD},
+    }

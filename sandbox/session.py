@@ -1,0 +1,235 @@
+"""The second process of a session's sandbox: warm, and the parent of one process for each job.
+
+A job is a fork of this process and shares no memory with another; program code never runs here.
+The fork is made before the job's request is read, and the request only passes through, so a job's
+process has never held the token with which its end is reported, nor the inputs of another job.
+When a job's process has ended, everything else of it is removed (`sandbox.cleaning`), and only then
+the next one is forked.  What cannot be removed ends the session: the host starts another sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import resource
+import select
+import signal
+import struct
+import sys
+import time
+from dataclasses import replace
+from typing import Final, NoReturn
+
+from sandbox import channel, cleaning, guard, protocol, worker
+from sandbox.job import configure_logging
+from sandbox.options import Options
+from sandbox.warmup import Warmth, warm_up
+
+CLEANING_S: Final = 1.0
+"""How long it may take to remove what a job has left."""
+
+_STDIN: Final = 0
+_BUFFER_BYTES: Final = 64 * protocol.KIB
+
+
+class HungUpError(Exception):
+    """The host has closed stdin: nobody wants anything any more."""
+
+
+def main(options: Options, control: int, *, is_alone: bool) -> NoReturn:
+    """Serve jobs until the host hangs up; `control` is the pipe to PID 1, `is_alone` see there."""
+
+    def serve() -> None:
+        outlet = channel.open_channel(options)
+        warmth = warm_up(options.modules)
+        guard.protect()
+        worker.say_ready(outlet)
+        with contextlib.suppress(HungUpError):
+            Parent(options, outlet, warmth, control, is_alone=is_alone).serve()
+
+    worker.leave_after(serve)
+
+
+class Parent:
+    """Forks one process for each job, waits for its end, and cleans up behind it."""
+
+    def __init__(
+        self,
+        options: Options,
+        outlet: channel.Channel,
+        warmth: Warmth,
+        control: int,
+        *,
+        is_alone: bool,
+    ) -> None:
+        self._options = options
+        self._warmth = warmth
+        self._outlet = outlet
+        self._log = outlet.log
+        self._uses_socket = outlet.messages is not outlet.results
+        if self._uses_socket:
+            os.close(outlet.messages.fileno())  # each job has a connection of its own
+        self._control = control
+        self._is_alone = is_alone
+        self._settings = cleaning.Settings([outlet.results.fileno(), outlet.log])
+        self._intake = Intake()
+        self._wakeup, self._wakeup_write = guard.open_wakeup()
+        self._poll = select.poll()
+        self._poll.register(_STDIN, select.POLLIN)
+        self._poll.register(self._wakeup, select.POLLIN)
+
+    def serve(self) -> None:
+        """Do one job after another.  Raises HungUpError, or UncleanError if a job leaves traces."""
+        configure_logging({})  # here, or each job would pay for it
+        gc.collect()
+        gc.freeze()  # what is here now stays for ever: no job's collector need touch it
+        while True:
+            child, request = self._fork()
+            order = self._take_next()
+            self._tell(order.job, order.wall_s)
+            self._intake.relay(request)
+            os.close(request)
+            status, usage = self._wait(child, order.job)
+            deadline = time.monotonic() + CLEANING_S
+            cleaning.kill_all(child, deadline, is_alone=self._is_alone)
+            for directory in self._options.wipe:
+                cleaning.empty(directory, deadline)
+            self._settings.restore()
+            self._tell(order.job, float("inf"))
+            self._report(order, status, usage)
+
+    def _fork(self) -> tuple[int, int]:
+        """Return the process of the next job and the pipe on which it waits for its request."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            for descriptor in (writer, self._control, self._wakeup, self._wakeup_write):
+                os.close(descriptor)
+            worker.leave_after(lambda: self._become_job(reader))
+        os.close(reader)
+        return child, writer
+
+    def _become_job(self, request: int) -> None:
+        """In the fork: be as a process that is used once, take the request, and do the job."""
+        guard.become_ordinary()
+        worker.be_first_to_die()
+        os.dup2(request, _STDIN)
+        os.close(request)
+        _reseed()
+        line = channel.read_run_line()
+        if line is None:
+            return
+        run = protocol.decode_run(line)
+        del line
+        outlet = self._outlet
+        if self._uses_socket:
+            outlet = replace(outlet, messages=channel.connect(self._options.socket))
+        worker.perform(outlet, run, self._options, self._warmth)
+
+    def _take_next(self) -> protocol.Next:
+        while True:
+            order = self._intake.order()
+            if isinstance(order, protocol.Next):
+                return order
+            # Else it stops a job that had ended by itself meanwhile.
+
+    def _wait(self, child: int, job: int) -> tuple[int, resource.struct_rusage]:
+        """Wait until the job's process has ended, by itself or because the host says so."""
+        while True:
+            ended, status, usage = os.wait4(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status), usage
+            if not self._intake.has_line and not self._is_stdin_readable():
+                continue
+            order = self._intake.order()
+            if isinstance(order, protocol.Stop) and order.job == job:
+                os.kill(child, signal.SIGKILL)
+
+    def _is_stdin_readable(self) -> bool:
+        """Wait until there is something to read, or a process has ended."""
+        ready = {descriptor for descriptor, _ in self._poll.poll()}
+        if self._wakeup in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wakeup, 65536)
+        return _STDIN in ready
+
+    def _tell(self, job: int, wall_s: float) -> None:
+        """Let PID 1 hold a deadline, too."""
+        os.write(self._control, f"{job} {wall_s}\n".encode())
+
+    def _report(self, order: protocol.Next, status: int, usage: resource.struct_rusage) -> None:
+        """Say that nothing is left of the job; the token shows where log and frames of it end."""
+        frame = protocol.Cleared(
+            token=order.token,
+            job=order.job,
+            status=status,
+            cpu_us=round((usage.ru_utime + usage.ru_stime) * 1e6),
+            memory_peak_bytes=usage.ru_maxrss * protocol.KIB,
+        )
+        self._outlet.end_log(order.log_end)
+        # Right behind what the job has written, if it was killed in the middle of a line, too: the
+        # host looks for the token and not for lines.
+        self._outlet.results.write(protocol.encode(frame))
+
+
+class Intake:
+    """What the host says on stdin.  Nothing is kept here of what was passed on."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray(_BUFFER_BYTES)
+        self._buffer = memoryview(self._bytes)
+        self._filled = 0
+
+    @property
+    def has_line(self) -> bool:
+        """Whether an order can be had without waiting."""
+        return self._find_end() > 0
+
+    def order(self) -> protocol.Next | protocol.Stop:
+        """Return the next order; waits for it.  Raises HungUpError."""
+        while not (end := self._find_end()):
+            self._fill()
+        line = bytes(self._buffer[:end])
+        self._drop(end)
+        return protocol.decode_order(line)
+
+    def relay(self, descriptor: int) -> None:
+        """Write the next line to a descriptor, or nowhere if nobody reads it any more."""
+        is_read = True
+        while True:
+            end = self._find_end()
+            piece = self._buffer[: end or self._filled]
+            while is_read and piece:
+                try:
+                    piece = piece[os.write(descriptor, piece) :]
+                except BrokenPipeError:
+                    is_read = False
+            self._drop(end or self._filled)
+            if end:
+                return
+            self._fill()
+
+    def _find_end(self) -> int:
+        """Return where the first line ends, its newline included; 0 if it has not come."""
+        return self._bytes.find(b"\n", 0, self._filled) + 1
+
+    def _fill(self) -> None:
+        count = os.readv(_STDIN, [self._buffer[self._filled :]])
+        if not count:
+            raise HungUpError
+        self._filled += count
+
+    def _drop(self, count: int) -> None:
+        left = self._filled - count
+        self._buffer[:left] = self._buffer[count : self._filled]
+        self._buffer[left : self._filled] = bytes(self._filled - left)
+        self._filled = left
+
+
+def _reseed() -> None:
+    """Give this fork random numbers of its own; Python has done so for `random` by itself."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        # Words of its own take less time, and fewer pages, than NumPy's way to find some.
+        numpy_random.seed(struct.unpack("8I", os.urandom(32)))

@@ -1,0 +1,159 @@
+"""What a waiting sandbox does before there is a job: imports and first uses, without a trace.
+
+No code of the program runs here, and none of its own packages is imported: only what the base
+image itself has.  Afterwards the interpreter looks to a program as if nothing had happened, but for
+what is quicker now.  The contract test compares what a program sees with and without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+from sandbox import backends, codec  # noqa: F401  (the codec is imported before the job comes)
+
+_PACKAGE: Final = __name__.partition(".")[0]
+_LOG: Final = 2
+_MAX_SAID_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Warmth:
+    """What the warm-up has left: texts that the program's own imports would have printed, and the
+    modules that would not have been imported yet.
+
+    `tops` are the first parts of their names.  `ours` are the names of our own modules among the
+    first `count` that were imported.
+    """
+
+    said: bytes = b""
+    modules: frozenset[str] = frozenset()
+    tops: frozenset[str] = frozenset()
+    ours: tuple[str, ...] = ()
+    count: int = 0
+
+
+def is_ours(name: str) -> bool:
+    """Return whether a module is one of the guest's."""
+    return name.partition(".")[0] == _PACKAGE
+
+
+def warm_up(names: tuple[str, ...]) -> Warmth:
+    """Import the stack and those of the named modules that belong to it, and use each part once.
+
+    Never fails: what cannot be imported or used here is the program's own affair later.
+    """
+    import tempfile  # here and below: a cold sandbox imports this module, and none of these
+    import warnings
+
+    backends.prepare()
+    before = frozenset(sys.modules)
+    with _listening() as said:
+        for name in names:
+            _import(name)
+    with _listening(), warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        _use_once()
+    _empty(tempfile.gettempdir())
+    early = frozenset(sys.modules) - before
+    return Warmth(
+        said=bytes(said),
+        modules=early,
+        tops=frozenset(name.partition(".")[0] for name in early),
+        ours=tuple(filter(is_ours, sys.modules)),
+        count=len(sys.modules),
+    )
+
+
+def _import(name: str) -> None:
+    """Import a module if it is of the stack, or has been imported with it."""
+    import importlib.machinery
+    import importlib.util
+
+    top = name.partition(".")[0]
+    if importlib.machinery.PathFinder.find_spec(top, [_site()]) is None:
+        return
+    with contextlib.suppress(Exception, SystemExit):
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
+
+
+def _site() -> str:
+    """Return the directory in which the stack is installed."""
+    return os.path.dirname(os.path.dirname(sys.modules["numpy"].__file__ or ""))  # noqa: PTH120
+
+
+def _use_once() -> None:
+    """Pay for what a first transpile and a first simulation build up, in this thread only.
+
+    Level 1, because the higher ones start a thread of Qiskit's that would stay.
+    """
+    import qiskit
+    from qiskit_aer.jobs import utils
+
+    backend = backends.build({"name": "aer_simulator"}, {"cpus": 1})
+    circuit = qiskit.QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.measure_all()
+    circuit = qiskit.transpile(circuit, backend, optimization_level=1)
+    executor, utils.DEFAULT_EXECUTOR = utils.DEFAULT_EXECUTOR, _Inline()
+    try:
+        backend.run(circuit, shots=1).result().get_counts()
+    finally:
+        utils.DEFAULT_EXECUTOR = executor
+
+
+class _Inline:
+    """Runs what is submitted at once and here: Aer's own executor would leave a thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        from concurrent.futures import Future
+
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[bytearray]:
+    """Keep what is printed in the block, on any level, out of the log; collect it instead."""
+    import tempfile
+
+    said = bytearray()
+    log, output = os.dup(_LOG), os.dup(1)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), _LOG)
+        os.dup2(file.fileno(), 1)
+        try:
+            yield said
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os.dup2(log, _LOG)
+            os.dup2(output, 1)
+            os.close(log)
+            os.close(output)
+            file.seek(0)
+            said += file.read(_MAX_SAID_BYTES)
+
+
+def _empty(directory: str) -> None:
+    """Remove what was written to the sandbox's own /tmp; it was empty before."""
+    import shutil
+
+    if directory != os.getcwd():  # outside of a sandbox it is not ours to empty  # noqa: PTH109
+        return
+    for each in os.scandir(directory):
+        if each.is_dir(follow_symlinks=False):
+            shutil.rmtree(each, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(each)  # noqa: PTH108

@@ -1,0 +1,113 @@
+"""Clusters for the tests, one for a session, and the eyes that see what is left of their jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import textwrap
+import time
+
+import pytest
+
+from runner import Supervisor, residence
+from runner.engine import OWN_LABEL
+from runner.owner import Owner
+from tests.cluster.nodes import KINDS, UnavailableError, why_not
+
+MUST_WORK = "QRUNNER_CLUSTER_MUST_WORK"
+
+
+def open_kind(kind):
+    """Return a running cluster; where there can be none, skip, or fail if it must work."""
+    reason = why_not(kind)
+    if reason is None:
+        try:
+            return KINDS[kind]()
+        except UnavailableError as error:
+            reason = str(error)
+    return (pytest.fail if os.environ.get(MUST_WORK) == "1" else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="session")
+def cluster(request):
+    """A cluster of the kind that the test is for, one for the session."""
+    found = open_kind(request.param)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def doomed(request):
+    """A cluster of its own for a test that destroys it."""
+    found = open_kind(request.param)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def supervisor(cluster):
+    with Supervisor(cluster=cluster.cluster) as running:
+        yield running
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Write a bare program of a name that no other test has, and return its path."""
+
+    def write(source, name="tried"):
+        path = tmp_path / f"{name}-{os.getpid()}-{time.monotonic_ns() % 10**9}.py"
+        path.write_text(textwrap.dedent(source))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def watch(engine):
+    """Watch the sandboxes of programs: who owns them, and that nothing is left of them."""
+    seen = Watch(engine)
+    yield seen
+    seen.nothing_left()
+
+
+class Watch:
+    def __init__(self, engine):
+        self._engine = engine
+        self._owners = set()
+        self._paths = set()
+
+    def of(self, path):
+        """Return the owners of the program's containers, by container."""
+        self._paths.add(path)
+        found = {
+            container: Owner.parse(labels[f"{OWN_LABEL}.owner"])
+            for container, labels in self._engine.containers().items()
+            if labels.get(f"{OWN_LABEL}.program") == path.stem
+        }
+        self._owners |= set(found.values())
+        return found
+
+    def gone_within(self, path, seconds):
+        """Return after how long no container of the program runs any more."""
+        began = time.monotonic()
+        while any(self._runs(each) for each in self.of(path)):
+            assert time.monotonic() - began < seconds, f"still there after {seconds} s"
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def _runs(self, container):
+        with contextlib.suppress(Exception):
+            return self._engine._client.inspect_container(container)["State"]["Running"]
+        return False
+
+    def nothing_left(self, within_s=15):
+        """Fail if a container or a directory of what was watched is still there."""
+        deadline = time.monotonic() + within_s
+        while True:
+            left = [each for path in self._paths for each in self.of(path)]
+            # A living owner has directories for the sandboxes to come.
+            left += [str(each) for each in residence.owners() & self._owners if each.is_dead()]
+            if not left:
+                return
+            assert time.monotonic() < deadline, f"left behind: {left}"
+            time.sleep(0.2)

@@ -14,17 +14,20 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure; `at_most` is the target, if there is one."""
+    """One figure; `at_most` or `at_least` is the target, if there is one."""
 
     what: str
     value: float
     unit: str
     at_most: float | None = None
+    at_least: float | None = None
 
     @property
     def holds(self) -> bool:
         """Whether the target is met; a figure without one always is."""
-        return self.at_most is None or self.value <= self.at_most
+        return (self.at_most is None or self.value <= self.at_most) and (
+            self.at_least is None or self.value >= self.at_least
+        )
 
 
 def arguments(description: str | None, *, rounds: int) -> argparse.Namespace:
@@ -51,6 +54,7 @@ def report(name: str, rows: Sequence[Row], options: argparse.Namespace) -> int:
     print(f"\n{name}: {options.rounds} rounds, {os.cpu_count()} cores, {platform.release()}")
     for row in rows:
         target = "" if row.at_most is None else f"  (at most {row.at_most:g} {row.unit})"
+        target += "" if row.at_least is None else f"  (at least {row.at_least:g} {row.unit})"
         mark = "" if row.holds else "  MISSED"
         print(f"  {row.what:<{width}}  {row.value:10.2f} {row.unit}{target}{mark}")
     if options.json is not None:

@@ -1,7 +1,8 @@
-"""Many jobs of every kind, one after another: what is left, and whether anything grows or slows.
+"""Many jobs of every kind, one after another, then many sandboxes at the same time.
 
-Set SOAK_JOBS for another number than 1000.  Prints a table every tenth of the way and ends with 1
-if a container, control group, directory, descriptor, thread or child process is left.
+Prints a table every tenth of the way, what the supervisor needs for a crowd of sandboxes, and ends
+with 1 if a result is wrong or if a container, control group, directory, descriptor, thread or child
+process is left.  Set SOAK_JOBS for another number than 1000, SOAK_CROWD for another than 200.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import time
 from collections import Counter, deque
 from pathlib import Path
 
-from benchmarks.report import median
+from benchmarks.report import Row, arguments, median, report
 from runner import Job, Supervisor, residence
 from runner.engine import OWN_LABEL, Engine
 from runner.owner import Owner
 
 JOBS = int(os.environ.get("SOAK_JOBS", "1000"))
+CROWD = int(os.environ.get("SOAK_CROWD", "200"))
+CROWD_MEMORY_BYTES = 192 << 20
+CROWD_S = 1800.0
 AT_ONCE = 3
 KINDS = {
     "completed": "return n",
@@ -114,8 +118,76 @@ def soak(engine: Engine, directory: Path, before: dict[str, int]) -> Counter[str
     return seen
 
 
+class Crowd:
+    """Jobs that wait for each other: nobody takes what they publish until all are up."""
+
+    PROGRAM = """
+def main(b, m, n):
+    m.publish("up")
+    for number in range(1400):  # more than are taken while nobody listens
+        m.publish("x" * 1000)
+    return n * n
+"""
+
+    def __init__(self, supervisor: Supervisor, path: Path) -> None:
+        self._up = threading.Semaphore(0)
+        self._go_on = threading.Event()
+        limits = {"memory_bytes": CROWD_MEMORY_BYTES, "timeout_s": CROWD_S}
+        self.jobs = [
+            supervisor.run(path, {"n": number}, limits=limits, callback=self._callback)
+            for number in range(CROWD)
+        ]
+
+    def _callback(self, _: str, message: object) -> None:
+        if message == "up":
+            self._up.release()
+            self._go_on.wait(CROWD_S)
+
+    def gather(self) -> int:
+        """Wait until all are up; return how many are not."""
+        deadline = time.monotonic() + CROWD_S
+        return sum(
+            not self._up.acquire(timeout=max(0.0, deadline - time.monotonic())) for _ in self.jobs
+        )
+
+    def disperse(self) -> int:
+        """Let all go on to their end; return how many results are wrong."""
+        self._go_on.set()
+        right = [n * n for n in range(CROWD)]
+        records = [job.wait(CROWD_S) for job in self.jobs]
+        found = [record.outcome == "completed" and int(record.result or -1) for record in records]
+        return sum(a != b for a, b in zip(found, right, strict=True))
+
+
+def crowd(engine: Engine, directory: Path, before: dict[str, int]) -> list[Row]:
+    """Keep many sandboxes alive at once; return what the supervisor needed for that."""
+    path = directory / "crowd.py"
+    path.write_text(Crowd.PROGRAM)
+    began, memory = time.perf_counter(), memory_mib()
+    with Supervisor(max_jobs=CROWD, memory_budget_bytes=CROWD * CROWD_MEMORY_BYTES) as supervisor:
+        people = Crowd(supervisor, path)
+        missing = people.gather()
+        seconds = time.perf_counter() - began
+        now, grown = counts(engine), memory_mib() - memory
+        used = [each for job in people.jobs if (each := job.memory_bytes()) is not None]
+        wrong = people.disperse()
+    name = f"{CROWD} sandboxes at once"
+    return [
+        Row(f"{name}: alive", now["containers"] - missing, "", at_least=CROWD),
+        Row("  wrong results", wrong, "", at_most=0),
+        Row("  until all were up", seconds, "s"),
+        Row(
+            "  supervisor's threads", now["threads"] - before["threads"], "", at_most=2 * CROWD + 8
+        ),
+        Row("  its descriptors", now["descriptors"] - before["descriptors"], "", at_most=9 * CROWD),
+        Row("  its memory", grown, "MiB", at_most=max(64.0, 0.5 * CROWD)),
+        Row("  a sandbox's memory", median(used) / (1 << 20) if used else 0.0, "MiB"),
+    ]
+
+
 def main() -> int:
     """Soak, and compare what there is afterwards with what there was before."""
+    options = arguments(__doc__, rounds=JOBS)
     engine = Engine.connect()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -126,15 +198,18 @@ def main() -> int:
                 submit(supervisor, directory, 2 * list(KINDS).index(kind))[1].wait()
         before = counts(engine)
         seen = soak(engine, directory, before)
+        rows = crowd(engine, directory, before) if CROWD else []
     deadline = time.monotonic() + 10
     while (after := counts(engine)) != before and time.monotonic() < deadline:
         time.sleep(0.2)
     print("\noutcomes: " + ", ".join(f"{name} {count}" for name, count in sorted(seen.items())))
-    for name, value in after.items():
-        mark = "" if value == before[name] else "  LEFT"
-        print(f"  {name:<12} before {before[name]:>3}  after {value:>3}{mark}")
+    rows += [Row("jobs with another outcome than theirs", seen["WRONG"], "", at_most=0)]
+    rows += [
+        Row(f"{name} afterwards, {before[name]} before", value, "", at_most=before[name])
+        for name, value in after.items()
+    ]
     engine.close()
-    return 0 if after == before and not seen["WRONG"] else 1
+    return report("soak", rows, options)
 
 
 if __name__ == "__main__":

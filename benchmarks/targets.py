@@ -1,0 +1,173 @@
+"""Every figure this project is held to: target, measured, met; from the JSON of the benchmarks.
+
+`python -m benchmarks.targets --json build/bench`, after the others have written theirs there.
+Writes targets.json, and targets.md for the documents.  Ends with 1 if a target is missed; one that
+was not measured is said to be so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+WARM_RATIO: Final = 100.0
+WARM_MS: Final = 10.0
+COLD_RATIO: Final = 1.0
+CIRCUITS_RATIO: Final = 8.0
+SESSION_RATIO: Final = 50.0
+
+MEDIAN: Final = "median_ms"
+
+OTHERS: Final = {
+    "commands": "make bench",
+    "relay": "make bench",
+    "hardening": "make bench",
+    "neighbour": "make bench",
+    "soak": "make soak",
+}
+"""Whose own rows with a target are taken as they are, and what makes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One figure; `at_least` says which way is good; `measured` is None if it was not."""
+
+    what: str
+    bound: float
+    unit: str
+    measured: float | None
+    at_least: bool
+    source: str
+
+    @property
+    def met(self) -> bool | None:
+        if self.measured is None:
+            return None
+        return self.measured >= self.bound if self.at_least else self.measured <= self.bound
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Return the line of the table."""
+        bound = f"{'≥' if self.at_least else '≤'} {self.bound:g} {self.unit}"
+        measured = "-" if self.measured is None else f"{self.measured:.3g} {self.unit}"
+        verdict = {True: "met", False: "MISSED", None: f"not measured ({self.source})"}[self.met]
+        return self.what, bound, measured, verdict
+
+
+FIRST_RUN: Final = Target(
+    "first `make run` on a bare machine", 150, "s", None, at_least=False, source="on such a machine"
+)
+
+
+class Figures:
+    """What a comparison has found, by program and contender."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        self._rows = {
+            (program, row["name"]): row
+            for program, rows in found.get("programs", {}).items()
+            for row in rows
+        }
+
+    def value(self, program: str, contender: str, key: str) -> float | None:
+        """Return one figure, or None if it was not measured."""
+        value = self._rows.get((program, contender), {}).get(key)
+        return None if value is None else float(value)
+
+    def ratio(self, program: str, above: str, below: str, key: str = MEDIAN) -> float | None:
+        """Return a figure of one contender in terms of another's."""
+        first, second = self.value(program, above, key), self.value(program, below, key)
+        return first / second if first is not None and second else None
+
+
+def compared(figures: Figures) -> list[Target]:
+    """Return the targets that are ratios between contenders, or figures of one."""
+    circuits = "random_circuits"
+    rates = [figures.ratio("no-op", "session", one, "jobs_per_s") for one in ("cold", "docker-run")]
+    known = [each for each in rates if each is not None]
+    return [
+        _at_least(
+            "warm no-op: faster than `docker run`",
+            (WARM_RATIO, "times"),
+            figures.ratio("no-op", "docker-run", "warm"),
+        ),
+        _at_most("warm no-op: median", (WARM_MS, "ms"), figures.value("no-op", "warm", MEDIAN)),
+        _at_most(
+            "cold no-op: what `docker run` takes",
+            (COLD_RATIO, "times"),
+            figures.ratio("no-op", "cold", "docker-run"),
+        ),
+        _at_most(
+            "cold `random_circuits`: what `docker run` takes",
+            (COLD_RATIO, "times"),
+            figures.ratio(circuits, "cold", "docker-run"),
+        ),
+        _at_least(
+            "warm `random_circuits`: faster than `docker run`",
+            (CIRCUITS_RATIO, "times"),
+            figures.ratio(circuits, "docker-run", "warm"),
+        ),
+        _at_least(
+            "no-ops in a session: jobs per second of a container for each",
+            (SESSION_RATIO, "times"),
+            min(known) if known else None,
+        ),
+    ]
+
+
+def _at_least(what: str, bound: tuple[float, str], measured: float | None) -> Target:
+    return Target(what, *bound, measured, at_least=True, source="make bench")
+
+
+def _at_most(what: str, bound: tuple[float, str], measured: float | None) -> Target:
+    return Target(what, *bound, measured, at_least=False, source="make bench")
+
+
+def taken(directory: Path) -> Iterator[Target]:
+    """Return the targets that other benchmarks have named themselves."""
+    for name, source in OTHERS.items():
+        found = _read(directory / f"{name}.json")
+        if not found:
+            yield Target(
+                f"what benchmarks/{name}.py measures", 0, "", None, at_least=True, source=source
+            )
+        for row in found.get("rows", ()):
+            for key in ("at_most", "at_least"):
+                if row.get(key) is not None:
+                    what = f"{name}: {' '.join(row['what'].split())}"
+                    least = key == "at_least"
+                    yield Target(what, row[key], row["unit"], row["value"], least, source)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def main() -> int:
+    """Print, write, and say by the exit code whether all is met."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="DIRECTORY", default=Path("build/bench"))
+    directory = parser.parse_args().json
+    targets = [*compared(Figures(_read(directory / "compare.json"))), *taken(directory), FIRST_RUN]
+    table = [("", "target", "measured", ""), *(each.cells() for each in targets)]
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    print("\ntargets")
+    for row in table:
+        print(("  " + "  ".join(map(str.ljust, row, widths))).rstrip())
+    directory.mkdir(parents=True, exist_ok=True)
+    rows = [{**asdict(each), "met": each.met} for each in targets]
+    (directory / "targets.json").write_text(json.dumps(rows, indent=2) + "\n")
+    lines = [f"| {' | '.join(cells)} |" for cells in table]
+    (directory / "targets.md").write_text("\n".join([lines[0], "|---|---|--:|---|", *lines[1:]]))
+    return 1 if any(each.met is False for each in targets) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

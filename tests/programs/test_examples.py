@@ -26,3 +26,11 @@ def test_the_cases_of_an_example_hold(supervisor, manifest):
     reports = check(supervisor, [str(manifest.parent)])
     assert len(reports) == len(cases) > 0
     assert {each.case: each.problems for each in reports if each.problems} == {}
+
+
+@pytest.mark.engine
+def test_equal_seeds_give_equal_circuits_and_counts(supervisor):
+    inputs = {"iterations": 2, "seed": 7}
+    first, second = (supervisor.run("random_circuits", inputs) for _ in range(2))
+    other = supervisor.run("random_circuits", {**inputs, "seed": 9})
+    assert list(first.messages()) == list(second.messages()) != list(other.messages())

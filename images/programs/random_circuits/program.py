@@ -4,10 +4,13 @@ from qiskit import transpile
 from qiskit.circuit.random import random_circuit
 
 
-def main(backend, user_messenger, iterations=5):
-    """Run `iterations` random circuits of 5 qubits and depth 4."""
+def main(backend, user_messenger, iterations=5, seed=None):
+    """Run `iterations` random circuits of 5 qubits and depth 4; equal seeds give equal counts."""
     for iteration in range(iterations):
-        circuit = random_circuit(num_qubits=5, depth=4, measure=True)
-        counts = backend.run(transpile(circuit, backend)).result().get_counts()
+        own = None if seed is None else seed + iteration
+        options = {} if seed is None else {"seed_simulator": own}
+        circuit = random_circuit(num_qubits=5, depth=4, measure=True, seed=own)
+        circuit = transpile(circuit, backend, seed_transpiler=own)
+        counts = backend.run(circuit, **options).result().get_counts()
         user_messenger.publish({"iteration": iteration, "counts": counts})
     return "All done!"

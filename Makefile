@@ -62,7 +62,7 @@ test-cluster: venv-dev engine ## run the cluster tests: Ray and Slurm on this ma
 bench-cluster: venv-dev engine ## measure Ray and Slurm on this machine's loopback
 	@$(BIN)/python -m benchmarks.cluster --json build/bench
 
-soak: venv engine ## run SOAK_JOBS (1000) jobs of every kind, and compare what is left with before
+soak: venv engine ## run SOAK_JOBS (1000) jobs of every kind, then SOAK_CROWD (200) at once; what is left?
 	@$(BIN)/python -m benchmarks.soak --json build/bench
 
 fmt: venv-dev ## format the code, mend what can be mended

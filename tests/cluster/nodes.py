@@ -82,6 +82,7 @@ class Slurm:
     nodes = ("n1", "n2")
 
     def __init__(self):
+        self.earlier = os.environ.get("SLURM_CONF")
         self.base = tempfile.mkdtemp(prefix="qs-")
         Path(self.base).chmod(0o755)
         self.process = subprocess.Popen(
@@ -94,7 +95,7 @@ class Slurm:
             self.close()
             msg = "Slurm cannot be installed or started here (tools/slurm-nodes says why)"
             raise UnavailableError(msg)
-        os.environ["SLURM_CONF"] = f"{self.base}/slurm.conf"
+        os.environ["SLURM_CONF"] = f"{self.base}/slurm.conf"  # until another one is started
 
     def processes(self, node):
         """Return the daemon of a node, and the steps that run on it."""
@@ -102,17 +103,19 @@ class Slurm:
         for pid in all_processes():
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+                environment = Path(f"/proc/{pid}/environ").read_bytes()
+                if f"SLURM_CONF={self.base}/slurm.conf".encode() not in environment:
+                    continue  # of another cluster
                 if command.startswith(f"slurmd -D -N {node}".encode()):
                     found.add(pid)
-                if (
-                    f"SLURMD_NODENAME={node}\0".encode()
-                    in Path(f"/proc/{pid}/environ").read_bytes()
-                ):
+                if f"SLURMD_NODENAME={node}\0".encode() in environment:
                     found |= {pid, parent(pid)}
         return descendants(found - {1})
 
     def close(self):
         os.environ.pop("SLURM_CONF", None)
+        if self.earlier is not None:
+            os.environ["SLURM_CONF"] = self.earlier
         self.process.stdin.close()
         self.process.wait(30)
         self.process.stdout.close()

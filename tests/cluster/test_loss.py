@@ -157,6 +157,19 @@ def test_a_hung_node_part_is_lost_within_five_heartbeats(cluster, supervisor, pr
     watch.gone_within(path, 5)
 
 
+@on("ray")
+def test_a_driver_that_is_killed_is_a_loss_and_replaced(cluster, supervisor, program, watch):
+    path, other = program(SLEEPER), program(ONCE, "other")
+    job = supervisor.run(path)
+    next(job.messages())
+    watch.of(path)
+    supervisor._remote.engine._driver._process.kill()
+    assert job.wait(30).outcome is Outcome.INTERRUPTED
+    assert f"node {job.node} is lost" in job.evidence.detail
+    assert supervisor.run(other, {"seconds": 0.1}).result(60) == "awake"
+    watch.gone_within(path, 5)
+
+
 def _wrapped(tmp_path, code):
     """Return a command that stands in for a node's Python, with something changed in it."""
     script = tmp_path / "python"

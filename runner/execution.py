@@ -323,11 +323,9 @@ class Execution:
                 return self._memory_limit(counters.memory_peak_bytes, "engine")
             if self._sandbox.spec.policy.isolation.program_can_end_sandbox:
                 return self._ended_as_a_whole(counters, state.exit_code)
-            detail = (
-                f"the sandbox was stopped from outside (exit code {state.exit_code}"
-                + (f", {state.error}" if state.error else "")
-                + ")"
-            )
+            # Nothing inside is known to end PID 1, but nobody says who did.
+            how = f"exit code {state.exit_code}" + (f", {state.error}" if state.error else "")
+            detail = f"the sandbox was stopped from outside, as far as can be told ({how})"
         evidence = Evidence(source="engine", detail=detail)
         return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=detail)
 

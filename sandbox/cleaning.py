@@ -12,6 +12,8 @@ import fcntl
 import os
 import resource
 import signal
+import stat
+import struct
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -21,6 +23,21 @@ POLL_S: Final = 0.0005
 _LIMITS: Final = tuple(
     getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")
 )
+
+_OF_A_PIPE: Final = (
+    (fcntl.F_GETFL, fcntl.F_SETFL),
+    (fcntl.F_GETOWN, fcntl.F_SETOWN),
+    (fcntl.F_GETSIG, fcntl.F_SETSIG),
+    (fcntl.F_GETPIPE_SZ, fcntl.F_SETPIPE_SZ),
+)
+"""How to ask for a setting of a pipe, and how to change it."""
+
+_F_SET_RW_HINT: Final = 1036
+_LEFT_ON_A_PIPE: Final = (
+    (fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_UNLCK, 0, 0, 0, 0)),
+    (_F_SET_RW_HINT, bytes(8)),
+)
+"""Locks that belong to the open description, and the hint for its inode: taken off, not asked."""
 
 
 class UncleanError(Exception):
@@ -81,32 +98,67 @@ def _is_directory(path: bytes) -> bool:
 
 
 class Settings:
-    """What a job can change of the process above it, or of a pipe that they share."""
+    """What a job can change of a process above it, or of a pipe that they share."""
 
     def __init__(self, pipes: Iterable[int]) -> None:
-        self._pipes = {each: _flags(each) for each in pipes}
-        self._limits = _limits()
+        self._pipes = [Pipe(each) for each in pipes]
+        self._first = os.getppid()
+        self._limits = self._look()
         self._cores = os.sched_getaffinity(0)
 
     def restore(self) -> None:
-        """Make everything as it was; UncleanError if that cannot be done."""
-        for descriptor, (flags, size) in self._pipes.items():
-            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
-            if size is not None:
-                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, size)
-        os.sched_setaffinity(0, self._cores)
-        if self._limits != _limits():
-            # `prlimit` reaches this process; what it lowers for good nobody here can raise.
+        """Make everything as it was; UncleanError or OSError if that cannot be done."""
+        for pipe in self._pipes:
+            pipe.restore()
+        for process in (0, self._first):
+            os.sched_setaffinity(process, self._cores)
+        if self._limits != self._look():
+            # Without our filter `prlimit` reaches them; what it lowers nobody here can raise.
             msg = "the job has changed the resource limits of the session"
             raise UncleanError(msg)
 
+    def _look(self) -> tuple[list[tuple[int, int]], bytes]:
+        """Return the limits of this process, and of PID 1 where the kernel shows them."""
+        limits = b""
+        with contextlib.suppress(OSError), open(f"/proc/{self._first}/limits", "rb") as file:  # noqa: PTH123
+            limits = file.read()
+        return [resource.getrlimit(each) for each in _LIMITS], limits
 
-def _flags(descriptor: int) -> tuple[int, int | None]:
-    size = None
+
+class Pipe:
+    """One of a job's pipes: the inode and the open description, which it shares with its parent."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._status = os.fstat(descriptor)
+        self._values = self._look()
+
+    def restore(self) -> None:
+        """Make it as it was; UncleanError or OSError if that cannot be done."""
+        for (_, change), value in zip(_OF_A_PIPE, self._values, strict=True):
+            if value is not None:
+                fcntl.fcntl(self._descriptor, change, value)
+        # What is refused here was refused to the job: it has the same rights, and the same kernel.
+        for command, nothing in _LEFT_ON_A_PIPE:
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._descriptor, command, nothing)
+        with contextlib.suppress(PermissionError):
+            times = self._status.st_atime_ns, self._status.st_mtime_ns
+            os.utime(self._descriptor, ns=times)
+        if self._mode() != self._status.st_mode:
+            os.fchmod(self._descriptor, stat.S_IMODE(self._status.st_mode))
+        if (self._mode(), self._look()) != (self._status.st_mode, self._values):
+            msg = "the job has changed a pipe of the session"
+            raise UncleanError(msg)
+
+    def _mode(self) -> int:
+        return os.fstat(self._descriptor).st_mode
+
+    def _look(self) -> list[int | None]:
+        return [_ask(self._descriptor, ask) for ask, _ in _OF_A_PIPE]
+
+
+def _ask(descriptor: int, command: int) -> int | None:
     with contextlib.suppress(OSError):  # tests use files and sockets, too
-        size = fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
-    return fcntl.fcntl(descriptor, fcntl.F_GETFL), size
-
-
-def _limits() -> list[tuple[int, int]]:
-    return [resource.getrlimit(each) for each in _LIMITS]
+        return fcntl.fcntl(descriptor, command)
+    return None

@@ -45,8 +45,14 @@ def main(options: Options, control: int, *, is_alone: bool) -> NoReturn:
         warmth = warm_up(options.modules)
         guard.protect()
         worker.say_ready(outlet)
-        with contextlib.suppress(HungUpError):
+        try:
             Parent(options, outlet, warmth, control, is_alone=is_alone).serve()
+        except HungUpError:
+            return
+        except cleaning.UncleanError as error:
+            # A job's doing and no error of ours, so its log gets a line and no traceback.
+            os.write(outlet.log, f"The session's sandbox is given up: {error}\n".encode())
+            os._exit(worker.OUR_FAULT)
 
     worker.leave_after(serve)
 
@@ -91,17 +97,14 @@ class Parent:
             self._intake.relay(request)
             os.close(request)
             status, usage = self._wait(child, order.job)
-            deadline = time.monotonic() + CLEANING_S
-            cleaning.kill_all(child, deadline, is_alone=self._is_alone)
-            for directory in self._options.wipe:
-                cleaning.empty(directory, deadline)
-            self._settings.restore()
+            self._clean_up(child)
             self._tell(order.job, float("inf"))
             self._report(order, status, usage)
 
     def _fork(self) -> tuple[int, int]:
         """Return the process of the next job and the pipe on which it waits for its request."""
         reader, writer = os.pipe()
+        _reseed()
         child = os.fork()
         if child == 0:
             for descriptor in (writer, self._control, self._wakeup, self._wakeup_write):
@@ -116,7 +119,6 @@ class Parent:
         worker.be_first_to_die()
         os.dup2(request, _STDIN)
         os.close(request)
-        _reseed()
         line = channel.read_run_line()
         if line is None:
             return
@@ -153,6 +155,17 @@ class Parent:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wakeup, 65536)
         return _STDIN in ready
+
+    def _clean_up(self, child: int) -> None:
+        """Remove all that is left of the job; UncleanError if that is not possible."""
+        deadline = time.monotonic() + CLEANING_S
+        try:
+            cleaning.kill_all(child, deadline, is_alone=self._is_alone)
+            for directory in self._options.wipe:
+                cleaning.empty(directory, deadline)
+            self._settings.restore()
+        except OSError as error:
+            raise cleaning.UncleanError(str(error)) from error
 
     def _tell(self, job: int, wall_s: float) -> None:
         """Let PID 1 hold a deadline, too."""
@@ -228,8 +241,10 @@ class Intake:
 
 
 def _reseed() -> None:
-    """Give this fork random numbers of its own; Python has done so for `random` by itself."""
+    """Give the next fork random numbers of its own; Python does so for `random` by itself.
+
+    Before the fork, because afterwards each page that is written to must be copied first.
+    """
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
-        # Words of its own take less time, and fewer pages, than NumPy's way to find some.
         numpy_random.seed(struct.unpack("8I", os.urandom(32)))

@@ -91,9 +91,10 @@ def _site() -> str:
 
 
 def _use_once() -> None:
-    """Pay for what a first transpile and a first simulation build up, in this thread only.
+    """Pay for what a first transpile and a first simulation build up.
 
-    Level 1, because the higher ones start a thread of Qiskit's that would stay.
+    At the default level, as nearly every program does.  It leaves a native thread of linear
+    algebra, which waits for ever: a fork does not miss it (QISKIT_IN_PARALLEL is TRUE).
     """
     import qiskit
     from qiskit_aer.jobs import utils
@@ -103,7 +104,7 @@ def _use_once() -> None:
     circuit.h(0)
     circuit.cx(0, 1)
     circuit.measure_all()
-    circuit = qiskit.transpile(circuit, backend, optimization_level=1)
+    circuit = qiskit.transpile(circuit, backend)
     executor, utils.DEFAULT_EXECUTOR = utils.DEFAULT_EXECUTOR, _Inline()
     try:
         backend.run(circuit, shots=1).result().get_counts()

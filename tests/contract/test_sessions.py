@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import protocol
+from sandbox import protocol, worker
 from sandbox.options import CARRIERS
 from tests.contract.guest import Guest, is_alive, run, wait_until
 
@@ -264,12 +264,58 @@ value = len(os.listdir(path))
     assert Path("/usr/bin").exists()
 
 
+LOOK_AT_PIPES = """
+import fcntl, os, struct
+value = []
+for pipe in (1, 500, 501):
+    status = os.fstat(pipe)
+    value.append([oct(status.st_mode), status.st_mtime_ns])
+    value[-1] += [fcntl.fcntl(pipe, each) for each in (fcntl.F_GETOWN, fcntl.F_GETSIG)]
+    value[-1] += fcntl.fcntl(pipe, 1035, bytes(8))
+    again = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY)
+    value[-1] += fcntl.fcntl(again, fcntl.F_OFD_GETLK, struct.pack("hhqqi", 1, 0, 0, 0, 0))
+"""
+
+CHANGE_PIPES = """
+import fcntl, os, struct
+for pipe in (500, 501):
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getppid()); fcntl.fcntl(pipe, fcntl.F_SETSIG, 40)
+    fcntl.fcntl(pipe, 1036, struct.pack("Q", 3))
+    fcntl.fcntl(pipe, fcntl.F_OFD_SETLK, struct.pack("hhqqi", 1, 0, 77, 1, 0))
+    os.utime(pipe, ns=(7, 7)); os.fchmod(pipe, 0)
+    value = "changed"
+"""
+
+
+def test_what_a_job_sets_of_its_pipes_does_not_reach_the_next(session):
+    def look():  # writing may change a pipe's times, too: not to what the job sets
+        return [each[:1] + each[2:] + [each[1] > 7] for each in session.do(LOOK_AT_PIPES)]
+
+    before = look()
+    assert session.do(CHANGE_PIPES) == "changed"
+    assert look() == before
+
+
+def test_a_job_that_changes_the_limits_of_the_first_process_is_the_last_of_its_session(tmp_path):
+    with Session("stdio", tmp_path) as session:
+        limits = "(resource.RLIMIT_CORE, (0, 0))"
+        session.start(f"import resource; resource.prlimit({session.process.pid}, *{limits})")
+        assert session.process.wait(10) == 0
+        assert session.wait_for_frame(protocol.Exited).status == worker.OUR_FAULT
+        assert session.log.endswith("the job has changed the resource limits of the session\n")
+        assert "Traceback" not in session.log
+
+
 def test_the_log_of_a_job_ends_at_its_token_and_its_messages_are_its_own(session):
     session.start("print('first', end=''); messenger.publish(1); messenger.publish(2); value = 3")
     session.end()
     assert session.wait_for(lambda: f"first\x1e{session.token}\n".encode() in session.raw["stderr"])
-    messages = [each for each in session.frames if isinstance(each, protocol.Message)]
-    assert [(each.job, each.body) for each in messages] == [
+
+    def messages():  # by another connection than the report: it may be read later
+        return [each for each in session.frames if isinstance(each, protocol.Message)]
+
+    assert session.wait_for(lambda: len(messages()) == 2)
+    assert [(each.job, each.body) for each in messages()] == [
         (session.number, "1"),
         (session.number, "2"),
     ]

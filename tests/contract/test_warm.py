@@ -95,6 +95,8 @@ def looks():
 def test_a_program_sees_no_difference(looks):
     cold, warm, _ = looks
     different = {key: (cold[key], value) for key, value in warm.items() if value != cold[key]}
+    # One native thread more: Qiskit's linear algebra has it as soon as anything is transpiled.
+    assert different.pop("tasks", (1, 2)) == (1, 2)
     assert set(different) <= {"random"}, different
 
 

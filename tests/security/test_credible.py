@@ -59,7 +59,8 @@ def works(*names):
 BARE = {
     "gain-privileges": Bare(works("become_root", "become_another"), ROOT),
     "attack-pid-1": Bare(
-        works("write_memory", "read_environment", "look_at_its_map"), case="blocked"
+        works("write_memory", "read_environment", "look_at_its_map", "change_its_limits"),
+        case="blocked",
     ),
     "kernel-knobs": Bare(works("/proc/1/oom_score_adj")),
     "new-namespaces": Bare(works("unshare user", "clone user", "unshare mount"), OPEN),

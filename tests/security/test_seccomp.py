@@ -142,7 +142,9 @@ CLONE = (56, 220)
 SOCKET = (41, 198)
 SOCKETPAIR = (53, 199)
 PERSONALITY = (135, 92)
+PRLIMIT = (302, 261)
 SIGCHLD = 17
+CLONE_PARENT = 0x8000
 
 MACHINE = ("x86_64", "aarch64").index(
     {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
@@ -224,6 +226,19 @@ def test_no_new_namespace_and_no_other_personality(call):
     personality = PERSONALITY[MACHINE]
     assert call({"ask": [personality, 0xFFFFFFFF]}) == {"ask": "allowed"}
     assert call({"no randomisation": [personality, 0x0040000]}) == {"no randomisation": "EPERM"}
+
+
+def test_no_process_changes_the_limits_or_the_children_of_another(call):
+    clone, limits = CLONE[MACHINE], PRLIMIT[MACHINE]
+    answers = call(
+        {
+            "limits of PID 1": [limits, 1, 0, 0, 0],
+            "limits of PID 1, above 32 bits": [limits, (1 << 32) + 1, 0, 0, 0],
+            "a child of the parent": [clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0],
+        }
+    )
+    assert set(answers.values()) == {"EPERM"}
+    assert call({"its own limits": [limits, 0, 0, 0, 0]}) == {"its own limits": "allowed"}
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import ctypes
 import errno
 import os
+import resource
 import signal
 
 
@@ -58,6 +59,10 @@ def write_by_call():
         raise OSError(ctypes.get_errno(), "refused")
 
 
+def change_its_limits():
+    resource.prlimit(1, resource.RLIMIT_CPU, (3600, 3600))
+
+
 def main(backend, user_messenger, signals):
     actions = (
         read_memory,
@@ -69,6 +74,7 @@ def main(backend, user_messenger, signals):
         look_at_its_map,
         trace,
         write_by_call,
+        change_its_limits,
     )
     if signals:
         for number in signal.valid_signals():

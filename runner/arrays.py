@@ -1,6 +1,7 @@
 """Arrays that a program sent, as nested lists of numbers: a host need not have NumPy.
 
-Reads NumPy's file format, of plain numbers only, within a bound.  The content may be hostile.
+Reads NumPy's file format, of plain numbers only, within a bound.  The content may be hostile: a few
+bytes can stand for millions of numbers, and lists without any number in them take memory too.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import math
 import operator
 import struct
 import zlib
+from dataclasses import dataclass
 from typing import Any, Final
 
-MAX_BYTES: Final = 16 * 1024 * 1024
-"""Larger arrays are not taken apart."""
-
+MAX_ITEMS: Final = 1 << 20
+"""Numbers and lists that the arrays of one value are taken apart into: about 100 MiB of memory."""
 _MAX_AXES: Final = 32
 _MAGIC: Final = b"\x93NUMPY\x01\x00"
 _START: Final = len(_MAGIC) + 2  # the header's length stands between
@@ -39,33 +40,53 @@ _CODES: Final = {
 }
 
 
-def unpack(packed: str) -> Any:
+@dataclass(slots=True)
+class Room:
+    """How many numbers and lists may still come of arrays; those of one value share it."""
+
+    left: int = MAX_ITEMS
+
+    def take(self, count: int) -> None:
+        """Use some of the room.  Raises ValueError if there is not as much."""
+        if count > self.left:
+            msg = f"an array of {count!r:.80} numbers and lists, more than {self.left}"
+            raise ValueError(msg)
+        self.left -= count
+
+
+def unpack(packed: str, room: Room | None = None) -> Any:
     """Return an array's numbers in nested lists, or the one number of an array without axes.
 
     `packed` is base64 of zlib of NumPy's file format, as the codec writes it.  Raises ValueError
-    for what is malformed, larger than `MAX_BYTES`, or not of plain numbers.
+    for what is malformed, does not fit into the room (default: one of its own), or is not of plain
+    numbers.
     """
     try:
-        content = zlib.decompressobj().decompress(base64.b64decode(packed), MAX_BYTES)
-        return _numbers(content)
-    except (zlib.error, struct.error, SyntaxError, RecursionError, MemoryError) as error:
+        return _numbers(base64.b64decode(packed), room or Room())
+    except (zlib.error, struct.error, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         msg = f"not an array: {error}"
         raise ValueError(msg) from error
 
 
-def _numbers(content: bytes) -> Any:
+def _numbers(compressed: bytes, room: Room) -> Any:
+    # The header comes first, so that no more is made of a few bytes than there is room for.
+    unpacker = zlib.decompressobj()
+    content = unpacker.decompress(compressed, _START + _MAX_HEADER)
     end = _START + int.from_bytes(content[_START - 2 : _START], "little")
     if not content.startswith(_MAGIC) or end > _START + _MAX_HEADER:
         msg = "not an array in NumPy's format"
         raise ValueError(msg)
     kind, is_fortran, shape = _header(content[_START:end].decode("latin-1"))
-    # An axis of length zero makes no room for the others.
-    if len(shape) > _MAX_AXES or math.prod(each or 1 for each in shape) > MAX_BYTES:
-        msg = f"an array of the shape {shape!r:.80}"
+    if len(shape) > _MAX_AXES:
+        msg = f"an array of {len(shape)} axes"
         raise ValueError(msg)
+    # An axis has a list for each index of those before it, also if its own length is zero.
+    room.take(math.prod(shape) + sum(itertools.accumulate([1, *shape][:-1], operator.mul)))
     order, parts = kind[0].replace("|", "<"), 2 if kind[1] == "c" else 1
-    count = math.prod(shape) * parts
-    items: Any = struct.unpack(f"{order}{count}{_CODES[kind[1:]]}", content[end:])
+    form = f"{order}{math.prod(shape) * parts}{_CODES[kind[1:]]}"
+    size = end + struct.calcsize(form)
+    content += unpacker.decompress(unpacker.unconsumed_tail, max(1, size - len(content)))
+    items: Any = struct.unpack(form, content[end:])
     if parts == 2:
         items = [complex(*pair) for pair in zip(items[::2], items[1::2], strict=True)]
     lengths = shape if is_fortran else shape[::-1]

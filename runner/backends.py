@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -247,7 +249,12 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        # Nobody may ever write into a pipe, so opening one must not wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                msg = f"--backend @{path}: must be a regular file"
+                raise BackendError(msg)
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         msg = f"--backend @{path}: cannot be read: {error.strerror}"

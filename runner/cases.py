@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from jsonschema.validators import validator_for
 
 from runner.comparison import Tolerance, counts_of, difference, lookup
 from runner.display import one_line
-from runner.distribution import Distribution
+from runner.distribution import MAX_COUNT, Distribution
 from runner.errors import ManifestError
 from runner.isolation import Isolation
 from runner.job import Job
@@ -32,6 +33,9 @@ from runner.schema import problems as schema_problems
 
 MAX_CASE_BYTES: Final = 16 * 1024 * 1024
 MAX_CASES: Final = 1000
+MAX_CASE_DEPTH: Final = 128
+"""How deep lists and objects of a case may be nested; values are no deeper than half of it."""
+
 DEFAULT_CASE: Final = "default"
 MIN_SIGNIFICANCE: Final = 1e-15
 MAX_SIGNIFICANCE: Final = 0.1
@@ -39,9 +43,12 @@ MAX_SIGNIFICANCE: Final = 0.1
 _UNSET: Final = object()
 _IN_SESSION: Final = "session"
 _EXPECT_ON: Final = {f"expect_{each}": each for each in (*map(str, Isolation), _IN_SESSION)}
+_UNREADABLE: Final = (RecursionError, ArithmeticError, AttributeError, TypeError, ValueError)
+"""What the library says of a schema that it cannot read at all."""
+
 _CHECK_KINDS: Final = ("equals", "schema", "distribution")
 
-_NOT_NEGATIVE: Final = {"type": "number", "minimum": 0}
+_NOT_NEGATIVE: Final = {"type": "number", "minimum": 0, "maximum": sys.float_info.max}
 _OUTCOME: Final = {"enum": [each.value for each in Outcome]}
 _TOLERANCE: Final = {
     "type": "object",
@@ -56,7 +63,10 @@ _DISTRIBUTION: Final = {
             "type": "object",
             "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
         },
-        "counts": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
+        "counts": {
+            "type": "object",
+            "additionalProperties": {"type": "integer", "minimum": 0, "maximum": MAX_COUNT},
+        },
         "significance": {
             "type": "number",
             "minimum": MIN_SIGNIFICANCE,
@@ -73,7 +83,7 @@ _CHECK: Final = {
         "at": {"type": "string", "pattern": "^/(result|messages)(/|$)"},
         "equals": {},
         "tolerance": _TOLERANCE,
-        "schema": {"type": ["object", "boolean"]},
+        "schema": {"type": ["object", "boolean"], "properties": {"$schema": {"type": "string"}}},
         "distribution": _DISTRIBUTION,
     },
     "required": ["at"],
@@ -98,7 +108,10 @@ _CASE: Final = {
     "properties": {
         "description": {"type": "string"},
         "inputs": {"type": "object"},
-        "backend": {"type": ["string", "object", "null"]},
+        "backend": {
+            "type": ["string", "object", "null"],
+            "properties": {"options": {"type": "object"}},
+        },
         "seed": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1},
         "limits": {"type": "object", "additionalProperties": {"type": "number"}},
         "expect": _EXPECT,
@@ -132,6 +145,9 @@ class Check:
                 validator_for(wanted, default=Draft202012Validator).check_schema(wanted)
             except SchemaError as error:
                 msg = f"not a JSON Schema: {error.message:.200}"
+                raise ValueError(msg) from error
+            except _UNREADABLE as error:
+                msg = f"not a JSON Schema: {type(error).__name__}: {error!s:.200}"
                 raise ValueError(msg) from error
         counts = data.get("distribution")
         return cls(
@@ -252,7 +268,11 @@ class Case:
             return [f"ended as {record.outcome}{detail}, expected {' or '.join(expected.outcomes)}"]
         result = json.loads(record.result) if record.result is not None else None
         messages = [json.loads(e.body) for e in job.events() if isinstance(e, MessageEvent)]
-        return expected.problems(result, messages, record.usage.messages)
+        try:
+            return expected.problems(result, messages, record.usage.messages)
+        except Exception as error:  # noqa: BLE001  only values of a program and a case are at work
+            words = one_line(f"{type(error).__name__}: {error}")
+            return [f"what came of it cannot be compared with what is expected: {words:.500}"]
 
 
 def case_files(program: Program) -> list[Path]:
@@ -325,10 +345,26 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ManifestError(msg)
     try:
         content = json.loads(path.read_bytes())
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}"
+        raise ManifestError(msg) from error
     except (ValueError, RecursionError) as error:
         msg = f"{path}: not JSON: {error}"
         raise ManifestError(msg) from error
     if not isinstance(content, dict):
         msg = f"{path}: a case is an object with inputs and expect"
         raise ManifestError(msg)
+    _check_depth(content, path)
     return content
+
+
+def _check_depth(content: dict[str, Any], path: Path) -> None:
+    """Raise ManifestError for what is nested deeper than `MAX_CASE_DEPTH`."""
+    level: list[Any] = [content]
+    for _ in range(MAX_CASE_DEPTH):
+        inside = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [part for each in inside for part in each if isinstance(part, (dict, list))]
+        if not level:
+            return
+    msg = f"{path}: nested deeper than {MAX_CASE_DEPTH}"
+    raise ManifestError(msg)

@@ -14,7 +14,8 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
+import resource
+import signal
 import stat
 import subprocess
 import tempfile
@@ -27,9 +28,14 @@ from runner.errors import RequestError
 GIT_TIMEOUT_S: Final = 60.0
 MAX_GIT_BYTES: Final = 1 << 28
 """What git may answer: the files of a tree, so millions of them."""
+GIT_MEMORY_BYTES: Final = 1 << 30
+MAX_HEAD_BYTES: Final = 4 << 10
+MAX_PACKED_REFS_BYTES: Final = 64 << 20
 
 _PIECE: Final = 1 << 20
 _MAX_POINTER: Final = 4096
+_PACKS: Final = "\tpackedGitWindowSize = 32m\n\tpackedGitLimit = 256m\n"
+"""What git maps of packs at once, of the memory that it has."""
 _SKIPPED: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
 _REGULAR: Final = b"100"  # how the mode of a regular file begins
 _FORMATS: Final = {40: "sha1", 64: "sha256"}
@@ -138,10 +144,22 @@ def _git_directories(top: Path) -> tuple[Path, Path]:
 
 def _followed(pointer: Path, base: Path, prefix: str, otherwise: Path | None = None) -> Path:
     """Return where a file points, `otherwise` (default: itself) if it is none."""
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        if pointer.is_file() and pointer.stat().st_size < _MAX_POINTER:
-            return (base / pointer.read_text().removeprefix(prefix).strip()).resolve()
-    return (otherwise or pointer).resolve()
+    content = _start_of(pointer, _MAX_POINTER)
+    # Links may lead in a circle, and paths hold what no path can.
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        if content is not None and len(content) < _MAX_POINTER:
+            return (base / content.decode().removeprefix(prefix).strip()).resolve()
+    return otherwise or pointer
+
+
+def _start_of(path: Path, most: int) -> bytes | None:
+    """Return the first bytes of a regular file, None if there is none to read."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return file.read(most)
+    return None
 
 
 @contextlib.contextmanager
@@ -154,22 +172,29 @@ def _borrowed(own: Path, common: Path) -> Iterator[Path]:
             os.fsencode(common / "objects") + b"\n"
         )
         (git / "HEAD").write_text("ref: refs/heads/main\n")
-        for source in (own / "HEAD", common / "packed-refs"):
-            if source.is_file():
-                shutil.copyfile(source, git / source.name)
+        for source, most in (
+            (own / "HEAD", MAX_HEAD_BYTES),
+            (common / "packed-refs", MAX_PACKED_REFS_BYTES),
+        ):
+            content = _start_of(source, most + 1)
+            if content is not None and len(content) > most:
+                msg = f"{source}: larger than {most} bytes: leave out --since"
+                raise RequestError(msg)
+            if content is not None:
+                (git / source.name).write_bytes(content)
         (git / "refs").symlink_to(common / "refs")
         (git / "config").write_text(_configuration(common))
         yield git
 
 
 def _configuration(repository: Path) -> str:
-    try:
-        text = (repository / "config").read_text(errors="replace")[:_PIECE]
-    except OSError:
-        text = ""
+    text = (_start_of(repository / "config", _PIECE) or b"").decode(errors="replace")
     if re.search(r"^\s*objectformat\s*=\s*sha256\s*$", text, re.MULTILINE | re.IGNORECASE):
-        return "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = sha256\n"
-    return "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+        version, extensions = 1, "[extensions]\n\tobjectformat = sha256\n"
+    else:
+        version, extensions = 0, ""
+    core = f"[core]\n\trepositoryformatversion = {version}\n\tbare = true\n{_PACKS}"
+    return core + extensions
 
 
 def _ask(git: Path, *arguments: str) -> bytes:
@@ -197,6 +222,7 @@ def _ask(git: Path, *arguments: str) -> bytes:
                 stderr=subprocess.DEVNULL,
                 timeout=GIT_TIMEOUT_S,
                 check=False,
+                preexec_fn=_confine,  # calls the kernel only, and takes no lock
             )
             output.seek(0)
             answer = output.read(MAX_GIT_BYTES + 1)
@@ -207,9 +233,26 @@ def _ask(git: Path, *arguments: str) -> bytes:
         msg = f"git did not answer within {GIT_TIMEOUT_S:g} s: leave out --since"
         raise RequestError(msg) from error
     if done.returncode or len(answer) > MAX_GIT_BYTES:
-        msg = (
-            f"git knows no {arguments[-1].removesuffix('^{tree}')!r} here: fetch it first "
-            "(in CI, a checkout of the whole history: fetch-depth: 0)"
-        )
-        raise RequestError(msg)
+        raise RequestError(_refusal(arguments[-1].removesuffix("^{tree}"), done.returncode))
     return answer
+
+
+def _confine() -> None:
+    """Bound what git can take of this machine; runs in the child."""
+    resource.setrlimit(resource.RLIMIT_AS, (GIT_MEMORY_BYTES, GIT_MEMORY_BYTES))
+    # One byte more than may be read, so that too much is seen.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_GIT_BYTES + 1, MAX_GIT_BYTES + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _refusal(revision: str, status: int) -> str:
+    fetch = "fetch it first (in CI, a checkout of the whole history: fetch-depth: 0)"
+    if status == 1:  # what `rev-parse --quiet` says of a name that it does not know
+        return f"git knows no {revision!r} here: {fetch}"
+    if status in {0, -signal.SIGXFSZ}:
+        return f"{revision!r} has file names of more than {MAX_GIT_BYTES} bytes: leave out --since"
+    how = signal.strsignal(-status) if status < 0 else f"status {status}"
+    return (
+        f"git cannot read {revision!r} here within {GIT_MEMORY_BYTES >> 20} MiB of memory ({how}): "
+        f"{fetch}, or leave out --since"
+    )

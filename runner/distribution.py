@@ -15,6 +15,9 @@ from typing import Any, Final, TypeAlias
 MIN_EXPECTED: Final = 5.0
 """The smallest expected count of a bin: the textbooks' rule."""
 
+MAX_COUNT: Final = 1 << 53
+"""The largest number of one outcome; up to here every whole number is a float."""
+
 _ROUNDING: Final = 1e-9
 """By how much the sum of probabilities that were written down may miss one."""
 
@@ -61,7 +64,9 @@ class Distribution:
                 for key in {*seen, *self.counts}
             ]
             # Of a table of two rows the expected counts of the other are in proportion.
-            return self._refusal(bins, total, least=max(1.0, total / size), scale=1 - share)
+            return self._refusal(
+                bins, total, least=max(1.0, total / size), scale=size / (total + size)
+            )
         probabilities = self.probabilities or {}
         rest = max(0.0, 1 - math.fsum(probabilities.values()))
         rest = 0.0 if rest < _ROUNDING else rest
@@ -96,9 +101,9 @@ def survival(statistic: float, freedom: int) -> float:
     The closed forms for whole numbers of degrees: a sum of positive terms, none of which is larger
     than one, so nothing cancels or overflows.
     """
-    if freedom <= 0 or statistic <= 0:
-        return 1.0
     half = statistic / 2
+    if freedom <= 0 or half <= 0:
+        return 1.0
     odd = freedom % 2
     first = math.erfc(math.sqrt(half)) if odd else 0.0
     powers = (index + odd / 2 for index in range((freedom - odd) // 2))

@@ -191,6 +191,9 @@ def _schema(document: _Document, spec: Mapping[str, Any], key: str) -> Mapping[s
     except SchemaError as error:
         inside = [*path, *error.absolute_path]
         raise document.error(inside, f"not a JSON Schema: {error.message:.200}") from error
+    except (RecursionError, ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        words = f"{type(error).__name__}: {error!s:.200}"
+        raise document.error(path, f"not a JSON Schema: {words}") from error
     return dict(found)
 
 

@@ -123,9 +123,11 @@ def _view(data: Any) -> Any:
     if set(data) != {"__type__", "__value__"}:
         return {key: _view(value) for key, value in data.items()}
     tag, value = data["__type__"], data["__value__"]
+    if not isinstance(tag, str):
+        return _OpaqueObject()
     if tag in _LISTS and isinstance(value, list):
         return [_view(each) for each in value]
-    if tag == "float" and value in {"nan", "inf", "-inf"}:
+    if tag == "float" and value in ("nan", "inf", "-inf"):  # it may be no text
         return float(value)
     if tag in _ARRAYS:
         return _OpaqueArray()
@@ -161,7 +163,7 @@ def _find(schema: Mapping[str, Any], data: Any, name: str) -> list[str]:
     found = itertools.islice(validator.iter_errors(_view(data)), MAX_PROBLEMS)
     try:
         return [_words(each, name) for each in found]
-    except (Unresolvable, RecursionError) as error:
+    except (Unresolvable, RecursionError, ArithmeticError, TypeError, ValueError) as error:
         return [f"{name}: the schema cannot be used: {type(error).__name__}: {error}"]
 
 

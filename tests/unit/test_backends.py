@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -231,6 +232,12 @@ def test_a_backend_comes_as_a_name_as_json_or_in_a_file(tmp_path):
     (tmp_path / "props_tiny.json").write_text(json.dumps(PROPERTIES))
     both = device_of(backends.describe(backends.read(f"@{tmp_path}/conf_tiny.json")))
     assert both["qubits"][1]["t1"] == pytest.approx(80e-6)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(InputsError, match="must be a regular file"):
+        backends.read(f"@{tmp_path}/pipe.json")
 
 
 @pytest.mark.parametrize("text", ['{"name', "@/nowhere/at/all.json", "@/", "@/dev/zero"])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from runner.cases import Case, cases
+from runner.cases import Case, Expectation, cases
+from runner.comparison import Tolerance
 from runner.errors import ManifestError
+from runner.record import Outcome
 from runner.registry import read_directory
 from sandbox import codec
 
@@ -26,6 +29,12 @@ def read(tmp_path):
 def problems(case, result=None, messages=()):
     data = [json.loads(codec.encode(each, "value")) for each in (result, *messages)]
     return case.expect.problems(data[0], data[1:], len(messages))
+
+
+def nested(value, depth):
+    for _ in range(depth):
+        value = {"not": value}
+    return value
 
 
 def test_equality_is_of_the_encoded_forms(read):
@@ -138,6 +147,30 @@ def test_a_seed_is_an_option_of_the_backend(read, backend, expected):
             },
             "checks.0: the probabilities add up to 2",
         ),
+        ({"expect": {"tolerance": {"absolute": 10**400}}}, "expect.tolerance.absolute"),
+        (
+            {"expect": {"checks": [{"at": "/result", "schema": {"$schema": []}}]}},
+            r"checks.0.schema.\$schema",
+        ),
+        (
+            {"expect": {"checks": [{"at": "/result", "schema": nested({}, 120)}]}},
+            "checks.0: not a JSON Schema: RecursionError",
+        ),
+        ({"expect": {"result": nested(1, 900)}}, "nested deeper than 128"),
+        (
+            {
+                "expect": {
+                    "checks": [
+                        {
+                            "at": "/result",
+                            "distribution": {"counts": {"0": 10**400}, "significance": 0.01},
+                        }
+                    ]
+                }
+            },
+            "distribution.counts.0",
+        ),
+        ({"seed": 1, "backend": {"options": [1]}}, "backend.options"),
         ({"seed": -1}, "seed"),
         ({"limits": {"timeout_s": "1"}}, "limits.timeout_s"),
     ],
@@ -157,6 +190,19 @@ def test_what_is_no_case_is_refused(tmp_path):
     link.symlink_to(path)
     with pytest.raises(ManifestError, match="regular file"):
         Case.from_file(link)
+
+
+def test_what_cannot_be_compared_is_a_problem_of_the_case():
+    case = Case(name="x", expect=Expectation(result=nested(1, 5000), tolerance=Tolerance()))
+    record = SimpleNamespace(
+        outcome=Outcome.COMPLETED,
+        isolation=None,
+        exceptions=(),
+        result="1",
+        usage=SimpleNamespace(messages=0),
+    )
+    (found,) = case.problems(SimpleNamespace(wait=lambda: record, events=lambda: ()))
+    assert found.startswith("what came of it cannot be compared with what is expected: Recursion")
 
 
 def test_a_program_without_cases_is_one_case(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import changes
 from runner.changes import Changes
 from runner.errors import RequestError
 
@@ -150,3 +151,44 @@ def test_nothing_that_a_hostile_repository_names_is_run(checkout, tmp_path):
     with pytest.raises(RequestError):
         Changes(checkout, "HEAD")
     assert not sprung.exists()
+
+
+def sparse(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("HEAD", changes.MAX_HEAD_BYTES), ("packed-refs", changes.MAX_PACKED_REFS_BYTES)],
+)
+def test_what_is_copied_of_a_repository_is_bounded(checkout, name, size):
+    sparse(checkout / ".git" / name, size + 1)
+    with pytest.raises(RequestError, match=f"{name}: larger than {size} bytes: leave out"):
+        Changes(checkout, "main")
+
+
+def test_a_pipe_in_a_repository_is_not_waited_for(checkout):
+    for name in ("config", "packed-refs", "commondir"):
+        (checkout / ".git" / name).unlink(missing_ok=True)
+        os.mkfifo(checkout / ".git" / name)
+    assert changed(checkout) == set()
+
+
+def test_a_pointer_that_leads_nowhere_is_refused(tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    for place in ("\0", "circle/x", "x" * 3000):
+        (tmp_path / ".git").write_text(f"gitdir: {place}\n")
+        with pytest.raises(RequestError):
+            Changes(tmp_path, "HEAD")
+
+
+def test_git_that_needs_too_much_says_so(checkout, monkeypatch):
+    monkeypatch.setattr(changes, "MAX_GIT_BYTES", 50)
+    with pytest.raises(RequestError, match="file names of more than 50 bytes"):
+        Changes(checkout, "HEAD")
+    monkeypatch.undo()
+    monkeypatch.setattr(changes, "GIT_MEMORY_BYTES", 1 << 28)
+    sparse(checkout / ".git" / "refs" / "heads" / "huge", 1 << 28)
+    with pytest.raises(RequestError, match="git cannot read 'huge' here within 256 MiB"):
+        Changes(checkout, "huge")

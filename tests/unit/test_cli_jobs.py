@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 
 import pytest
@@ -114,6 +115,19 @@ def test_lists_are_a_table_or_one_object_per_line(jobs):
 def test_lists_are_filtered(jobs, options, expected):
     out = call("jobs", "--format", "json", *options)[1]
     assert [json.loads(line)["job"] for line in out.splitlines()] == [jobs[i] for i in expected]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["jobs", "--tag"],
+        ["jobs", "--program"],
+        *([name] for name in ("result", "logs", "messages", "cancel", "delete", "replay")),
+    ],
+)
+def test_arguments_that_are_not_utf8_are_refused_by_value(jobs, arguments):
+    with pytest.raises(RequestError, match=r"udcff' is not"):
+        call(*arguments, os.fsdecode(b"\xff"))
 
 
 def test_an_outcome_that_does_not_exist_is_refused_with_those_that_do(jobs):

@@ -48,13 +48,39 @@ def test_bytes_that_are_no_array_are_refused(content):
 
 
 @pytest.mark.parametrize(
-    "shape", ["(10**9,)", "(1000000000, 0)", "(-1,)", "(True,)", "(1,) * 9", "((((((", "'x'"]
+    "shape",
+    [
+        "(10**9,)",
+        "(1000000000, 0)",
+        "(16777216, 0)",
+        "(-1,)",
+        "(True,)",
+        "(1,) * 9",
+        "((((((",
+        "'x'",
+        "{[]: 1}",
+    ],
 )
 def test_what_an_array_claims_costs_nothing(shape):
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}".encode()
     content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
     with pytest.raises(ValueError):  # noqa: PT011
         arrays.unpack(base64.b64encode(zlib.compress(content)).decode())
+
+
+def test_lists_without_numbers_take_room_too():
+    """An axis of length one is a list for each of the numbers."""
+    thin = encoded(np.zeros((1 << 16,) + (1,) * 31, "i1"))
+    assert plain(thin) == thin
+    flat = encoded(np.zeros(arrays.MAX_ITEMS - 1, "i1"))
+    assert len(plain(flat)) == arrays.MAX_ITEMS - 1
+
+
+def test_arrays_of_one_value_share_the_room():
+    several = encoded([np.zeros(arrays.MAX_ITEMS // 2, "i1") for _ in range(20)])
+    seen = plain(several)
+    assert isinstance(seen[0], list)
+    assert seen[1:] == several[1:]
 
 
 @pytest.mark.parametrize(
@@ -87,11 +113,14 @@ def test_numbers_are_near_wherever_they_stand(seen, expected):
         ("1", 1, "expected 1"),
         (10**400, 0.5, "within"),
         (math.inf, 1e300, "within"),
+        ({"__type__": "complex", "__value__": [10**4000, 0]}, 1, "expected 1"),
+        ({"__type__": [], "__value__": []}, 1, "expected 1"),
         (np.array([1.0, 2.0]), [1.0, 2.5], r"result\[1\] is 2.0, expected 2.5"),
     ],
 )
 def test_what_is_not_near_is_named_with_its_path(seen, expected, problem):
-    (found,) = difference("result", encoded(seen), expected, NEAR)
+    is_tagged = isinstance(seen, dict) and "__type__" in seen
+    (found,) = difference("result", seen if is_tagged else encoded(seen), expected, NEAR)
     assert re.search(problem, found), found
 
 
@@ -124,6 +153,7 @@ def test_a_pointer_steps_into_everything():
         "/result/n/1",
         "/result/n/x",
         "/result/n/-1",
+        "/result/n/" + "9" * 5000,
         "/messages/0/step/0",
     ):
         with pytest.raises(LookupError, match="has no"):
@@ -136,7 +166,7 @@ def test_counts_come_as_numbers_or_as_bits():
     for shape in ((), (1,), (1, 1)):
         bits = BitArray.from_samples(samples).reshape(shape)
         assert counts_of(encoded(bits)) == {"0101010101": 2, "1111000010": 1}
-    for other in ({"a": 1.5}, {"a": -1}, [1], "x", None):
+    for other in ({"a": 1.5}, {"a": -1}, {"a": 10**4000}, [1], "x", None):
         with pytest.raises(ValueError, match="counts"):
             counts_of(encoded(other))
 
@@ -145,3 +175,22 @@ def test_bits_that_claim_a_huge_width_hold_nothing():
     hostile = encoded(BitArray.from_samples(["0", "1"]))
     hostile["__value__"]["num_bits"] = 10**12
     assert counts_of(hostile) == {}
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        encoded(np.ones((2, 1))),
+        encoded(np.full((2, 1), -1, "i1")),
+        {"__type__": "tuple", "__value__": [[1], 2]},
+        {"__type__": [], "__value__": []},
+    ],
+)
+def test_bits_that_are_no_bytes_hold_nothing(array):
+    hostile = {"__type__": "BitArray", "__value__": {"num_bits": 8, "array": array}}
+    assert counts_of(hostile) == {}
+
+
+def test_a_pointer_does_not_step_into_a_tag_that_is_none():
+    with pytest.raises(LookupError, match="has no"):
+        lookup({"result": {"__type__": [], "__value__": []}}, "/result/0")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, chi2_contingency, chisquare
 
-from runner.distribution import Distribution, survival
+from runner.distribution import MAX_COUNT, Distribution, survival
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 7, 8, 63, 100, 1023, 65535])
@@ -77,3 +77,8 @@ def test_too_few_counts_are_no_test():
 def test_what_contradicts_itself_is_refused(data, problem):
     with pytest.raises(ValueError, match=problem):
         Distribution.from_data({"significance": 0.01, **data})
+
+
+def test_ever_so_many_counts_are_compared():
+    one = Distribution(significance=1e-6, counts={"0": 1, "1": 1})
+    assert one.problem({str(each): MAX_COUNT for each in range(200)})

@@ -143,6 +143,22 @@ def test_a_slow_callback_congests_the_job_and_its_progress_is_told():
     assert progress == [1]
 
 
+def test_congestion_that_begins_while_the_callback_is_at_it_ends_as_well():
+    job, progress = make_job(), []
+    job.expect_callback()
+    job.add_message(JsonText("0"))
+
+    def callback(_: str, number: int) -> None:
+        if number == 0:
+            for _ in range(MAX_BACKLOG):
+                job.add_message(JsonText("1"))
+            assert job.is_congested
+            job.finish(completed())
+
+    job.deliver(callback, lambda *_: None, lambda: progress.append(1))
+    assert progress
+
+
 def test_result_waits_a_moment_for_a_callback_that_is_behind():
     job, seen = make_job(), []
     job.expect_callback()

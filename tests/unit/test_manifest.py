@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runner.errors import ManifestError
 from runner.manifest import Manifest
 from runner.signature import Signature
+from runner.source import MAX_BYTES
 
 
 def read(text: str) -> Manifest:
@@ -153,6 +154,7 @@ def test_the_inputs_of_main_are_read_from_its_source(source: str, expected: tupl
         "def main(*args): ...",
         "(" * 10_000,
         "\0",
+        "def main(b, m): ...\n" + "#" * MAX_BYTES,
     ],
 )
 def test_a_source_that_does_not_tell_gives_no_signature(source: str):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
+from runner import source
 from runner.errors import EngineError, RequestError
 from runner.imports import MAX_MODULES, modules
 from runner.interrupt import check
@@ -238,3 +240,29 @@ def test_hostile_imports_yield_few_plain_names():
     assert len(modules({"program.py": many})) == MAX_MODULES
     odd = "import ünï, " + "x" * 200 + "\nfrom a import *"
     assert modules({"program.py": odd.encode()}) == ("a",)
+
+
+def test_reading_imports_is_bounded_whatever_the_files(monkeypatch):
+    read = []
+    parse = source.parse
+    monkeypatch.setattr(source, "parse", lambda text: read.append(text) or parse(text))
+    long = b"import long_one\n" + b"#" * source.MAX_BYTES
+    fill = b"#" * (source.MAX_BYTES - 20)
+    files = {f"f{n}.py": b"import m%d\n" % n + fill for n in range(9)}
+    files |= {"z.py": b"import first\n" + fill, "long.py": long}
+    assert modules(files, "z.py") == ("first", "m0", "m1", "m2")
+    assert len(read) == 4
+    read.clear()
+    many = b"from " + b"m" * 90 + b" import " + b",".join(b"n%d" % n for n in range(9999))
+    assert len(modules({"a.py": many, "b.py": b"import b1"})) == MAX_MODULES
+    assert len(read) == 1  # it stops when it has enough
+
+
+@pytest.mark.parametrize("odd", [r"x = '\d'", "x = 1if 1else 2", "# coding: punycode\nx = 'ü'"])
+def test_a_program_cannot_make_the_host_warn_or_run_a_codec(odd, recwarn):
+    text = f"{odd}\nimport numpy\ndef main(b, m, x): ...".encode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert modules({"program.py": text}) == ("numpy",)
+        assert source.parse(text) is not None
+    assert not recwarn.list

@@ -429,6 +429,46 @@ def test_the_file_is_for_its_user_only(path, tmp_path):
     assert len(modes) == 3  # the log and its index too
 
 
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
+def test_a_directory_that_others_can_write_to_is_refused_with_what_to_do(path, mode):
+    Store(path).close()
+    path.parent.chmod(mode)
+    link = path.parents[1] / "link.db"
+    link.symlink_to(path)
+    for each in (path, link):
+        with pytest.raises(StoreError, match=f"write to its directory {path.parent}: `chmod go-w`"):
+            Store(each)
+    path.parent.chmod(0o755)
+    Store(path).close()
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_what_others_put_beside_the_file_is_refused(path, suffix):
+    Store(path).close()
+    beside = path.with_name(path.name + suffix)
+    beside.touch(0o600)
+    Store(path).close()
+    beside.touch(0o644)
+    beside.chmod(0o644)
+    with pytest.raises(StoreError, match=f"{beside.name} is not for its user only"):
+        Store(path)
+    beside.unlink()
+    beside.symlink_to("/dev/null")
+    with pytest.raises(StoreError, match=f"{beside.name} is not for its user only"):
+        Store(path)
+
+
+@pytest.mark.parametrize("how", ["text", "foreign"])
+def test_the_mode_of_a_file_that_is_no_store_is_left_as_it_is(path, how):
+    Store(path).close()
+    spoil(path, how)
+    path.chmod(0o644)
+    with pytest.raises(StoreError):
+        Store(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
 def test_where_jobs_are_kept_follows_the_environment(tmp_path):
     named = {"QRUNNER_STORE": "/x/y", "XDG_DATA_HOME": "/data"}
     assert default_path(named) == Path("/x/y")

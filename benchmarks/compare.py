@@ -255,14 +255,19 @@ def parse() -> argparse.Namespace:
         "--write-docs", action="store_true", help="only put the figures of --json into docs/"
     )
     options = parser.parse_args()
-    for given, known in ((options.only, KINDS), (options.programs, SUBJECTS)):
-        unknown = set(given or ()) - {each.name for each in known}
-        if unknown:
-            parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    _insist_known(parser, options.only, {kind.name for kind in KINDS})
+    _insist_known(parser, options.programs, {each.name for each in SUBJECTS})
     options.window = WINDOW_S
     if options.quick:
         options.rounds, options.window = 2, WINDOW_S / 2
     return options
+
+
+def _insist_known(
+    parser: argparse.ArgumentParser, given: Sequence[str] | None, known: set[str]
+) -> None:
+    if unknown := set(given or ()) - known:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
 
 
 def names(text: str) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import secrets
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -35,7 +36,7 @@ def ring(engine: Engine, subject: Subject) -> Iterator[Ring]:
     finally:
         for container in engine.containers(f"{LABEL}={mark}"):
             engine.remove(container)
-        engine.remove_image(tag)
+        _remove(engine, tag)
 
 
 def _derived(engine: Engine, image: str, tag: str, labels: dict[str, str]) -> str:
@@ -51,3 +52,11 @@ def _derived(engine: Engine, image: str, tag: str, labels: dict[str, str]) -> st
     found = engine.image_id(tag)
     assert found is not None
     return found
+
+
+def _remove(engine: Engine, tag: str) -> None:
+    """Remove the image; the engine refuses while it is still busy with what was made of it."""
+    deadline = time.monotonic() + 10
+    while engine.image_id(tag) is not None and time.monotonic() < deadline:
+        engine.remove_image(tag)
+        time.sleep(0.2)

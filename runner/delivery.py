@@ -65,9 +65,10 @@ class Delivery:
         for event in self._history.events():
             if not isinstance(event, MessageEvent):
                 continue
-            was_congested = self.is_congested
             self._call(callback, event.body, f"message {event.seq}")
             with self._history.changed:
+                # Only now: it may have come to that while the callback was at it.
+                was_congested = self.is_congested
                 self._delivered += 1
                 self._history.changed.notify_all()
             if was_congested:

@@ -191,7 +191,7 @@ class Dispatcher:
             carrier=self._carrier_now(),
             owner=self._holdings.owner,
             mode=mode,
-            modules=() if mode is Mode.COLD else modules(program.files),
+            modules=() if mode is Mode.COLD else modules(program.files, program.manifest.entry),
         )
 
     def _bring_up(self, sandbox: Sandbox, waker: Waker, *, urgent: bool) -> None:

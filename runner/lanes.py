@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from runner.attachment import Stream
+from runner.cgroup import Counters
 from runner.dispatch import Dispatcher
 from runner.engine import Engine
 from runner.errors import InputsError, RequestError, RunnerError
@@ -40,11 +41,15 @@ _CLOSING_S: Final = 10.0
 
 @dataclass(slots=True)
 class Lane:
-    """One sandbox of a session, if there is one now; `number` is that of its last job."""
+    """One sandbox of a session, if there is one now.
+
+    `number` is that of its last job, `counted` what the kernel had counted when that had ended.
+    """
 
     sandbox: Sandbox | None = None
     policy: Policy | None = None
     number: int = 0
+    counted: Counters | None = None
     is_clean: bool = True
 
 
@@ -152,9 +157,9 @@ class Lanes:
             raise CancelledError
         lane.number += 1
         lane.is_clean = False  # until the opposite has been shown
-        turn = Turn(self._engine, sandbox, task, lane.number)
+        turn = Turn(self._engine, sandbox, task, lane.number, lane.counted)
         verdict = turn.do()
-        lane.is_clean = turn.is_clean
+        lane.is_clean, lane.counted = turn.is_clean, turn.counted
         return verdict
 
     def _sandbox(self, lane: Lane, task: Task) -> Sandbox:
@@ -178,7 +183,7 @@ class Lanes:
             self._give_up(lane)
 
     def _give_up(self, lane: Lane) -> None:
-        sandbox, lane.sandbox = lane.sandbox, None
+        sandbox, lane.sandbox, lane.counted = lane.sandbox, None, None
         if sandbox is not None:
             self._dispatcher.discard(sandbox)
 

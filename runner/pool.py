@@ -243,11 +243,10 @@ class Pool:
     def _manage(self) -> None:
         """Look at what waits, order what is missing, sleep: until the pool is closed."""
         while True:
+            self._look()
             with self._changed:
                 if self._closed:
                     return
-            self._look()
-            with self._changed:
                 now = time.monotonic()
                 for shelf in list(self._shelves.values()):
                     self._shrink(shelf, now)

@@ -87,8 +87,8 @@ class Sessions(ABC):
     ) -> Session:
         """Return a session: many jobs of one program, forked one after another in one sandbox.
 
-        About a hundred times as many jobs a second as with a sandbox for each, and a weaker
-        boundary between them: docs/sessions.md.  For jobs of one owner, never of several.
+        Many times as many jobs a second as with a sandbox for each, and a weaker boundary between
+        them: docs/sessions.md.  For jobs of one owner, never of several.
 
         Arguments:
             program, backend, limits, options, owner: as in `run`; they hold for all jobs.

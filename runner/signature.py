@@ -6,6 +6,8 @@ import ast
 import functools
 from dataclasses import dataclass
 
+from runner import source as sources
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
@@ -16,13 +18,19 @@ class Signature:
     accepts_any: bool
 
     @classmethod
-    @functools.lru_cache(maxsize=64)  # by the source itself
     def of_source(cls, source: bytes) -> Signature | None:
-        """Return the signature of the one plain `def main` at top level, else None."""
-        try:
-            tree = ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None  # the sandbox will say so, with the line
+        """Return the signature of the one plain `def main` at top level, else None.
+
+        None as well of a source that is too long to be parsed here.
+        """
+        return cls._of_short(source) if len(source) <= sources.MAX_BYTES else None
+
+    @classmethod
+    @functools.lru_cache(maxsize=16)  # by the source itself: at most 1 MiB is kept so
+    def _of_short(cls, source: bytes) -> Signature | None:
+        tree = sources.parse(source)
+        if tree is None:
+            return None
         bindings = [node for node in tree.body if getattr(node, "name", None) == "main"]
         if len(bindings) != 1 or not isinstance(bindings[0], ast.FunctionDef):
             return None

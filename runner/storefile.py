@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
-from runner.errors import StoreError
+from runner.errors import RequestError, StoreError
 
 VARIABLE: Final = "QRUNNER_STORE"
 FILE_NAME: Final = "jobs.sqlite3"
@@ -28,6 +28,7 @@ BUSY_S: Final = 5.0
 _APPLICATION: Final = 0x71726A62  # "qrjb", so that no other program's file is taken for ours
 _RETRY_S: Final = 0.02
 _WAL_BYTES: Final = 16 << 20
+_COMPANIONS: Final = ("-wal", "-shm", "-journal")
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -101,7 +102,8 @@ class StoreFile:
         self._pid = os.getpid()
         self._db: sqlite3.Connection | None = None
         with self._telling():
-            _make_private(self.path)
+            _prepare(self.path)
+            self._make_private()
             self._db = self._connect()
             try:
                 self._migrate()
@@ -166,6 +168,16 @@ class StoreFile:
 
     # --- opening ----------------------------------------------------------------------------------
 
+    def _make_private(self) -> None:
+        """See to it that nobody else may read the file, once it is known to be ours."""
+        if not self.path.stat().st_mode & 0o077:
+            return
+        # So that SQLite makes no files beside it, which would have its mode.
+        name = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(name, uri=True)) as db:
+            self._version(db)
+        self.path.chmod(0o600)
+
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(
             self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
@@ -227,6 +239,10 @@ class StoreFile:
     def _telling(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeEncodeError as error:
+            # Half a surrogate pair: how Python gives us a command's argument that is not UTF-8.
+            msg = f"{error.object!r} is not valid Unicode, and nothing of a job is: use UTF-8"
+            raise RequestError(msg) from None
         except (sqlite3.Error, OSError) as error:
             self._fail(_in_words(error), error)
 
@@ -235,8 +251,8 @@ class StoreFile:
         raise StoreError(msg) from cause
 
 
-def _make_private(path: Path) -> None:
-    """Make the file, or see to it that nobody else may read it; its directory too if it is new."""
+def _prepare(path: Path) -> None:
+    """Make the file, or refuse it if anybody else had a hand in it; its directory if it is new."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Never opened without need: closing any descriptor of it drops this process's locks on it.
     with contextlib.suppress(FileExistsError):
@@ -248,8 +264,32 @@ def _make_private(path: Path) -> None:
     if status.st_uid != os.getuid():
         msg = f"it belongs to user {status.st_uid}"
         raise OSError(msg)
-    if status.st_mode & 0o077:
-        path.chmod(0o600)
+    real = path.resolve()  # SQLite follows links as well, and works beside the file they lead to
+    _check_directory(real.parent)
+    for suffix in _COMPANIONS:
+        _check_companion(real.with_name(real.name + suffix))
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse a directory in which others can make files: SQLite believes what is beside its own."""
+    status = path.stat()
+    if status.st_uid not in {0, os.getuid()}:
+        msg = f"its directory {path} belongs to user {status.st_uid}: use one of your own"
+        raise OSError(msg)
+    if status.st_mode & 0o022:
+        msg = f"others can write to its directory {path}: `chmod go-w` it, or use another"
+        raise OSError(msg)
+
+
+def _check_companion(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    is_private = status.st_uid == os.getuid() and not status.st_mode & 0o077
+    if not (stat.S_ISREG(status.st_mode) and is_private):
+        msg = f"{path} is not for its user only: `chmod 600` it if you made it, else remove it"
+        raise OSError(msg)
 
 
 def _name(error: sqlite3.Error) -> str:

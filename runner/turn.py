@@ -113,10 +113,19 @@ class TurnRelay(Relay):
 class Turn(Execution):
     """Runs one request in a session's sandbox.  Used once, by one thread.
 
-    Afterwards `is_clean` says whether the next job may have the sandbox.
+    `before` is what the kernel had counted for the sandbox when the last turn ended, None for the
+    first.  Afterwards `is_clean` says whether the next job may have the sandbox, and `counted` is
+    the `before` of its turn.
     """
 
-    def __init__(self, engine: Engine, sandbox: Sandbox, task: Task, number: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sandbox: Sandbox,
+        task: Task,
+        number: int,
+        before: Counters | None = None,
+    ) -> None:
         super().__init__(engine, sandbox, task.job, task.limits, task.waker)
         self._order = Next(job=number, wall_s=task.limits.timeout_s, token=secrets.token_hex(16))
         self._request = replace(task.request, job=number)
@@ -127,7 +136,9 @@ class Turn(Execution):
         self._is_ending = False
         self._is_sent = False
         self._is_violated = False
-        self._before = sandbox.cgroup.read() if sandbox.cgroup is not None else Counters()
+        if before is None:
+            before = sandbox.cgroup.read() if sandbox.cgroup is not None else Counters()
+        self._before = self.counted = before
 
     def do(self) -> Verdict:
         """Hand the request out and return the verdict; raises EngineError as `run` does."""
@@ -242,6 +253,7 @@ class Turn(Execution):
         now, source = super()._counters()
         if source != "cgroup":
             return now, source
+        self.counted = now
         return replace(
             now,
             oom_kills=_since(self._before.oom_kills, now.oom_kills),

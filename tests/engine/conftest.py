@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -23,10 +24,14 @@ SANDBOXING = {
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test on both carriers, and under runsc where marked: a job takes seconds there."""
+    """Run a test over the socket, and where marked over stdio and under runsc as well.
+
+    QRUNNER_TEST_EVERYWHERE=1 runs every one over stdio too; it takes a minute more.
+    """
     if "sandboxing" in metafunc.fixturenames:
         under_runsc = metafunc.definition.get_closest_marker("under_runsc")
-        names = [name for name in SANDBOXING if name != "runsc" or under_runsc]
+        everywhere = "stdio" if os.environ.get("QRUNNER_TEST_EVERYWHERE") else ""
+        names = [each for each in SANDBOXING if under_runsc or each in {"socket", everywhere}]
         metafunc.parametrize("sandboxing", names, indirect=True, scope="module")
 
 

@@ -53,8 +53,8 @@ def test_defaults_of_the_schema_reach_the_program_and_the_lowest_limit_counts(su
 
 def test_a_backend_that_is_too_small_is_refused_before_a_sandbox_is_used(supervisor, write):
     path = write("def main(b, m): ...\n", spec={"backend_requirements": {"min_num_qubits": 40}})
-    with pytest.raises(InputsError, match="needs 40 qubits, backend 'aer_simulator' has 27"):
-        supervisor.run(path)
+    with pytest.raises(InputsError, match="needs 40 qubits, backend 'aer_simulator' has 26"):
+        supervisor.run(path, backend="aer_simulator")
 
 
 @pytest.mark.usefixtures("runsc")

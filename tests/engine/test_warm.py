@@ -60,7 +60,7 @@ def test_jobs_get_warm_ones_that_share_nothing(warm, path):
         assert job.image.startswith("sha256:")
     for each in looks:
         assert each[0] == []
-        assert each[4:] == [1, "/tmp", True]
+        assert each[4:] == [2, "/tmp", True]
     assert all(len(set(values)) == 2 for values in list(zip(*looks, strict=True))[1:4])
 
 

@@ -84,7 +84,11 @@ def test_killed_between_any_two_engine_calls_nothing_is_left_after_seconds(engin
 def test_killed_with_its_janitor_the_sandbox_dies_at_once_and_clean_removes_the_rest(
     engine, child, sleeper
 ):
-    code = "job = Supervisor().run(path)\nprint(next(job.messages(), None) or job.wait(), flush=True)\njob.wait()"
+    code = """
+    job = Supervisor().run(path)
+    print(next(job.messages(), None) or job.wait(), flush=True)
+    job.wait()
+    """
     for _ in range(5):  # a supervisor beside this test may sweep first, and then nothing is shown
         process = child(code, sleeper)
         assert process.stdout.readline() == "up\n"

@@ -35,10 +35,6 @@ class Interrupt:
         self._actions: list[Callable[[], object]] = []
         self._fired = False
 
-    @property
-    def is_fired(self) -> bool:
-        return self._fired
-
     def fire(self) -> None:
         """Unblock whoever works for this task now, and let later attempts fail at once."""
         # Under the lock, so that no action runs after its block has ended: a process id or a

@@ -1,7 +1,8 @@
 """The public entry: run programs in sandboxes, and leave nothing behind.
 
 `Supervisor` checks requests and submits them; what then happens to a job, in a thread of its own,
-is in `runner.dispatch`.  Each job gets a sandbox of its own.  Jobs beyond `max_jobs` wait in order.
+is in `runner.dispatch`.  Each job gets a sandbox of its own, but for sessions (`runner.session`).
+Jobs beyond `max_jobs` wait, those of one owner in order, the owners in turns.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.report import Row, arguments, median, percentile, report
 from runner import Outcome, Supervisor
 from runner.engine import OWN_LABEL, Engine
-from runner.owner import Owner
+from runner.sandboxes.owner import Owner
 from tests.cluster.nodes import KINDS, UnavailableError, signal_all, why_not
 
 TALK = """

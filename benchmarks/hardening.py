@@ -13,11 +13,11 @@ import time
 from typing import Any
 
 from benchmarks.report import Row, arguments, median, report
-from runner.container import container_config
 from runner.engine import Engine
 from runner.images import ImageStore
-from runner.owner import Owner
 from runner.policy import Limits, Policy
+from runner.sandboxes.container import container_config
+from runner.sandboxes.owner import Owner
 
 TARGET = 1.05
 FIRST_UID = (1 << 21) + (1 << 20)  # above those of supervisors

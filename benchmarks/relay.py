@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.report import Row, arguments, median, percentile, report
 from runner import Job, Limits, Supervisor
-from runner.record import MessageEvent
+from runner.job.record import MessageEvent
 from runner.relay import Relay
 from sandbox import protocol
 

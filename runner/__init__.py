@@ -25,9 +25,9 @@ if TYPE_CHECKING:
         UnknownProgramError,
     )
     from runner.job import Job
+    from runner.job.record import JobRecord, JobStatus, Outcome, Usage
     from runner.policy import Limits, Policy
     from runner.pool import PoolState, Warm
-    from runner.record import JobRecord, JobStatus, Outcome, Usage
     from runner.store import Store
     from runner.supervisor import Supervisor
     from runner.values import Value
@@ -65,7 +65,7 @@ _HOMES = {
     "Supervisor": "runner.supervisor",
     "Value": "runner.values",
     "Job": "runner.job",
-    **dict.fromkeys(("JobRecord", "JobStatus", "Outcome", "Usage"), "runner.record"),
+    **dict.fromkeys(("JobRecord", "JobStatus", "Outcome", "Usage"), "runner.job.record"),
     **dict.fromkeys(("Limits", "Policy"), "runner.policy"),
     **dict.fromkeys(("PoolState", "Warm"), "runner.pool"),
 }

@@ -40,8 +40,8 @@ class Difference:
 
     `runc` and `runsc` say who enforces it; `bounded_by` what holds under runsc where that is
     nobody, or as a second line; the outcomes are those of a program that reaches it.  `attempts`
-    begin the names of those of `runner.probe` that may succeed under runsc for this reason; with an
-    `advice` they need not.
+    begin the names of those of `runner.doctor.probe` that may succeed under runsc for this reason;
+    with an `advice` they need not.
     """
 
     option: str

@@ -1,7 +1,7 @@
 """What a sandbox may do and use: every limit and every hardening option, as frozen values.
 
-What an operator may choose, with the strictest as default.  `runner.container` writes it down in
-the engine's own form.
+What an operator may choose, with the strictest as default.  `runner.sandboxes.container` writes it
+down in the engine's own form.
 """
 
 from __future__ import annotations

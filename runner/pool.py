@@ -19,10 +19,10 @@ from typing import Final, Protocol
 
 from runner.errors import RequestError, RunnerError
 from runner.interrupt import CancelledError, Interrupt, Waker
-from runner.launcher import Sandbox
 from runner.policy import Limits
 from runner.registry import Program
-from runner.starts import CORES
+from runner.sandboxes.launcher import Sandbox
+from runner.sandboxes.starts import CORES
 from runner.workers import Workers
 
 log = logging.getLogger(__name__)

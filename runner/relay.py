@@ -10,8 +10,8 @@ from __future__ import annotations
 import secrets
 
 from runner.job import Job
+from runner.job.record import Evidence, Outcome
 from runner.policy import Limits
-from runner.record import Evidence, Outcome
 from sandbox.protocol import (
     ENVELOPE_BYTES,
     FAULT_KINDS,

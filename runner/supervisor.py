@@ -1,8 +1,9 @@
 """The public entry: run programs in sandboxes, and leave nothing behind.
 
 `Supervisor` checks requests and submits them; what then happens to a job, in a thread of its own,
-is in `runner.dispatch`.  Each job gets a sandbox of its own, but for sessions (`runner.session`).
-Jobs beyond `max_jobs` wait, those of one owner in order, the owners in turns.
+is in `runner.running.dispatch`.  Each job gets a sandbox of its own, but for sessions
+(`runner.running.session`).  Jobs beyond `max_jobs` wait, those of one owner in order, the owners in
+turns.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from runner import backends, values
-from runner.archive import Archive, Library
-from runner.dispatch import Dispatcher
 from runner.engine import Engine
 from runner.errors import RequestError, RunnerError
-from runner.holdings import Holdings
 from runner.images import ImageStore, build_id
 from runner.isolation import Isolation
 from runner.job import Job
-from runner.jobrows import Kept
-from runner.lanes import Lanes, Place, Queue
-from runner.options import checked_options
+from runner.job.options import checked_options
 from runner.policy import Limits, Policy
 from runner.pool import PoolState, Warm
 from runner.registry import Program, find
 from runner.relay import SINGLE_USE_JOB
-from runner.session import Sessions
-from runner.spec import Carrier, Mode
-from runner.starts import CORES, memory_share
+from runner.running.dispatch import Dispatcher
+from runner.running.holdings import Holdings
+from runner.running.lanes import Lanes, Place, Queue
+from runner.running.session import Sessions
+from runner.running.task import Task, our_fault
+from runner.sandboxes.spec import Carrier, Mode
+from runner.sandboxes.starts import CORES, memory_share
 from runner.store import Store
-from runner.task import Task, our_fault
+from runner.store.archive import Archive, Library
+from runner.store.rows import Kept
 from runner.trace import Trace
 from sandbox import protocol
 

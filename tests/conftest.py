@@ -11,11 +11,11 @@ import warnings
 import hypothesis
 import pytest
 
-from runner import cgroup
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineUnavailableError
-from runner.owner import Owner
-from runner.residence import channel_root
+from runner.sandboxes import cgroup
+from runner.sandboxes.owner import Owner
+from runner.sandboxes.residence import channel_root
 
 ENGINE_DIRECTORIES = {"cluster", "engine", "programs", "security"}
 MUST_WORK = "QRUNNER_ENGINE_MUST_WORK"

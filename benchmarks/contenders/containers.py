@@ -24,8 +24,8 @@ from benchmarks.contenders.contender import (
     answer_of,
 )
 from benchmarks.subjects import Answer
-from runner.attachment import Stream
 from runner.engine import Engine
+from runner.engine.attachment import Stream
 
 
 class Container:

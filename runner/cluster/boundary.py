@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from runner.cluster.wire import AttemptEvent, JobSpec
 from runner.errors import RequestError
-from runner.versions import versions
+from runner.running.versions import versions
 from sandbox.protocol import MIB
 
 HEARTBEAT_S: Final = 2.0

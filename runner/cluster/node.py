@@ -36,11 +36,11 @@ from runner.cluster.wire import (
 )
 from runner.engine import Engine
 from runner.errors import RunnerError
+from runner.images.transfer import missing_base
 from runner.job import Job
-from runner.record import Event, MessageEvent
+from runner.job.record import Event, MessageEvent
+from runner.sandboxes.sweep import Janitor
 from runner.supervisor import Supervisor
-from runner.sweep import Janitor
-from runner.transfer import missing_base
 
 log = logging.getLogger(__name__)
 

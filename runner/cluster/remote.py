@@ -27,11 +27,9 @@ from runner.cluster.wire import (
     JobSpec,
 )
 from runner.errors import RunnerError
-from runner.execution import Verdict
 from runner.interrupt import CancelledError
 from runner.job import Job
-from runner.policy import Limits
-from runner.record import (
+from runner.job.record import (
     Evidence,
     JobRecord,
     LogEvent,
@@ -40,7 +38,9 @@ from runner.record import (
     StartedEvent,
     Usage,
 )
-from runner.task import Task, our_fault
+from runner.policy import Limits
+from runner.running.execution import Verdict
+from runner.running.task import Task, our_fault
 from runner.workers import Workers
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,17 @@ from typing import Any, Final, Self, TypeAlias
 
 from runner.errors import RequestError
 from runner.isolation import Isolation
+from runner.job.record import (
+    Evidence,
+    JobRecord,
+    LogEvent,
+    MessageEvent,
+    Outcome,
+    StartedEvent,
+    Usage,
+)
 from runner.manifest import Manifest
 from runner.policy import Limits, Policy
-from runner.record import Evidence, JobRecord, LogEvent, MessageEvent, Outcome, StartedEvent, Usage
 from runner.registry import Program
 from runner.wheels import Pin
 from sandbox import protocol

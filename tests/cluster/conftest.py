@@ -9,9 +9,10 @@ import time
 
 import pytest
 
-from runner import Supervisor, residence
+from runner import Supervisor
 from runner.engine import OWN_LABEL
-from runner.owner import Owner
+from runner.sandboxes import residence
+from runner.sandboxes.owner import Owner
 from tests.cluster.nodes import KINDS, UnavailableError, why_not
 
 MUST_WORK = "QRUNNER_CLUSTER_MUST_WORK"

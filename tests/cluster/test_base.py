@@ -6,7 +6,7 @@ import pytest
 
 from runner import ImageError, Supervisor
 from runner.images import ImageStore
-from runner.transfer import load_base, missing_base, save_base
+from runner.images.transfer import load_base, missing_base, save_base
 from tests.engine.second_engine import SecondEngine, why_not
 
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from runner import Outcome, Supervisor
-from runner.sweep import sweep
+from runner.sandboxes.sweep import sweep
 from tests.cluster.nodes import ROOT, kill_all, signal_all, wait_until
 from tests.cluster.test_conformance import SLEEPER, on
 

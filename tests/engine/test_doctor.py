@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from runner import Supervisor, probe
-from runner.doctor import PROBE
+from runner import Supervisor
+from runner.doctor import PROBE, probe
 
 pytestmark = pytest.mark.engine
 

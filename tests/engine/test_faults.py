@@ -15,8 +15,8 @@ import pytest
 from runner import JobFailedError
 from runner.engine import OWN_LABEL, Engine
 from runner.images import ImageStore
-from runner.owner import Owner
-from runner.sweep import sweep
+from runner.sandboxes.owner import Owner
+from runner.sandboxes.sweep import sweep
 from tests.engine.bare import Supervisor
 from tests.engine.faulty_engine import NumberedEngine, RefusingEngine
 from tests.engine.traces import (

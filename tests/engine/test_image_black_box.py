@@ -11,8 +11,8 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from runner import registry
-from runner.container import GUEST_COMMAND
 from runner.images import ImageStore, build_id
+from runner.sandboxes.container import GUEST_COMMAND
 from sandbox import protocol
 from sandbox.protocol import FrameReader, Message, Ready, Result
 

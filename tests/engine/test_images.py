@@ -18,10 +18,10 @@ import docker
 import pytest
 
 from runner import images
-from runner.builds import BUILD_LABEL, KIND_LABEL
 from runner.errors import ImageError
 from runner.images import ImageStore
-from runner.roots import PACKAGES_LABEL, RootLock, bootstrap, machine
+from runner.images.builds import BUILD_LABEL, KIND_LABEL
+from runner.images.roots import PACKAGES_LABEL, RootLock, bootstrap, machine
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = b"def main(backend, user_messenger):\n    return 1\n"

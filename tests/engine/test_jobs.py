@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from runner import Outcome, Supervisor, UnknownJobError
-from runner.jobrows import Query
 from runner.store import Store
+from runner.store.rows import Query
 from tests.engine.traces import containers_of, traces_of, within
 
 pytestmark = pytest.mark.engine

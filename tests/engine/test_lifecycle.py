@@ -20,9 +20,9 @@ from runner import RequestError
 from runner.engine import OWN_LABEL
 from runner.images import ImageStore
 from runner.interrupt import CancelledError, Interrupt
-from runner.owner import Owner
-from runner.residence import SCRATCH_PREFIX
-from runner.sweep import sweep
+from runner.sandboxes.owner import Owner
+from runner.sandboxes.residence import SCRATCH_PREFIX
+from runner.sandboxes.sweep import sweep
 from tests.engine.bare import Supervisor
 from tests.engine.traces import (
     children_of,
@@ -43,7 +43,7 @@ def janitor_of(pid):
     janitors = [
         each
         for each in children_of(pid)
-        if b"runner.sweep" in Path(f"/proc/{each}/cmdline").read_bytes()
+        if b"runner.sandboxes.sweep" in Path(f"/proc/{each}/cmdline").read_bytes()
     ]
     (janitor,) = janitors
     return janitor

@@ -148,7 +148,7 @@ def test_cases_are_tests_and_a_failure_says_what_differs(plugin):
         ]
     )
     assert "::error::forged" not in done.stdout.str().replace("| ::error::forged", "")
-    assert "runner/pytest_plugin.py" not in done.stdout.str()
+    assert "runner/checking/pytest_plugin.py" not in done.stdout.str()
     assert done.ret == 1
 
 
@@ -157,7 +157,7 @@ def test_without_its_option_the_plugin_collects_and_imports_nothing(plugin):
     plugin.makepyfile(
         test_mine="import sys\n"
         "def test_light():\n"
-        "    heavy = {'runner.supervisor', 'runner.check', 'docker', 'yaml', 'click'}\n"
+        "    heavy = {'runner.supervisor', 'runner.checking.check', 'docker', 'yaml', 'click'}\n"
         "    assert not heavy & set(sys.modules)\n"
         "def test_asks_for_it(supervisor):\n"
         "    raise AssertionError\n"

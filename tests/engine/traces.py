@@ -8,9 +8,9 @@ import threading
 import time
 from pathlib import Path
 
-from runner import residence
 from runner.engine import OWN_LABEL
-from runner.owner import Owner
+from runner.sandboxes import residence
+from runner.sandboxes.owner import Owner
 
 
 def containers_of(engine, pid):

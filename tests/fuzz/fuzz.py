@@ -25,7 +25,7 @@ except ImportError:
 from runner.job import Job
 from runner.policy import Limits
 from runner.relay import LimitReachedError, Relay
-from runner.turn import TurnRelay
+from runner.running.turn import TurnRelay
 from sandbox import codec, protocol
 from sandbox.codec import DecodingError
 from sandbox.protocol import FrameReader, ProtocolError

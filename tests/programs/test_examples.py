@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner import Supervisor
-from runner.check import check
+from runner.checking.check import check
 from runner.registry import CASES_DIRECTORY
 
 PROGRAMS = sorted((Path(__file__).parents[2] / "images/programs").glob("*/program.yaml"))

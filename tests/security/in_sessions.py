@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner import Supervisor
-from runner.cases import Case, cases
-from runner.check import discover
+from runner.checking.cases import Case, cases
+from runner.checking.check import discover
 from runner.registry import Program, read_directory
 
 CORPUS = Path(__file__).parent / "corpus"

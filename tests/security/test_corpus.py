@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from runner import Supervisor, cgroup
-from runner.cases import cases
+from runner import Supervisor
+from runner.checking.cases import cases
 from runner.engine import OWN_LABEL
 from runner.isolation import Isolation
-from runner.owner import Owner
 from runner.registry import read_directory
-from runner.residence import channel_root
+from runner.sandboxes import cgroup
+from runner.sandboxes.owner import Owner
+from runner.sandboxes.residence import channel_root
 
 pytestmark = [pytest.mark.engine, pytest.mark.security, pytest.mark.slow]
 

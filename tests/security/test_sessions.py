@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner import Supervisor
-from runner.cases import cases
+from runner.checking.cases import cases
 from runner.registry import read_directory
 from tests.security.in_sessions import CORPUS, problems
 

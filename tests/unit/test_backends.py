@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import backends, devices
+from runner import backends
+from runner.backends import devices
 from runner.cli import cli
 from runner.errors import InputsError
 from runner.manifest import Manifest

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from runner.cases import Case, Expectation, cases
-from runner.comparison import Tolerance
+from runner.checking.cases import Case, Expectation, cases
+from runner.checking.comparison import Tolerance
 from runner.errors import ManifestError
-from runner.record import Outcome
+from runner.job.record import Outcome
 from runner.registry import read_directory
 from sandbox import codec
 

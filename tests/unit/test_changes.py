@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import changes
-from runner.changes import Changes
+from runner.checking import changes
+from runner.checking.changes import Changes
 from runner.errors import RequestError
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git here")

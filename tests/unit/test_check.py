@@ -7,10 +7,10 @@ import socket
 
 import pytest
 
-from runner.check import MANIFEST_CASE, discover, plan
+from runner.checking.check import MANIFEST_CASE, discover, plan
 from runner.errors import RequestError
+from runner.job.record import Outcome
 from runner.manifest import MANIFEST_NAMES
-from runner.record import Outcome
 
 
 @pytest.mark.parametrize("name", MANIFEST_NAMES)
@@ -137,9 +137,9 @@ def test_too_many_of_anything_is_refused(tmp_path, monkeypatch):
     program = made(tmp_path / "p")
     for number in range(4):
         (program / "cases" / f"{number}.json").write_text("{}")
-    monkeypatch.setattr("runner.cases.MAX_CASES", 3)
+    monkeypatch.setattr("runner.checking.cases.MAX_CASES", 3)
     (planned,) = plan([str(program)])
     assert "4 cases: at most 3" in planned.refused.problems[0]
-    monkeypatch.setattr("runner.check.MAX_PROGRAMS", 0)
+    monkeypatch.setattr("runner.checking.check.MAX_PROGRAMS", 0)
     with pytest.raises(RequestError, match="more than 0 programs"):
         list(discover([str(tmp_path)]))

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runner.checking.pytest_plugin import pytest_addoption
 from runner.cli import cli
 from runner.config import load
-from runner.pytest_plugin import pytest_addoption
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "ci.md").read_text()

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from runner.cli import cli
 from runner.errors import RequestError, UnknownJobError
 from runner.job import Job
-from runner.record import Evidence, JobRecord, Outcome, Request, Usage
-from runner.recorder import Recorder
+from runner.job.record import Evidence, JobRecord, Outcome, Request, Usage
 from runner.store import Store
+from runner.store.recorder import Recorder
 from sandbox.protocol import JsonText
 
 HOSTILE = "::error::forged \x1b[31m\u202e\ud800\n##[error]x"
@@ -181,7 +181,7 @@ def test_cancelling_is_in_the_store_before_anything_else_and_only_once_ended_ref
     jobs, path, monkeypatch
 ):
     good, _, running = jobs
-    monkeypatch.setattr("runner.cli_jobs._CANCEL_S", 0.3)
+    monkeypatch.setattr("runner.cli.jobs._CANCEL_S", 0.3)
     with pytest.raises(RequestError, match=f"{good} has ended already, as completed"):
         call("cancel", good)
     code, _, err = call("cancel", running)

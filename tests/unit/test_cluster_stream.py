@@ -12,7 +12,7 @@ from runner.cluster.slurm import SlurmEngine
 from runner.cluster.stream import Stream
 from runner.cluster.wire import End, Ended, Finished, Heartbeat, Hello, line_of
 from runner.errors import RequestError
-from runner.record import JobRecord, LogEvent, Outcome
+from runner.job.record import JobRecord, LogEvent, Outcome
 
 HELLO = line_of(Hello(node="n1", version="1"))
 DONE = line_of(Finished(record=JobRecord(job="j", program="p", outcome=Outcome.COMPLETED)))

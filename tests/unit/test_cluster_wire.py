@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.cli.output import finished_line
 from runner.cluster import wire
 from runner.cluster.boundary import Capacity, NodeCapacity
 from runner.cluster.wire import (
@@ -23,10 +24,17 @@ from runner.cluster.wire import (
 )
 from runner.errors import RequestError
 from runner.isolation import Isolation
+from runner.job.record import (
+    Evidence,
+    JobRecord,
+    LogEvent,
+    MessageEvent,
+    Outcome,
+    StartedEvent,
+    Usage,
+)
 from runner.manifest import Manifest
-from runner.output import finished_line
 from runner.policy import Limits
-from runner.record import Evidence, JobRecord, LogEvent, MessageEvent, Outcome, StartedEvent, Usage
 from runner.registry import Program
 from runner.wheels import Pin
 from sandbox import protocol

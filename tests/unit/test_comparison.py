@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from qiskit.primitives import BitArray
 
-from runner import arrays
-from runner.comparison import Tolerance, counts_of, difference, lookup, plain
+from runner.checking import arrays
+from runner.checking.comparison import Tolerance, counts_of, difference, lookup, plain
 from sandbox import codec
 
 NEAR = Tolerance(absolute=1e-6)

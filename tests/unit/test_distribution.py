@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, chi2_contingency, chisquare
 
-from runner.distribution import MAX_COUNT, Distribution, survival
+from runner.checking.distribution import MAX_COUNT, Distribution, survival
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 7, 8, 63, 100, 1023, 65535])

@@ -6,10 +6,9 @@ import re
 
 import pytest
 
-from runner import probe
-from runner.doctor import judge_probe
-from runner.flaws import FLAWS, Component, flaws_of, is_packaged, parse_version
-from runner.inspection import Facts, Status, judge
+from runner.doctor import judge_probe, probe
+from runner.doctor.flaws import FLAWS, Component, flaws_of, is_packaged, parse_version
+from runner.doctor.inspection import Facts, Status, judge
 from runner.isolation import DIFFERENCES, Isolation, difference_at
 from runner.policy import REQUIREMENTS
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import images
-from runner.builds import Builder, digest_of, tag_of
 from runner.commands import Command
 from runner.errors import ImageError
-from runner.roots import RootLock, packages_digest
+from runner.images.builds import Builder, digest_of, tag_of
+from runner.images.roots import RootLock, packages_digest
 
 REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")  # what an engine accepts
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from runner import Outcome
-from runner.container import container_config
 from runner.errors import PolicyError
 from runner.isolation import DIFFERENCES, Isolation, host_tasks, process_ulimits, seccomp_profile
 from runner.policy import Limits, Policy
+from runner.sandboxes.container import container_config
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "isolation.md"
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.delivery import MAX_BACKLOG
 from runner.errors import JobFailedError, RequestError
 from runner.job import Job
-from runner.joblog import Log
-from runner.options import checked_options
-from runner.record import Evidence, JobRecord, JobStatus, Outcome, Request, Usage
+from runner.job.delivery import MAX_BACKLOG
+from runner.job.log import Log
+from runner.job.options import checked_options
+from runner.job.record import Evidence, JobRecord, JobStatus, Outcome, Request, Usage
 from sandbox.protocol import JsonText
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from runner.errors import ManifestError
 from runner.manifest import Manifest
-from runner.signature import Signature
-from runner.source import MAX_BYTES
+from runner.registry.signature import Signature
+from runner.registry.source import MAX_BYTES
 
 
 def read(text: str) -> Manifest:

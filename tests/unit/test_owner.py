@@ -6,7 +6,7 @@ import dataclasses
 import subprocess
 import sys
 
-from runner.owner import Owner
+from runner.sandboxes.owner import Owner
 
 
 def test_the_own_process_is_alive_and_its_text_can_be_read_back():
@@ -16,7 +16,7 @@ def test_the_own_process_is_alive_and_its_text_can_be_read_back():
 
 
 def test_a_process_that_has_ended_is_dead():
-    code = "from runner.owner import Owner; print(Owner.current())"
+    code = "from runner.sandboxes.owner import Owner; print(Owner.current())"
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     owner = Owner.parse(text.stdout.strip())
     assert owner is not None

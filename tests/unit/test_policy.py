@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-from runner.container import container_config, random_uid
 from runner.errors import PolicyError, RequestError
 from runner.policy import (
     REQUIREMENTS,
@@ -15,6 +14,7 @@ from runner.policy import (
     Policy,
     parse_size,
 )
+from runner.sandboxes.container import container_config, random_uid
 
 
 def config(*, policy: Policy | None = None, **changes: object) -> dict:

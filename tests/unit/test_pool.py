@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from runner import source
 from runner.errors import EngineError, RequestError
-from runner.imports import MAX_MODULES, modules
 from runner.interrupt import check
 from runner.manifest import Manifest
 from runner.policy import Limits
 from runner.pool import Pool, Warm
-from runner.registry import Program
+from runner.registry import Program, source
+from runner.registry.imports import MAX_MODULES, modules
 
 LIMITS = Limits()
 

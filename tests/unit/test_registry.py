@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import registry
 from runner.errors import ManifestError, UnknownProgramError
+from runner.registry import programs as registry
 
 SOURCE = "def main(backend, user_messenger): return 1\n"
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.job import Job
+from runner.job.record import LogEvent, MessageEvent, Outcome
 from runner.policy import Limits
-from runner.record import LogEvent, MessageEvent, Outcome
 from runner.relay import LimitReachedError, Relay
 from sandbox.protocol import (
     Done,

@@ -12,10 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import report
+from runner.checking import report
+from runner.checking.report import (
+    CaseReport,
+    Summary,
+    append_file,
+    case_line,
+    junit,
+    markdown,
+    write_file,
+)
 from runner.errors import RequestError
-from runner.record import Outcome
-from runner.report import CaseReport, Summary, append_file, case_line, junit, markdown, write_file
+from runner.job.record import Outcome
 
 HOSTILE = (
     "::error::forged\n##[add-mask]x\n##vso[a]b\n\x1b[31m\u202e\x00\ud800\ufffe]]>\r&<b>"

@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 import runner
-from runner.cases import Case
+from runner.checking.cases import Case
 from runner.cli import cli
-from runner.record import Outcome
+from runner.job.record import Outcome
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -214,7 +214,7 @@ def test_the_wheel_carries_the_images_and_programs(tmp_path):
         for path in (ROOT / "images" / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 assert f"runner/data/{short(path)}" in names
-    assert {"runner/cli.py", "runner/manifest.schema.json", "sandbox/protocol.py"} <= names
+    assert {"runner/cli/entry.py", "runner/manifest.schema.json", "sandbox/protocol.py"} <= names
     assert not {name for name in names if name.startswith(("tests/", "tools/", "requirements/"))}
 
 

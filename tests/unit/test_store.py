@@ -19,12 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import kept, recorder, registry, storefile
 from runner.errors import RequestError, StoreError, UnknownJobError
 from runner.job import Job
-from runner.jobrows import Query
-from runner.owner import Owner
-from runner.record import (
+from runner.job.record import (
     Evidence,
     JobRecord,
     JobStatus,
@@ -34,9 +31,13 @@ from runner.record import (
     Request,
     Usage,
 )
-from runner.recorder import Recorder
-from runner.store import Store, open_default
-from runner.storefile import MIGRATIONS, VERSION, default_path
+from runner.registry import programs as registry
+from runner.sandboxes.owner import Owner
+from runner.store import Store, kept, open_default, recorder
+from runner.store import file as storefile
+from runner.store.file import MIGRATIONS, VERSION, default_path
+from runner.store.recorder import Recorder
+from runner.store.rows import Query
 from sandbox.protocol import JsonText
 
 ROOT = Path(__file__).parents[2]

@@ -14,11 +14,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import terminal
-from runner.cli import cli
-from runner.live import MAX_BARS, counts_of, histogram, progress_of
-from runner.output import advice
-from runner.record import Outcome
+from runner.cli import cli, terminal
+from runner.cli.live import MAX_BARS, counts_of, histogram, progress_of
+from runner.cli.output import advice
+from runner.job.record import Outcome
 from tests.recording import MARKED
 
 
@@ -210,7 +209,8 @@ def test_help_waits_for_no_library(arguments):
 def test_a_run_in_a_pipe_imports_nothing_that_draws():
     code = (
         "import sys\n"
-        "import runner.output, runner.supervisor, runner.terminal, runner.watching, runner.check\n"
+        "import runner.cli.output, runner.supervisor, runner.cli.terminal, runner.cli.watching\n"
+        "import runner.checking.check\n"
         "sys.exit('rich' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

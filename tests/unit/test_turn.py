@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from runner.policy import Limits
 from runner.relay import LimitReachedError
-from runner.turn import TurnRelay
+from runner.running.turn import TurnRelay
 from sandbox.protocol import (
     Cleared,
     Exited,

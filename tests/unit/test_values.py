@@ -11,7 +11,7 @@ from runner import values
 from runner.errors import InputsError
 from runner.manifest import Manifest
 from runner.registry import Program
-from runner.signature import Signature
+from runner.registry.signature import Signature
 from sandbox import codec
 from sandbox.protocol import JsonText
 

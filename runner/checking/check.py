@@ -1,0 +1,296 @@
+"""`qrunner check`: find programs, run all their cases in parallel, report which ones hold.
+
+Each case runs in a sandbox of its own; reports come in a stable order, whatever ends first.  The
+programs come from anybody: nothing of them is executed or imported here, case files are data, and
+no more is kept in memory than the cases that run now and a bounded report of each.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runner.checking.cases import DEFAULT_CASE, Case, case_files
+from runner.checking.report import CaseReport
+from runner.display import one_line
+from runner.errors import ManifestError, RequestError, RunnerError
+from runner.job import Job
+from runner.job.record import Outcome
+from runner.manifest import MANIFEST_NAMES
+from runner.registry import Program, check_name, find, read_directory
+from runner.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+MAX_PROGRAMS: Final = 10_000
+MAX_CASES: Final = 100_000
+MANIFEST_CASE: Final = "manifest"
+"""Names the report of a program that cannot be used at all."""
+
+_SKIPPED: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One case that is going to be run; `file` is None for the one of a program without cases.
+
+    `refused` is set instead where nothing can be run.
+    """
+
+    program: str
+    case: str
+    file: Path | None = None
+    refused: CaseReport | None = None
+
+
+class Observer:
+    """Who watches a check while it runs; this one looks away.
+
+    `began` and `ended` are called from several threads, `report` from one, in the stable order.
+    """
+
+    def planned(self, cases: int) -> None:
+        """Take the number of cases that are going to be run."""
+
+    def began(self, case: Planned) -> None:
+        """Take a case that is run now, or waits for its sandbox."""
+
+    def ended(self, case: Planned) -> None:
+        """Take a case that is not run any more."""
+
+    def report(self, report: CaseReport) -> None:
+        """Take the report of the next case in order."""
+
+
+def discover(paths: Iterable[str]) -> Iterator[str]:
+    """Yield every program under the paths: names, `.py` files, and trees with manifests in them.
+
+    Links to directories are not followed.  Raises RequestError for more than `MAX_PROGRAMS`.
+    """
+    count = 0
+    for text in paths:
+        is_tree = Path(text).is_dir() and not _leads_through_link(Path(text))
+        found = sorted(_programs_below(text)) if is_tree else []
+        count += len(found)
+        if count > MAX_PROGRAMS:
+            msg = f"more than {MAX_PROGRAMS} programs: check fewer of them at once"
+            raise RequestError(msg)
+        yield from (str(each) for each in found) if found else (text,)
+
+
+def _programs_below(text: str) -> Iterator[Path]:
+    for parent, directories, files in os.walk(text):
+        directories[:] = [each for each in directories if each not in _SKIPPED]
+        if not {*MANIFEST_NAMES}.isdisjoint({*files, *directories}):
+            yield Path(parent)
+
+
+def plan(programs: Iterable[str]) -> list[Planned]:
+    """Return the cases of the programs, in order; what cannot be used is one that is refused.
+
+    Raises RequestError for more than `MAX_CASES`.
+    """
+    found: list[Planned] = []
+    for text in programs:
+        try:
+            files = case_files(_read(text))
+        except RequestError as error:
+            refused = _refused(text, MANIFEST_CASE, error)
+            found.append(Planned(program=text, case=MANIFEST_CASE, refused=refused))
+            continue
+        found += [Planned(program=text, case=each.stem, file=each) for each in files] or [
+            Planned(program=text, case=DEFAULT_CASE)
+        ]
+        if len(found) > MAX_CASES:
+            msg = f"more than {MAX_CASES} cases: check fewer programs at once"
+            raise RequestError(msg)
+    return found
+
+
+class Check:
+    """One check: `run` reports every case, `stop` ends it early from any thread.
+
+    Arguments:
+        supervisor: executes the jobs; its limits are the ceiling.
+        cases: what `plan` returned.
+        jobs: how many cases are run at once.
+        observer: told what happens meanwhile.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        cases: list[Planned],
+        *,
+        jobs: int,
+        observer: Observer | None = None,
+    ) -> None:
+        self._supervisor = supervisor
+        self._cases = cases
+        self._jobs = jobs
+        self._observer = observer or Observer()
+        self._lock = threading.Lock()
+        self._running: set[Job] = set()
+        self._stopped: tuple[Outcome, str] | None = None
+        self._read = functools.lru_cache(maxsize=2 * jobs)(_read)
+
+    def stop(self, outcome: Outcome, reason: str) -> None:
+        """Cancel what runs and start nothing more; such cases are reported with this outcome."""
+        with self._lock:
+            self._stopped = self._stopped or (outcome, reason)
+            running = list(self._running)
+        for each in running:
+            each.cancel()
+
+    def run(self, *, deadline_s: float = threading.TIMEOUT_MAX) -> list[CaseReport]:
+        """Run all cases and return their reports in order; after `deadline_s`, stop."""
+        late = (Outcome.TIME_LIMIT, f"the whole check took longer than {deadline_s:g} s")
+        timer = threading.Timer(min(deadline_s, threading.TIMEOUT_MAX), self.stop, late)
+        timer.daemon = True
+        timer.start()
+        self._observer.planned(sum(each.refused is None for each in self._cases))
+        reports = []
+        try:
+            with ThreadPoolExecutor(self._jobs, "qrunner-check") as pool:
+                for future in [pool.submit(self._one, each) for each in self._cases]:
+                    reports.append(future.result())
+                    self._observer.report(reports[-1])
+        except BaseException:
+            self.stop(Outcome.CANCELLED, "the check was interrupted")
+            raise
+        finally:
+            timer.cancel()
+        return reports
+
+    def _one(self, planned: Planned) -> CaseReport:
+        if planned.refused is not None:
+            return planned.refused
+        if self._stopped is not None:
+            return self._not_run(planned)
+        self._observer.began(planned)
+        try:
+            return self._execute(planned)
+        except RequestError as error:
+            return _refused(planned.program, planned.case, error)
+        except Exception as error:
+            if not isinstance(error, RunnerError):
+                log.exception("the case %s failed inside the check", one_line(planned.case))
+            return _our_fault(planned, error)
+        finally:
+            self._observer.ended(planned)
+
+    def _execute(self, planned: Planned) -> CaseReport:
+        program = self._read(planned.program)
+        case = Case.from_file(planned.file) if planned.file else Case(name=DEFAULT_CASE)
+        try:
+            job = self._supervisor.run(
+                program, case.inputs, backend=case.backend, limits=case.limits
+            )
+        except RequestError:
+            if Outcome.INVALID_INPUTS not in case.expect.outcomes:
+                raise
+            return _report(planned, Outcome.INVALID_INPUTS)
+        with self._lock:
+            self._running.add(job)
+            stopped = self._stopped is not None
+        if stopped:  # between the look at the start and now
+            job.cancel()
+        try:
+            record = job.wait()
+        finally:
+            with self._lock:
+                self._running.discard(job)
+        if record.outcome is Outcome.CANCELLED and self._stopped is not None:
+            return self._not_run(planned, seconds=record.usage.wall_s or 0.0)
+        return judged(planned, case, job)
+
+    def _not_run(self, planned: Planned, seconds: float = 0.0) -> CaseReport:
+        assert self._stopped is not None
+        outcome, reason = self._stopped
+        return _report(planned, outcome, seconds, outcome.exit_code, (f"not finished: {reason}",))
+
+
+def check(supervisor: Supervisor, paths: Iterable[str], *, jobs: int = 1) -> list[CaseReport]:
+    """Run every case of every program under the paths, and return the reports in order."""
+    checking = Check(supervisor, plan(discover(paths)), jobs=jobs)
+    return checking.run()
+
+
+def judged(planned: Planned, case: Case, job: Job) -> CaseReport:
+    """Return the report of a case whose job has ended."""
+    record = job.wait()
+    expected = case.expected_of(record)
+    problems = tuple(case.problems(job))
+    failing = record.outcome.exit_code if record.outcome not in expected.outcomes else 1
+    return _report(
+        planned,
+        record.outcome,
+        record.usage.wall_s or 0.0,
+        max(1, failing) if problems else 0,
+        problems,
+        (record.traceback or job.log_tail()) if problems else "",
+    )
+
+
+def _read(text: str) -> Program:
+    """Return a program that was discovered.  Raises RequestError."""
+    path = Path(text)
+    _check_direct(path)
+    if not path.is_dir():
+        program = find(text)
+        _check_direct(program.path)
+        return program
+    for each in (path, *path.parents):
+        check_name(each)
+    return read_directory(path)
+
+
+def _check_direct(path: Path) -> None:
+    if _leads_through_link(path):
+        msg = f"{one_line(str(path))}: leads through a symbolic link: name what is meant"
+        raise ManifestError(msg)
+
+
+def _leads_through_link(path: Path) -> bool:
+    """Return whether a link that a checkout may have planted would lead out of it."""
+    steps = (path,) if path.is_absolute() else (path, *path.parents)
+    return any(each.is_symlink() for each in steps)
+
+
+def _report(
+    planned: Planned,
+    outcome: Outcome,
+    seconds: float = 0.0,
+    exit_code: int = 0,
+    problems: tuple[str, ...] = (),
+    log_tail: str = "",
+) -> CaseReport:
+    return CaseReport(
+        program=planned.program,
+        case=planned.case,
+        outcome=outcome,
+        seconds=seconds,
+        exit_code=exit_code,
+        problems=problems,
+        log_tail=log_tail,
+    )
+
+
+def _refused(program: str, case: str, error: RequestError) -> CaseReport:
+    planned = Planned(program=program, case=case)
+    return _report(planned, Outcome.INVALID_INPUTS, 0.0, error.exit_code, (str(error),))
+
+
+def _our_fault(planned: Planned, error: Exception) -> CaseReport:
+    outcome = Outcome.SANDBOX_ERROR
+    reason = f"a fault of the runner itself: {type(error).__name__}: {error}"
+    if isinstance(error, RunnerError):
+        reason = str(error)
+    return _report(planned, outcome, 0.0, outcome.exit_code, (reason,))

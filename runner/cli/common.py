@@ -1,0 +1,200 @@
+"""What the commands share: their options, the supervisor that these ask for, and how they speak.
+
+stdout carries what the caller asked for; everything else goes to stderr, through `say`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from runner.cli.output import Output
+    from runner.config import Settings
+    from runner.job import Job
+    from runner.store import Store
+    from runner.supervisor import Supervisor
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+LOG_LEVELS: Final = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+FORMATS: Final = click.Choice(["human", "json"])
+ISOLATIONS: Final = click.Choice(["runc", "runsc"])
+_MAX_COMPLETIONS: Final = 200
+
+_OPERATOR_OPTIONS: Final = (
+    click.option("--timeout", type=float, metavar="S", help="Time limit in seconds (300)."),
+    click.option("--memory", metavar="SIZE", help="Memory limit, like 512m or 2g (2g)."),
+    click.option("--cpus", type=float, metavar="N", help="CPU limit, fractions allowed (1)."),
+    click.option("--isolation", type=ISOLATIONS, help="Engine runtime (runc)."),
+    click.option(
+        "--allow-missing",
+        multiple=True,
+        metavar="NAME",
+        help="Run although this engine cannot honour NAME, such as swap-limit (may be repeated).",
+    ),
+    click.option(
+        "--cluster",
+        metavar="NAME",
+        help="Run on the nodes of a cluster: ray, ray://HOST:PORT or slurm (docs/cluster.md).",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(0, 10),
+        metavar="N",
+        help="Tries again after a lost cluster node, from the beginning (0).",
+    ),
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The operator's qrunner.toml (default: $QRUNNER_CONFIG, else the user's own).",
+    ),
+)
+
+
+def operator_options(command: _Command) -> _Command:
+    """Give a command the options with which the operator sets ceiling and hardening."""
+    for option in reversed(_OPERATOR_OPTIONS):
+        command = option(command)
+    return command
+
+
+class ProgramType(click.ParamType):  # type: ignore[type-arg]
+    """A program: a name, a directory or a `.py` file; the shell completes all three."""
+
+    name = "program"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that begin so, and let the shell complete files as well."""
+        from runner import registry
+
+        del ctx, param
+        named = [each for each in registry.names() if each.startswith(incomplete)]
+        items = [CompletionItem(each) for each in named if each.isprintable()]
+        return [*items[:_MAX_COMPLETIONS], CompletionItem(incomplete, type="file")]
+
+
+PROGRAM: Final = ProgramType()
+
+
+def settings(options: dict[str, Any]) -> Settings:
+    """Take the operator's options out of a command's, and return what they and the file say."""
+    from runner import config
+
+    names = (
+        *("timeout", "memory", "cpus", "isolation"),
+        *("allow_missing", "jobs", "cluster", "retries"),
+    )
+    flags = {name: options.pop(name, None) for name in names}
+    return config.load(options.pop("config", None)).replaced_by(flags)
+
+
+@contextlib.contextmanager
+def supervisor(
+    chosen: Settings, *, progress: Callable[[str], object] | None = None, **more: Any
+) -> Iterator[Supervisor]:
+    """Make a supervisor whose ceiling is the operator's; `more` are arguments of its own."""
+    from runner.supervisor import Supervisor
+
+    with Supervisor(
+        limits=chosen.limits,
+        policy=chosen.policy,
+        max_jobs=chosen.jobs,
+        cluster=chosen.cluster,
+        retries=chosen.retries,
+        progress=progress or say,
+        **more,
+    ) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def cancelling(cancel: Callable[[], object]) -> Iterator[None]:
+    """Turn the first Ctrl-C in the block into a cancellation, and let the rest go on."""
+
+    def on_signal(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        cancel()
+
+    earlier = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in earlier.items():
+            signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def keeping(*, wanted: bool = True) -> Iterator[Store | None]:
+    """Open the store of the command line, or give None where jobs are not to be kept."""
+    if not wanted:
+        yield None
+        return
+    from runner.store import open_default
+
+    with contextlib.closing(open_default()) as store:
+        yield store
+
+
+def output_for(form: str, program: str) -> Output:
+    """Return what shows a job: events, plain lines, or a live view where the terminal can."""
+    from runner.cli import output, terminal
+
+    if form == "json":
+        return output.JsonOutput()
+    if terminal.can_move_cursor(sys.stderr):
+        from runner.cli.live import LiveOutput
+
+        return LiveOutput(program)
+    return output.HumanOutput()
+
+
+def show_job(job: Job, output: Output) -> int:
+    """Show a job until its end, which Ctrl-C asks for, and return the exit code."""
+    with cancelling(job.cancel):
+        for event in job.events():
+            output.event(event)
+    record = job.wait()
+    output.finished(record, job.mismatches())
+    return record.outcome.exit_code
+
+
+def say(text: str) -> None:
+    """Write a message of ours on stderr."""
+    from runner.display import notice
+
+    click.echo(f"qrunner: {notice(text)}", err=True)
+
+
+class LogHandler(logging.Handler):
+    """Our own log as messages on stderr, wherever that leads just now."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one entry."""
+        try:
+            say(self.format(record))
+        except Exception:  # noqa: BLE001  as every handler does
+            self.handleError(record)
+
+
+def forgiving(stream: Any) -> None:
+    """Let a stream that cannot encode a character write it escaped instead of failing."""
+    with contextlib.suppress(AttributeError):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def prepare_streams() -> None:
+    """Make the streams and the log ready for commands."""
+    forgiving(sys.stdout)
+    logging.basicConfig(handlers=[LogHandler()], format="%(message)s", level=logging.WARNING)

@@ -1,0 +1,369 @@
+"""The command line: arguments → calls → output and exit code.
+
+stdout carries what the caller asked for (the result, or events with `--format json`); everything
+else goes to stderr.  Commands import what they need when they run, so that `--help` does not wait
+for the engine's client library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner import __version__
+from runner.cli import jobs
+from runner.cli.backends import backends
+from runner.cli.check import check
+from runner.cli.common import (
+    FORMATS,
+    LOG_LEVELS,
+    PROGRAM,
+    keeping,
+    operator_options,
+    output_for,
+    prepare_streams,
+    say,
+    settings,
+    show_job,
+    supervisor,
+)
+from runner.cli.map import map_
+
+if TYPE_CHECKING:
+    from runner.registry import Program
+
+_MAX_CELL = 200
+
+
+def main() -> None:
+    """Run the command line and exit; every RunnerError becomes a message and its exit code."""
+    from runner.errors import RunnerError
+
+    # Ending politely and Ctrl-C are the same wish: cancel, clean up, leave.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    prepare_streams()
+    try:
+        code = cli(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except RunnerError as error:
+        say(str(error))
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        # Whoever read our output has gone: nothing more can be said, not even at exit.
+        sys.stdout = None
+        code = 1
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="qrunner")
+def cli() -> None:
+    """Run Qiskit runtime programs that nobody has to trust, each in a sandbox of its own."""
+
+
+cli.add_command(check)
+cli.add_command(backends)
+cli.add_command(map_)
+for _command in jobs.COMMANDS:
+    cli.add_command(_command)
+
+
+@cli.command()
+@click.argument("program", type=PROGRAM)
+@click.option(
+    "-i",
+    "--input",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One input of main; VALUE is JSON if it parses as such, else text.",
+)
+@click.option(
+    "--inputs",
+    metavar="JSON|@FILE|-",
+    help="All inputs as a JSON object: the text, a file, or stdin. -i adds to it.",
+)
+@click.option(
+    "--backend",
+    metavar="NAME|JSON|@FILE",
+    help="Backend that main gets (aer_simulator); `qrunner backends` lists them.",
+)
+@click.option("--tag", "tags", multiple=True, help="A tag to find the job by (may be repeated).")
+@click.option("--log-level", type=LOG_LEVELS, help="What the program logs at least (WARNING).")
+@click.option("--store/--no-store", default=True, help="Keep the job, for `qrunner jobs` (yes).")
+@operator_options
+@click.option("--trace", "traced", is_flag=True, help="Show where each millisecond went.")
+@click.option(
+    "--format",
+    "form",
+    type=FORMATS,
+    default="human",
+    show_default=True,
+    help="json: one event per line on stdout, the last is finished.",
+)
+def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **options: Any) -> int:
+    """Run PROGRAM: a name, a directory with a program.yaml, or a .py file.
+
+    The result goes to stdout as JSON; interim results and the program's log go to stderr. The exit
+    code says why the job ended: 0 completed, 1 the program failed, 2 refused, 3 a limit, 4 our
+    fault, 130 cancelled.
+    """
+    from runner.backends import read
+    from runner.errors import RunnerError
+    from runner.registry import find
+
+    named = options.pop("backend")
+    asked = {"tags": options.pop("tags"), "log_level": options.pop("log_level")}
+    traced = options.pop("traced")
+    with output_for(form, program) as output, contextlib.ExitStack() as at_the_end:
+        try:
+            given = _inputs(inputs, pairs)
+            backend = None if named is None else read(named)
+            chosen = settings(options)
+            with (
+                keeping(wanted=options.pop("store")) as store,
+                supervisor(chosen, progress=output.doing, store=store) as running,
+            ):
+                found = find(program)
+                job = running.run(found, given, backend=backend, options=asked)
+                if traced:
+                    output.trace = job.trace
+                    at_the_end.callback(lambda: click.echo(job.trace.as_text(), err=True))
+                output.watch(chosen.limits.lowered_by(found.manifest.limits), job.memory_bytes)
+                return show_job(job, output)
+        except RunnerError as error:
+            output.refused(program, error)
+            return error.exit_code
+
+
+@cli.command()
+@click.argument("programs", nargs=-1, metavar="[PROGRAM]...", type=PROGRAM)
+@click.option("--base", is_flag=True, help="Build the base images only, for a node of a cluster.")
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the base image to an archive, for another machine.",
+)
+@click.option(
+    "--load",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Load the base image from an archive instead of building it.",
+)
+def build(
+    programs: tuple[str, ...],
+    base: bool,  # noqa: FBT001  click passes options so
+    save: Path | None,
+    load: Path | None,
+) -> int:
+    """Build the base images, and the image of each PROGRAM."""
+    from runner import registry
+    from runner.engine import Engine
+    from runner.images import ImageStore
+    from runner.images.transfer import load_base, save_base
+
+    found = [registry.find(each) for each in programs]
+    if base and found:
+        msg = "--base builds the base images only: name no program beside it"
+        raise click.UsageError(msg)
+    engine = Engine.connect()
+    store = ImageStore(engine, progress=say)
+    if load is not None:
+        click.echo(f"loaded: {load_base(engine, load)}")
+    click.echo(f"base: {store.guest()}")
+    if save is not None:
+        save_base(engine, save)
+        click.echo(f"saved: {save}")
+    for each in found:
+        click.echo(f"{each.name}: {store.program(each.files, each.name).tag}")
+    return 0
+
+
+@cli.command("list")
+def list_() -> int:
+    """List the programs that can be run by name from here."""
+    from runner import registry
+    from runner.cli.terminal import table
+    from runner.display import one_line
+    from runner.errors import RequestError
+
+    rows = []
+    for name in registry.names():
+        try:
+            description = registry.find(name).manifest.description
+        except RequestError as error:
+            description = f"(cannot be used: {error})"
+        rows.append((one_line(name), one_line(description.strip().split("\n")[0])))
+    table(("program", "what it does"), rows)
+    return 0
+
+
+@cli.command()
+@click.argument("program", type=PROGRAM)
+@click.option("--format", "form", type=FORMATS, default="human", show_default=True)
+def show(program: str, form: str) -> int:
+    """Show what PROGRAM says of itself and the inputs it takes, or a kept job: `job-…` or `last`.
+
+    With --format json a job's whole record, or what a program's manifest says, as one object.
+    """
+    if program == "last" or program.startswith("job-"):
+        return jobs.show(program, form)
+    from runner import registry
+    from runner.cli.terminal import table
+    from runner.display import escape, inert_json, one_line
+
+    found = registry.find(program)
+    manifest = found.manifest
+    if form == "json":
+        content = {"program": found.name, "path": str(found.path), **asdict(manifest)}
+        click.echo(inert_json(json.dumps(content)))
+        return 0
+    click.echo(f"{found.name}  ({one_line(str(found.path))})")
+    if manifest.description:
+        click.echo(escape(manifest.description.strip()))
+    if rows := _input_rows(found):
+        click.echo()
+        table(("input", "type", "default", "meaning"), rows)
+        click.echo()
+    for title, schema in (
+        ("parameters", manifest.parameters),
+        ("interim results", manifest.interim_results),
+        ("return values", manifest.return_values),
+    ):
+        if schema is not None:
+            click.echo(f"{title}: {escape(json.dumps(schema, indent=2))}")
+    return 0
+
+
+@cli.command()
+@click.argument("program", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def lock(program: Path) -> int:
+    """Pin what PROGRAM, a directory, requires beyond the stack, with hashes."""
+    from runner import registry
+
+    click.echo(f"wrote {registry.lock(program, say)}")
+    return 0
+
+
+@cli.command()
+@click.argument("name")
+def new(name: str) -> int:
+    """Make a new program NAME here, a directory to edit and run."""
+    from runner import registry
+
+    directory = registry.create(name)
+    click.echo(f"made {directory}: edit {directory / 'program.py'}, then: qrunner run {directory}")
+    return 0
+
+
+@cli.command()
+@click.option("--format", "form", type=FORMATS, default="human", show_default=True)
+def doctor(form: str) -> int:
+    """Say whether this machine can run programs safely, and what to change if not.
+
+    Looks at the engine and its versions, then runs a program in a sandbox of each isolation that
+    tries what must be impossible. The exit code is 4 if anything failed; warnings are 0.
+    """
+    from runner import doctor as examination
+    from runner.display import one_line
+    from runner.doctor.inspection import Status
+
+    failed = False
+    for each in examination.examine(progress=say):
+        failed = failed or each.status is Status.FAIL
+        if form == "json":
+            click.echo(json.dumps(each.as_dict()))
+            continue
+        click.echo(f"{each.status:<4}  {each.what:<18} {one_line(each.found)}")
+        if each.advice:
+            click.echo(f"{'':<25}→ {one_line(each.advice)}")
+    return 4 if failed else 0
+
+
+@cli.command()
+@click.option("--all", "everything", is_flag=True, help="Remove the base images too.")
+def clean(everything: bool) -> int:  # noqa: FBT001  click passes options so
+    """Remove what dead runs left and old program images."""
+    from runner.engine import Engine
+    from runner.images import ImageStore
+    from runner.sandboxes.sweep import sweep
+
+    engine = Engine.connect()
+    swept = sweep(engine)
+    store = ImageStore(engine, progress=say)
+    removed = store.prune(keep=0, base=True) if everything else store.prune()
+    click.echo(f"removed {swept} leftovers of dead runs and {len(removed)} images")
+    return 0
+
+
+# --- helpers ------------------------------------------------------------------------------------
+
+
+def _input_rows(program: Program) -> list[tuple[str, ...]]:
+    """Return a row for each input that schema or signature names, those without default first."""
+    from runner.display import shortened
+
+    parameters = program.manifest.parameters or {}
+    named = parameters.get("properties")
+    named = named if isinstance(named, dict) else {}
+    signature = program.signature
+    required = {*parameters.get("required", ()), *(signature.required if signature else ())}
+    names = dict.fromkeys(
+        [*named, *((*signature.required, *signature.optional) if signature else ())]
+    )
+    rows = []
+    for name in sorted(names, key=lambda each: each not in required):
+        says = named.get(name)
+        says = says if isinstance(says, dict) else {}
+        default = json.dumps(says["default"]) if "default" in says else ""
+        default = "required" if name in required else default
+        kind = says.get("type", "")
+        meaning = says.get("description", "")
+        cells = (name, kind if isinstance(kind, str) else json.dumps(kind), default, meaning)
+        rows.append(tuple(shortened(str(each), _MAX_CELL) for each in cells))
+    return rows
+
+
+def _inputs(text: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Return the inputs of the two options; RequestError says which part is not understood."""
+    from runner.errors import InputsError
+
+    given: Any = {}
+    if text is not None:
+        source = "--inputs"
+        try:
+            if text == "-":
+                text = sys.stdin.buffer.read().decode()
+            elif text.startswith("@"):
+                source = text[1:]
+                text = Path(source).read_text(encoding="utf-8")
+            given = json.loads(text)
+        except (OSError, ValueError, RecursionError) as error:
+            msg = f"{source}: not readable as JSON: {error}"
+            raise InputsError(msg) from error
+    if not isinstance(given, dict):
+        msg = f"--inputs must be a JSON object of names and values, not {text:.80}"
+        raise InputsError(msg)
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            msg = f"-i {pair!r}: write it as KEY=VALUE"
+            raise InputsError(msg)
+        try:
+            given[key] = json.loads(value)
+        except (ValueError, RecursionError):
+            given[key] = value
+    return given

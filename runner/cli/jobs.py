@@ -1,0 +1,360 @@
+"""The commands for kept jobs: list, show, result, logs, messages, cancel, delete, replay.
+
+stdout carries the data that was asked for, stderr the rest.  Jobs come out of the store, wherever
+they run or have run; what a program wrote is escaped before people see it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from runner.cli.common import (
+    FORMATS,
+    keeping,
+    operator_options,
+    output_for,
+    say,
+    settings,
+    show_job,
+    supervisor,
+)
+
+if TYPE_CHECKING:
+    from runner.job.record import Event
+    from runner.store import Store
+    from runner.store.rows import Summary
+
+_CANCEL_S: Final = 10.0
+_POLL_S: Final = 0.1
+_EVENTS_AT_ONCE: Final = 1000
+_MAX_CELL: Final = 60
+
+_format = click.option("--format", "form", type=FORMATS, default="human", show_default=True)
+_follow = click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+_job = click.argument("job")
+
+
+@click.command()
+@click.option("--program", metavar="NAME", help="Only jobs of this program.")
+@click.option("--outcome", metavar="WORD", help="Only these: completed, time_limit, RUNNING …")
+@click.option("--tag", "tags", multiple=True, help="Only jobs with this tag (may be repeated).")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N")
+@_format
+def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
+    """List the jobs that are kept, the newest first.
+
+    --format json writes one object per line. A job is named by its id, by the beginning of one
+    that no other has, or as `last`.
+    """
+    from runner.cli.output import write_line
+    from runner.cli.terminal import table
+    from runner.store.rows import Query
+
+    outcomes = _words(options["outcome"])
+    query = Query(program=options["program"], outcomes=outcomes, tags=tags, limit=options["limit"])
+    with _store() as store:
+        found = store.summaries(query)
+    if form == "json":
+        for each in found:
+            write_line(json.dumps(_summary(each)))
+    elif found:
+        table(("job", "program", "outcome", "created", "took", "tags"), map(_cells, found))
+    else:
+        say("no job fits")
+    return 0
+
+
+@click.command()
+@_job
+def result(job: str) -> int:
+    """Write the result of JOB on stdout, as `run` did; waits for a job that still runs.
+
+    The exit code is the outcome's, as of `run`; what a failed job says of itself goes to stderr.
+    """
+    from runner.cli.output import HumanOutput
+    from runner.store.kept import open_job
+
+    with _store() as store:
+        found = open_job(store, store.find(job))
+        if found.record is None:
+            say(f"{found.id} still runs; Ctrl-C ends the waiting only")
+        record = found.wait()
+        HumanOutput().finished(record)
+    return record.outcome.exit_code
+
+
+@click.command()
+@_job
+@_follow
+@_format
+def logs(job: str, follow: bool, form: str) -> int:  # noqa: FBT001  click passes options so
+    """Write what JOB has printed, escaped; with --format json as events."""
+    from runner.cli.output import JsonOutput
+    from runner.display import quoted
+    from runner.job.record import LogEvent
+
+    for event in _events(job, follow=follow):
+        if isinstance(event, LogEvent):
+            if form == "json":
+                JsonOutput().event(event)
+            else:
+                click.echo(quoted(event.text), nl=False)
+    return 0
+
+
+@click.command()
+@_job
+@_follow
+@_format
+def messages(job: str, follow: bool, form: str) -> int:  # noqa: FBT001  click passes options so
+    """Write the interim results of JOB as JSON, one per line; with --format json as events."""
+    from runner.cli.output import JsonOutput, write_result
+    from runner.job.record import MessageEvent
+
+    for event in _events(job, follow=follow):
+        if isinstance(event, MessageEvent):
+            if form == "json":
+                JsonOutput().event(event)
+            else:
+                write_result(event.body)
+    return 0
+
+
+@click.command()
+@_job
+def cancel(job: str) -> int:
+    """Cancel JOB, whichever process it runs in, and wait until it has ended.
+
+    The exit code is 0 if it ended as cancelled, 2 if it had ended before, 1 if it ended
+    otherwise, 4 if it has not ended within 10 s.
+    """
+    from runner.errors import RequestError
+    from runner.job.record import Outcome
+
+    with _store() as store:
+        job_id = store.find(job)
+        if not store.request_cancel(job_id):
+            msg = f"job {job_id} has ended already, as {store.summary(job_id).outcome}"
+            raise RequestError(msg)
+        deadline = time.monotonic() + _CANCEL_S
+        while time.monotonic() < deadline:
+            outcome = store.summary(job_id).outcome
+            if outcome is not None:
+                say(f"{job_id}: {outcome}")
+                return 0 if outcome is Outcome.CANCELLED else 1
+            time.sleep(_POLL_S)
+            store.mark_interrupted()
+    say(f"{job_id} has been asked to end, but its process has not reacted within {_CANCEL_S:g} s")
+    return 4
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.option("--force", is_flag=True, help="Even if it runs: it goes on, but is not kept.")
+def delete(jobs: tuple[str, ...], force: bool) -> int:  # noqa: FBT001  click passes options so
+    """Remove each JOB from the store, with all that it said."""
+    from runner.errors import RequestError
+
+    with _store() as store:
+        for job_id in dict.fromkeys([store.find(each) for each in jobs]):
+            if not store.delete(job_id, even_running=force):
+                msg = f"job {job_id} still runs: `qrunner cancel {job_id}` first, or use --force"
+                raise RequestError(msg)
+            say(f"deleted {job_id}")
+    return 0
+
+
+@click.command()
+@_job
+@operator_options
+@_format
+def replay(job: str, form: str, **options: Any) -> int:
+    """Run again what JOB was asked to do: the same image, inputs, backend, options and seeds.
+
+    Prints and exits as `run` does. The image is made again from the kept files if it is gone, or
+    if this version of qrunner cannot use it; that is said then.
+    """
+    from runner.errors import RunnerError
+    from runner.store.kept import program_of
+
+    chosen = settings(options)
+    with _store() as store:
+        kept = store.load(store.find(job))
+        program_of(store, kept)  # refused before anything is started
+        summary, isolation = kept.summary, kept.record.isolation if kept.record else None
+        if chosen.isolation is None and isolation is not None:
+            chosen = chosen.replaced_by({"isolation": isolation})
+        with output_for(form, summary.program) as output:
+            try:
+                with supervisor(chosen, progress=output.doing, store=store) as running:
+                    again = running.replay(summary.id)
+                    output.watch(chosen.limits.lowered_by(kept.request.limits), again.memory_bytes)
+                    code = show_job(again, output)
+            except RunnerError as error:
+                output.refused(summary.program, error)
+                return error.exit_code
+        if again.image not in {None, summary.image}:
+            say(f"the image of {summary.id} is gone or too old: this was one of the same files")
+        return code
+
+
+def show(job: str, form: str) -> int:
+    """Show a kept job: for people what matters, with "json" all of it, as one object."""
+    with _store() as store:
+        job_id = store.find(job)
+        (_show_json if form == "json" else _show_human)(store, job_id)
+    return 0
+
+
+def _show_human(store: Store, job_id: str) -> None:
+    from runner.cli.output import because
+    from runner.display import one_line, quoted
+
+    kept = store.load(job_id)
+    summary, record, request = kept.summary, kept.record, kept.request
+    lines: list[tuple[str, Any]] = [
+        ("program", f"{summary.program}  ({request.path})"),
+        ("outcome", f"{summary.outcome}{because(record)}" if record else summary.status),
+        ("created", _when(summary.created)),
+        ("started", summary.started and _when(summary.started)),
+        ("finished", summary.finished and _when(summary.finished)),
+        ("tags", ", ".join(summary.tags)),
+        ("replay of", summary.replay_of),
+        ("inputs", json.dumps(dict(request.inputs))),
+        ("backend", json.dumps(dict(request.backend))),
+        ("options", json.dumps(dict(request.options))),
+        ("image", summary.image),
+    ]
+    if record is not None:
+        usage = {k: v for k, v in asdict(record.usage).items() if k != "sources"}
+        lines += [
+            ("isolation", record.isolation),
+            ("node", record.node),
+            ("usage", ", ".join(f"{name} {value}" for name, value in usage.items())),
+            ("versions", ", ".join(f"{name} {text:.20}" for name, text in record.versions.items())),
+            ("result", record.result),
+        ]
+    click.echo(summary.id)
+    for name, value in lines:
+        if value:
+            text = one_line(str(value))
+            click.echo(f"  {name:<10} {text if len(text) <= 400 else text[:400] + ' …'}")
+    if record is not None and record.traceback:
+        click.echo(quoted(record.traceback), nl=False)
+
+
+def _show_json(store: Store, job_id: str) -> None:
+    """Write the whole record: the payloads as the text they are, never parsed."""
+    from runner.cli.output import strict, write_line
+    from runner.job.record import Evidence, LogEvent, MessageEvent
+
+    kept = store.load(job_id)
+    record = kept.record
+    content = {**_summary(kept.summary), **asdict(kept.request)}
+    del content["replay_of"], content["tags"]
+    content |= {"replay_of": kept.summary.replay_of, "tags": list(kept.summary.tags)}
+    if record is not None:
+        ended = asdict(record)
+        del ended["result"]
+        met = None if record.evidence == Evidence() else record.evidence.as_dict()
+        content |= {**ended, "outcome": record.outcome.value, "evidence": met}
+    events = store.events(job_id)
+    content["log"] = "".join(each.text for each in events if isinstance(each, LogEvent))
+    value = "null" if record is None or record.result is None else strict(record.result)
+    bodies = (
+        f'{{"seq": {each.seq}, "time": {json.dumps(each.time)}, "body": {strict(each.body)}}}'
+        for each in events
+        if isinstance(each, MessageEvent)
+    )
+    head = json.dumps(content)[:-1]
+    write_line(f'{head}, "messages": [{", ".join(bodies)}], "result": {value}}}')
+
+
+def _events(job: str, *, follow: bool) -> Iterator[Event]:
+    """Yield what a job has said so far, or until its end."""
+    from runner.store.kept import open_job
+
+    with _store() as store:
+        job_id = store.find(job)
+        if follow:
+            yield from open_job(store, job_id).events()
+            return
+        position = 0
+        while batch := store.events(job_id, position, _EVENTS_AT_ONCE):
+            position += len(batch)
+            yield from batch
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[Store]:
+    with keeping() as store:
+        assert store is not None
+        yield store
+
+
+def _words(outcome: str | None) -> tuple[str, ...]:
+    """Return the word as it is in the store.  Raises RequestError for one that is none."""
+    from runner.errors import RequestError
+    from runner.job.record import JobStatus, Outcome
+
+    if outcome is None:
+        return ()
+    known = [*(each.value for each in Outcome), *(each.value for each in JobStatus)]
+    for word in (outcome, outcome.lower(), outcome.upper()):
+        if word in known:
+            return (word,)
+    msg = f"--outcome {outcome!r}: one of {', '.join(known)}"
+    raise RequestError(msg)
+
+
+def _summary(job: Summary) -> dict[str, Any]:
+    return {
+        "job": job.id,
+        "program": job.program,
+        "status": job.status.value,
+        "outcome": None if job.outcome is None else job.outcome.value,
+        "image": job.image,
+        "owner": job.owner,
+        "tags": list(job.tags),
+        "replay_of": job.replay_of,
+        "bytes": job.bytes,
+        "timestamps": {
+            "created": _iso(job.created),
+            "started": _iso(job.started),
+            "finished": _iso(job.finished),
+        },
+    }
+
+
+def _cells(job: Summary) -> tuple[str, ...]:
+    from runner.display import shortened
+
+    has_times = job.started is not None and job.finished is not None
+    return (
+        job.id,
+        shortened(job.program, _MAX_CELL),
+        job.outcome.value if job.outcome is not None else job.status.value,
+        _when(job.created),
+        f"{(job.finished or 0) - (job.started or 0):.2f} s" if has_times else "",
+        shortened(", ".join(job.tags), _MAX_CELL),
+    )
+
+
+def _when(stamp: float) -> str:
+    """Return a time for people, in their own time zone."""
+    return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _iso(stamp: float | None) -> str | None:
+    return None if stamp is None else datetime.fromtimestamp(stamp, UTC).isoformat()
+
+
+COMMANDS: Final = (jobs, result, logs, messages, cancel, delete, replay)

@@ -1,0 +1,268 @@
+"""How `qrunner run` shows a job on a terminal: what it uses now, its progress, counts as bars.
+
+Everything stands on stderr; stdout gets the result only, as in a pipe.  A message that is an
+object with the key `progress` moves the bar: a number from 0 to 1, or {"done": n, "total": m}.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from runner.cli.output import COLOURS, advice, because, say, write_result
+from runner.cli.terminal import Screen, console, speaks_unicode
+from runner.display import LOG_PREFIX, notice, one_line, quoted, shortened
+from runner.errors import RunnerError
+from runner.job.record import Event, JobRecord, LogEvent, MessageEvent, Outcome, StartedEvent
+from runner.policy import GIB, Limits
+from runner.trace import Trace
+from sandbox.protocol import MIB, JsonText
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+MAX_SHOWN: Final = 2000
+"""Characters of one message or line of the log that a terminal gets; a pipe gets all."""
+
+MAX_PROGRESS_BYTES: Final = 4096
+"""A message that is longer is not looked at for progress."""
+
+MAX_COUNTS_BYTES: Final = 1 << 20
+MAX_BARS: Final = 16
+MAX_EXPERIMENTS: Final = 4
+MIN_BAR: Final = 4
+"""Columns that a bar must have to be worth drawing."""
+
+_MOST: Final = 1 << 63
+_BIT_STRING: Final = re.compile(r"0x[0-9a-fA-F]+|[01][01 ]*")
+_SPINNER: Final = ("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\")
+_BAR: Final = (("█", "░"), ("#", "."))
+
+
+def _unknown() -> int | None:
+    """Stand for a memory that nobody measures."""
+    return None
+
+
+class LiveOutput:
+    """Messages and log as they come, above a line that says what the job uses.
+
+    A context manager: leaving it, or the end of the job, removes the line.
+    """
+
+    trace: Trace | None = None
+
+    def __init__(self, program: str) -> None:
+        self._program = one_line(Path(program).name)
+        self._limits = Limits()
+        self._memory: Callable[[], int | None] = _unknown
+        self._doing = "starting a sandbox"
+        self._started: float | None = None
+        self._messages = 0
+        self._progress: float | None = None
+        self._unicode = speaks_unicode(sys.stderr)
+        self._screen = Screen(self._region)
+
+    def __enter__(self) -> Self:
+        self._screen.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._screen.close()
+
+    def watch(self, limits: Limits, memory: Callable[[], int | None]) -> None:
+        """Show the effective limits, and what `memory` returns, beside what is used."""
+        self._limits, self._memory = limits, memory
+
+    def doing(self, line: str) -> None:
+        """Say what takes a while before the program starts, such as a build."""
+        self._doing = one_line(line)
+        self._screen.add((f"qrunner: {notice(line)}", "dim"))
+
+    def event(self, event: Event) -> None:
+        """Show one event as it comes."""
+        match event:
+            case StartedEvent():
+                self._program, self._started = one_line(event.program), time.monotonic()
+            case MessageEvent():
+                self._message(event)
+            case LogEvent():
+                lines = event.text.removesuffix("\n").split("\n")
+                shown = "\n".join(LOG_PREFIX + shortened(line, MAX_SHOWN) for line in lines)
+                self._screen.add((shown, "dim"))
+
+    def _message(self, event: MessageEvent) -> None:
+        self._messages += 1
+        fraction, is_all = progress_of(event.body)
+        if fraction is not None:
+            self._progress = fraction
+        if not is_all:
+            self._screen.add(f"#{event.seq} {shortened(event.body, MAX_SHOWN)}")
+
+    def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
+        """Remove the live line, show how the job ended, its counts as bars, and the result."""
+        self._screen.close()
+        for each in mismatches:
+            say(f"not as the manifest says: {one_line(each)}\n", "yellow")
+        if record.traceback:
+            say(quoted(record.traceback))
+        say(f"{record.program}: ")
+        say(record.outcome.value, COLOURS[record.outcome is Outcome.COMPLETED])
+        say(f"{_after(record)}{because(record)}\n{advice(record.outcome)}")
+        for counts in counts_of(record.result):
+            shown = console(sys.stderr)
+            shown.print(histogram(counts, shown.width, unicode=self._unicode), soft_wrap=True)
+        if record.result is not None:
+            write_result(record.result)
+
+    def refused(self, program: str, error: RunnerError) -> None:
+        """Say why nothing was run: refused, or our fault."""
+        del program
+        self._screen.close()
+        say(f"qrunner: {notice(str(error))}\n", COLOURS[False])
+
+    # --- the region -----------------------------------------------------------------------------
+
+    def _region(self, columns: int) -> RenderableType:
+        from rich.text import Text
+
+        line = Text().append(f"{spinner(unicode=self._unicode)} ", "cyan")
+        line.append(self._program, "bold")
+        for part in self._parts():
+            # What does not fit is left out, the last parts first.
+            if line.cell_len + 2 + len(part) > columns - 1:
+                break
+            line.append(f"  {part}")
+        line.truncate(columns - 1, overflow="ellipsis" if self._unicode else "crop")
+        if self._progress is not None and columns > len("  100 %") + 8:
+            line.append("\n")
+            line.append_text(bar(self._progress, min(columns - 9, 50), unicode=self._unicode))
+            line.append(f" {self._progress:4.0%}".replace("%", " %"))
+        return line
+
+    def _parts(self) -> list[str]:
+        if self._started is None:
+            return [self._doing]
+        elapsed = time.monotonic() - self._started
+        parts = [f"{elapsed:.1f} s of {self._limits.timeout_s:g} s"]
+        used = self._memory()
+        if used is not None:
+            parts.append(f"{_size(used)} of {_size(self._limits.memory_bytes)}")
+        if self._messages:
+            parts.append(f"{self._messages} message{'s' if self._messages > 1 else ''}")
+        return parts
+
+
+def progress_of(body: JsonText) -> tuple[float | None, bool]:
+    """Return how far a message says that the program is, and whether it says nothing else.
+
+    The fraction is from 0 to 1, None if the message does not report progress.
+    """
+    if len(body) > MAX_PROGRESS_BYTES or '"progress"' not in body:
+        return None, False
+    content = json.loads(body)
+    if not isinstance(content, dict) or "progress" not in content:
+        return None, False
+    said = content["progress"]
+    if isinstance(said, dict) and set(said) == {"done", "total"}:
+        done, total = said["done"], said["total"]
+        said = done / total if _is_amount(done) and _is_amount(total) and total > 0 else None
+    if not _is_amount(said) or said > 1:
+        return None, False
+    return float(said), set(content) == {"progress"}
+
+
+def counts_of(result: JsonText | None) -> list[dict[str, int]]:
+    """Return the counts that a result is, has under the key `counts`, or is a list of."""
+    if result is None or len(result) > MAX_COUNTS_BYTES:
+        return []
+    try:
+        content = json.loads(result)
+    except ValueError:  # a number of thousands of digits
+        return []
+    if isinstance(content, dict) and isinstance(content.get("counts"), dict | list):
+        content = content["counts"]
+    found = content if isinstance(content, list) else [content]
+    return found[:MAX_EXPERIMENTS] if found and all(map(_are_counts, found)) else []
+
+
+def _are_counts(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(_BIT_STRING.fullmatch(key) for key in value)
+        and all(isinstance(n, int) and _is_amount(n) for n in value.values())
+        and sum(value.values()) > 0
+    )
+
+
+def histogram(counts: Mapping[str, int], columns: int, *, unicode: bool = True) -> Text:
+    """Return the counts as bars, the most frequent first, the rest in one line."""
+    from rich.text import Text
+
+    total = sum(counts.values())
+    # Sorted by name first, so that equal counts stand in a stable order.
+    first = sorted(sorted(counts.items()), key=lambda pair: -pair[1])
+    rows = first[:MAX_BARS]
+    names = [_cut(key, max(columns // 2, 8)) for key, _ in rows]
+    numbers = [str(count) for _, count in rows]
+    if rest := [count for _, count in first[MAX_BARS:]]:
+        names.append(f"{len(rest)} more")
+        numbers.append(str(sum(rest)))
+    name_width, number_width = max(map(len, names)), max(map(len, numbers))
+    room = min(columns - name_width - number_width - len("   100.0%  "), 40)
+    drawn = Text()
+    for row, (name, number) in enumerate(zip(names, numbers, strict=True)):
+        share = f"{int(number) / total:.1%}"
+        drawn.append(f"{name:>{name_width}}  {number:>{number_width}} {share:>6} ")
+        if row < len(rows) and room >= MIN_BAR:
+            drawn.append_text(bar(rows[row][1] / rows[0][1], room, unicode=unicode, rest=False))
+        drawn.rstrip()
+        drawn.append("\n" if row < len(names) - 1 else "")
+    return drawn
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def spinner(*, unicode: bool) -> str:
+    """Return the character that turns, as it stands now."""
+    frames = _SPINNER[0] if unicode else _SPINNER[1]
+    return frames[int(time.monotonic() * 10) % len(frames)]
+
+
+def bar(fraction: float, columns: int, *, unicode: bool, rest: bool = True) -> Text:
+    """Return a bar that is filled up to `fraction`; `rest` draws the empty part too."""
+    from rich.text import Text
+
+    full, empty = _BAR[0] if unicode else _BAR[1]
+    filled = round(fraction * columns)
+    drawn = Text().append(full * filled, "cyan")
+    return drawn.append(empty * (columns - filled), "dim") if rest else drawn
+
+
+def _is_amount(value: object) -> bool:
+    """Return whether it is a number that nothing overflows with; True and NaN are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST
+
+
+def _after(record: JobRecord) -> str:
+    usage = record.usage
+    took = "" if usage.wall_s is None else f" after {usage.wall_s:.2f} s"
+    if usage.memory_peak_bytes is None:
+        return took
+    return f"{took}, at most {_size(usage.memory_peak_bytes)} of memory"
+
+
+def _size(number: int) -> str:
+    """Return bytes as people write them: whole MiB, or GiB where that is exact enough."""
+    if number >= GIB:
+        return f"{number / GIB:.3g} GiB"
+    return f"{number / MIB:.0f} MiB"

@@ -1,0 +1,141 @@
+"""`qrunner map`: one program, many inputs, and a line of JSON for each, in the order of the inputs.
+
+stdout carries these lines only; progress goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import click
+
+from runner.cli.common import (
+    LOG_LEVELS,
+    PROGRAM,
+    keeping,
+    operator_options,
+    say,
+    settings,
+    supervisor,
+)
+
+if TYPE_CHECKING:
+    from runner.errors import InputsError
+    from runner.job import Job
+
+_EVERY_S: Final = 5.0
+"""How often progress is told."""
+
+
+@click.command("map")
+@click.argument("program", type=PROGRAM)
+@click.option(
+    "--inputs",
+    "lines",
+    type=click.File("rb"),
+    required=True,
+    metavar="FILE|-",
+    help="JSON lines: an object of names and values for each job; - reads stdin.",
+)
+@click.option("--backend", metavar="NAME|JSON|@FILE", help="Backend that main gets.")
+@click.option("--tag", "tags", multiple=True, help="A tag for each job (may be repeated).")
+@click.option("--log-level", type=LOG_LEVELS, help="What the program logs at least (WARNING).")
+@click.option(
+    "--sandboxes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="How many jobs run at the same time (one per core).",
+)
+@click.option("--store/--no-store", default=False, help="Keep the jobs, for `qrunner jobs` (no).")
+@operator_options
+def map_(program: str, lines: BinaryIO, sandboxes: int | None, **options: Any) -> int:
+    """Run PROGRAM once for each line of inputs, many jobs in one sandbox.
+
+    Writes one line of JSON per job, in the order of the inputs: the `finished` event of `qrunner
+    run --format json` with `index`, counted from 0. A job that fails is a line like any other; the
+    exit code is the highest of the jobs'. Jobs that share a sandbox are kept apart less strictly:
+    see docs/sessions.md.
+    """
+    from runner.backends import read
+    from runner.cli.output import finished_line, write_line
+
+    named = options.pop("backend")
+    asked = {"tags": options.pop("tags"), "log_level": options.pop("log_level")}
+    chosen = settings(options)
+    progress = _Progress()
+    with (
+        keeping(wanted=options.pop("store")) as store,
+        supervisor(chosen, store=store) as running,
+    ):
+        jobs = running.map(
+            program,
+            _read(lines),
+            backend=None if named is None else read(named),
+            options=asked,
+            sandboxes=sandboxes,
+        )
+        with contextlib.closing(jobs):
+            for index, job in enumerate(jobs):
+                record = job.wait()
+                write_line(finished_line(record, job.mismatches(), index=index))
+                progress.note(job)
+    progress.tell()
+    return progress.exit_code
+
+
+def _read(lines: BinaryIO) -> Iterator[Mapping[str, Any] | InputsError]:
+    """Yield the inputs of each line, and for one that has none the reason."""
+    from runner.errors import InputsError
+    from sandbox.protocol import MAX_INPUTS_BYTES
+
+    number = 0
+    while line := lines.readline(MAX_INPUTS_BYTES + 1):
+        number += 1
+        if len(line) > MAX_INPUTS_BYTES:
+            yield InputsError(
+                f"line {number} of the inputs is longer than {MAX_INPUTS_BYTES} bytes"
+            )
+            return  # where the next one begins is not worth a search
+        if not line.strip():
+            continue
+        try:
+            inputs = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield InputsError(f"line {number} of the inputs is not JSON: {error}")
+            continue
+        if isinstance(inputs, dict):
+            yield inputs
+        else:
+            yield InputsError(f"line {number} of the inputs is not an object: {line[:80]!r}")
+
+
+class _Progress:
+    """How far it is, on stderr, every few seconds."""
+
+    def __init__(self) -> None:
+        self._outcomes: Counter[str] = Counter()
+        self._started = self._told = time.monotonic()
+        self.exit_code = 0
+
+    def note(self, job: Job) -> None:
+        """Count a job that has ended."""
+        assert job.outcome is not None
+        self._outcomes[job.outcome.value] += 1
+        self.exit_code = max(self.exit_code, job.outcome.exit_code)
+        if time.monotonic() - self._told >= _EVERY_S:
+            self._told = time.monotonic()
+            self.tell()
+
+    def tell(self) -> None:
+        """Say how many jobs have ended, how, and how many in a second."""
+        count = self._outcomes.total()
+        rate = count / max(1e-3, time.monotonic() - self._started)
+        how = ", ".join(f"{number} {outcome}" for outcome, number in self._outcomes.most_common())
+        sys.stdout.flush()
+        say(f"{count} jobs: {how or 'no inputs'} ({rate:.3g} a second)")

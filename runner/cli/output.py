@@ -1,0 +1,230 @@
+"""How `qrunner run` shows a job: plain lines on stderr, or one JSON event per line on stdout.
+
+What a terminal gets instead of the plain lines is in `runner.cli.live`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Final, Protocol, Self
+
+from runner.cli.terminal import styled, write
+from runner.display import inert_json, notice, one_line, quoted
+from runner.errors import RequestError, RunnerError
+from runner.job.record import (
+    Event,
+    Evidence,
+    JobRecord,
+    LogEvent,
+    MessageEvent,
+    Outcome,
+    StartedEvent,
+)
+from runner.policy import Limits
+from runner.trace import Trace
+from sandbox.protocol import JsonText
+
+
+class Output(Protocol):
+    """What shows a job: a context manager around its life, told what happens.
+
+    `trace` is that of the job, if it is to be part of the record.
+    """
+
+    trace: Trace | None
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def doing(self, line: str) -> None:
+        """Say what takes a while before the program starts, such as a build."""
+
+    def watch(self, limits: Limits, memory: Callable[[], int | None]) -> None:
+        """Take the effective limits, and what returns the bytes that the sandbox has now."""
+
+    def event(self, event: Event) -> None:
+        """Show one event as it comes."""
+
+    def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
+        """Show how the job ended, and its result."""
+
+    def refused(self, program: str, error: RunnerError) -> None:
+        """Say why nothing was run: refused, or our fault."""
+
+
+class _Plain:
+    """What an output does that writes each line once."""
+
+    trace: Trace | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def doing(self, line: str) -> None:
+        """Say what takes a while before the program starts, such as a build."""
+        say(f"qrunner: {notice(line)}\n")
+
+    def watch(self, limits: Limits, memory: Callable[[], int | None]) -> None:
+        """Show nothing of it: a line that is written once cannot say what changes."""
+
+
+class HumanOutput(_Plain):
+    """The result on stdout; messages, log and the way it ended on stderr."""
+
+    def event(self, event: Event) -> None:
+        """Show one event as it comes."""
+        match event:
+            case StartedEvent():
+                place = "" if event.node is None else f" on {event.node} (run {event.attempt})"
+                say(f"{event.program} started as {event.job}{one_line(place)}\n")
+            case MessageEvent():
+                say(f"#{event.seq} {one_line(event.body)}\n")
+            case LogEvent():
+                say(quoted(event.text))
+
+    def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
+        """Show how the job ended; a traceback is the program's own, its path the user's."""
+        for each in mismatches:
+            say(f"not as the manifest says: {one_line(each)}\n")
+        if record.traceback:
+            say(quoted(record.traceback))
+        seconds = record.usage.wall_s
+        took = "" if seconds is None else f" after {seconds:.2f} s"
+        say(f"{record.program}: ")
+        say(record.outcome.value, COLOURS[record.outcome is Outcome.COMPLETED])
+        say(f"{took}{because(record)}\n{advice(record.outcome)}")
+        if record.result is not None:
+            write_result(record.result)
+
+    def refused(self, program: str, error: RunnerError) -> None:
+        """Say why nothing was run: refused, or our fault."""
+        del program
+        say(f"qrunner: {notice(str(error))}\n")
+
+
+_PLACE: Final = ("node", "attempt")
+"""What only the start of a job on a cluster says."""
+
+
+class JsonOutput(_Plain):
+    """One strict JSON object per line; the last one is `finished`, in every case."""
+
+    def event(self, event: Event) -> None:
+        """Write one event as it comes."""
+        match event:
+            case StartedEvent():
+                content = {key: value for key, value in asdict(event).items() if key not in _PLACE}
+                place = {} if event.node is None else {key: getattr(event, key) for key in _PLACE}
+                self._write({"event": "started", **content, **place})
+            case MessageEvent():
+                head = json.dumps({"event": "message", "seq": event.seq, "time": event.time})
+                write_line(f'{head[:-1]}, "body": {strict(event.body)}}}')
+            case LogEvent():
+                self._write({"event": "log", "stream": event.stream, "text": event.text})
+
+    def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
+        """Write the record."""
+        more = {"trace": self.trace.as_dict()} if self.trace is not None else {}
+        write_line(finished_line(record, mismatches, **more))
+
+    def refused(self, program: str, error: RunnerError) -> None:
+        """Write the record of a job that ended before a sandbox was used."""
+        is_refused = isinstance(error, RequestError)
+        record = JobRecord(
+            job="",
+            program=program,
+            outcome=Outcome.INVALID_INPUTS if is_refused else Outcome.SANDBOX_ERROR,
+            error=str(error),
+            evidence=Evidence(source="host", detail=str(error)),
+        )
+        self.finished(record)
+
+    def _write(self, content: dict[str, Any]) -> None:
+        write_line(json.dumps(content, allow_nan=False))
+
+
+def finished_line(record: JobRecord, mismatches: Sequence[str] = (), **more: object) -> str:
+    """Return the last event of a job, with some fields `more`, as one line of strict JSON."""
+    usage = asdict(record.usage)
+    content = {
+        "event": "finished",
+        **more,
+        "job": record.job or None,
+        "program": record.program,
+        "outcome": record.outcome.value,
+        "error": record.error,
+        "traceback": record.traceback,
+        "evidence": None if record.evidence == Evidence() else record.evidence.as_dict(),
+        "usage": usage,
+        "image": record.image,
+        "isolation": record.isolation,
+        "carrier": record.carrier,
+        "policy": record.policy,
+        "exceptions": list(record.exceptions),
+        "timestamps": record.timestamps,
+        "versions": record.versions,
+        "stored": record.stored,
+        "node": record.node,
+        "attempt": record.attempt,
+        "mismatches": list(mismatches),
+    }
+    result = "null" if record.result is None else strict(record.result)
+    return f'{json.dumps(content)[:-1]}, "result": {result}}}'
+
+
+def write_line(line: str) -> None:
+    """Write a line of JSON on stdout, at once."""
+    sys.stdout.buffer.write(inert_json(line).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+COLOURS: Final = {True: "green", False: "red"}
+"""The colour of what is good, and of what is not."""
+
+
+_ADVICE: Final = {
+    Outcome.TIME_LIMIT: "more time: --timeout S; the manifest's max_execution_time may be lower",
+    Outcome.MEMORY_LIMIT: "more memory: --memory SIZE, such as 4g; the manifest may say less",
+    Outcome.PROCESS_LIMIT: "fewer processes and threads, or more of them in qrunner.toml",
+    Outcome.OUTPUT_LIMIT: "print less, or allow more in qrunner.toml",
+    Outcome.MESSAGE_LIMIT: "publish less, or allow more in qrunner.toml",
+    Outcome.RESULT_LIMIT: "return less, or allow more in qrunner.toml",
+    Outcome.NO_RESULT: "the process ended before main returned: os._exit, a crash, a signal",
+    Outcome.SANDBOX_ERROR: "`qrunner doctor` says whether this machine can run programs",
+}
+
+
+def advice(outcome: Outcome) -> str:
+    """Return what to do about an outcome, as a line of its own; empty if that is plain."""
+    return f"→ {_ADVICE[outcome]}\n" if outcome in _ADVICE else ""
+
+
+def say(text: str, colour: str | None = None) -> None:
+    """Write text on stderr, without a newline of its own."""
+    write(styled(text, colour, sys.stderr) if colour else text, sys.stderr)
+
+
+def write_result(result: JsonText) -> None:
+    """Write the final result on stdout, as one line of JSON."""
+    write(f"{inert_json(strict(result))}\n", sys.stdout)
+
+
+def strict(text: JsonText) -> str:
+    """Return JSON text that is safe on one line of ASCII, whatever whitespace it came with."""
+    if text.isascii() and text.isprintable():
+        return text
+    return json.dumps(json.loads(text))
+
+
+def because(record: JobRecord) -> str:
+    """Return the limit that was met, or the reason in words, as the end of a line."""
+    if record.evidence.limit is not None:
+        return f" ({one_line(record.reason)})"
+    return f": {one_line(record.reason)}" if record.reason else ""

@@ -1,0 +1,137 @@
+"""`qrunner doctor`: can this machine run programs in sandboxes, and if not, what to change.
+
+First what engine and host say of themselves (`runner.doctor.inspection`), then a program inside a
+sandbox of each isolation that tries what must be impossible (`runner.doctor.probe`).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from runner.display import one_line
+from runner.doctor.inspection import Facts, Finding, Status, judge
+from runner.engine import Engine
+from runner.engine.facts import EngineInfo
+from runner.errors import RunnerError
+from runner.isolation import Isolation, difference_at
+from runner.job.record import JobRecord, Outcome
+from runner.sandboxes import cgroup
+from runner.supervisor import Supervisor
+
+PROBE: Final = Path(__file__).with_name("probe.py")
+
+_VERSION_S: Final = 10.0
+_REPORT: Final = (
+    "do not run programs that you do not trust under this isolation here, and report it as "
+    "SECURITY.md says"
+)
+
+
+def examine(*, progress: Callable[[str], object]) -> Iterator[Finding]:
+    """Yield what is found, the quick things first; an engine that fails ends the examination."""
+    try:
+        engine = Engine.connect()
+    except RunnerError as error:
+        reason, _, advice = str(error).partition("\n")
+        yield Finding(
+            what="engine", status=Status.FAIL, found=reason, advice=advice.replace("\n", " ")
+        )
+        return
+    try:
+        info = engine.info()
+        yield from judge(_facts(engine, info))
+        for isolation in Isolation:
+            if isolation.value in info.runtimes:
+                progress(f"probing a sandbox under {isolation}")
+                yield from _probe(engine, isolation, progress)
+    except RunnerError as error:
+        advice = "see that the engine is running and not overloaded, then try again"
+        yield Finding(what="engine", status=Status.FAIL, found=one_line(str(error)), advice=advice)
+    finally:
+        engine.close()
+
+
+def _facts(engine: Engine, info: EngineInfo) -> Facts:
+    versions = dict(_version(each) for each in engine.components())
+    if engine.is_local and (version := _runsc_version(info)):
+        versions[Isolation.RUNSC.value] = version
+    return Facts(
+        address=engine.address,
+        info=info.raw,
+        versions=versions,
+        own_groups=engine.is_local and cgroup.is_usable(driver=info.cgroup_driver),
+    )
+
+
+def _version(component: Mapping[str, Any]) -> tuple[str, str]:
+    """Return name and version; where a distribution built it, with that one's own revision."""
+    version = str(component.get("Version", ""))
+    built = str((component.get("Details") or {}).get("GitCommit", ""))
+    return str(component.get("Name", "")), built if built.startswith(version) else version
+
+
+def _runsc_version(info: EngineInfo) -> str | None:
+    """Ask the binary that the engine starts; None where it is not there or does not say."""
+    runtime = (info.raw.get("Runtimes") or {}).get(Isolation.RUNSC.value) or {}
+    path = Path(runtime.get("path") or "")
+    if not path.is_absolute() or not path.is_file():
+        return None
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=_VERSION_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    first = done.stdout.splitlines()[:1]
+    return first[0].removeprefix("runsc version ").strip() if first else None
+
+
+def _probe(
+    engine: Engine, isolation: Isolation, progress: Callable[[str], object]
+) -> Iterator[Finding]:
+    """Run the probe in a sandbox like every other, and judge what it could do."""
+    with Supervisor(engine=engine, isolation=isolation, progress=progress) as supervisor:
+        record = supervisor.run(PROBE).wait()
+    what = f"sandbox {isolation}"
+    if record.outcome is not Outcome.COMPLETED or record.result is None:
+        reason = one_line(record.error or record.evidence.detail or "")
+        yield Finding(
+            what=what,
+            status=Status.FAIL,
+            found=f"the probe ended as {record.outcome}: {reason}",
+            advice="mend what the lines above say; then try: qrunner run hello_world",
+        )
+        return
+    yield Finding(what=what, status=Status.OK, found=_working(record))
+    yield from judge_probe(isolation, json.loads(record.result))
+
+
+def _working(record: JobRecord) -> str:
+    wall = f"{record.usage.wall_s:.1f} s" if record.usage.wall_s is not None else "some time"
+    return f"ran a program for {wall}, frames carried by {record.carrier}"
+
+
+def judge_probe(isolation: Isolation, rows: list[list[Any]]) -> Iterator[Finding]:
+    """Judge what the probe saw: a success fails, unless a known difference explains it."""
+    what = f"probe {isolation}"
+    worked = {str(name): str(seen) for name, success, seen in rows if success}
+    known = {name: difference_at(isolation, name) for name in worked}
+    for name, seen in worked.items():
+        if known[name] is None:
+            shown = f" ({one_line(seen)})" if seen else ""
+            found = f"this must be impossible and is not: {one_line(name)}{shown}"
+            yield Finding(what=what, status=Status.FAIL, found=found, advice=_REPORT)
+    advised = {each for each in known.values() if each is not None and each.advice}
+    for difference in sorted(advised, key=lambda each: each.option):
+        count = sum(1 for each in known.values() if each is difference)
+        found = f"{difference.option}: {count} attempts met nothing but {difference.bounded_by}"
+        yield Finding(what=what, status=Status.WARN, found=found, advice=difference.advice)
+    if not worked or all(each and not each.advice for each in known.values()):
+        bounded = sorted({each.option for each in known.values() if each})
+        also = f"; bounded otherwise: {', '.join(bounded)}" if bounded else ""
+        found = f"{len(rows) - len(worked)} of {len(rows)} attempts refused{also}"
+        yield Finding(what=what, status=Status.OK, found=found)

@@ -1,0 +1,391 @@
+"""Program images and what they are made of, addressed by content.
+
+    root  →  stack (Python, Qiskit, Aer)  →  guest (our `sandbox` package)  →  program (its files)
+
+An image's tag is the hash of everything that decides its content, its parent's hash included, so
+"is it there?" is the whole question of whether to build: one call to the engine.  The engine's own
+architecture is not part of the hash, as an engine only ever holds images it has made itself.
+Nothing of a program runs during a build, and no build has a network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from runner import wheels
+from runner.engine import OWN_LABEL, Engine
+from runner.errors import ImageError
+from runner.images.builds import (
+    BUILD_LABEL,
+    KIND_LABEL,
+    REPOSITORY,
+    Builder,
+    Recipe,
+    digest_of,
+    tag_of,
+)
+from runner.images.roots import (
+    PACKAGES_LABEL,
+    ROOT_VARIABLE,
+    Progress,
+    Root,
+    RootFinder,
+    RootLock,
+    machine,
+)
+from runner.registry import images_directory
+from runner.sandboxes.owner import Owner
+from runner.sandboxes.residence import SCRATCH_PREFIX
+
+BASE_KINDS: Final = ("root", "stack", "guest", "packages")
+KEEP_PROGRAM_IMAGES: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramImage:
+    """An image that holds one program: the engine's id, our tag, the hash the tag is short for."""
+
+    id: str
+    tag: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """One of our images as the engine lists it; `created` is in seconds since the epoch."""
+
+    id: str
+    tag: str
+    kind: str
+    build: str
+    created: float
+    size_bytes: int
+
+    @property
+    def repository(self) -> str:
+        return self.tag.rpartition(":")[0]
+
+
+def build_id() -> str:
+    """Return the hash of the guest's code, which the guest reports in its `Ready`."""
+    return _build_id(_guest_code())
+
+
+def silent(_: str) -> None:
+    """Progress for callers who want none."""
+
+
+class ImageStore:
+    """Builds images on one engine, each only once, and clears them away.
+
+    `progress` gets short lines for a person.  `base` is the directory of Dockerfiles and locks.
+    Safe to use from several threads and processes: whoever comes second waits and then finds the
+    image there.  Every method raises ImageError, or EngineError when the engine itself fails.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        progress: Progress = silent,
+        base: Path | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._engine = engine
+        self._progress = progress
+        self._base = base or base_directory()
+        self._wanted_root = environment.get(ROOT_VARIABLE) or None
+        locks = _cache_directory(environment) / "locks"
+        self._builder = Builder(engine, progress=progress, locks=locks)
+
+    # --- what there is ------------------------------------------------------------------------
+
+    def guest(self) -> str:
+        """Return the id of the guest image, after building whatever of it is missing."""
+        return self._builder.ensure(self.guest_tag, self._guest_digest, self._build_guest)
+
+    @property
+    def guest_tag(self) -> str:
+        """The tag of the guest image, on which programs are built."""
+        return tag_of("guest", self._guest_digest)
+
+    @property
+    def stack_tag(self) -> str:
+        """The tag of the stack, on top of which all else is built in seconds, without a network."""
+        return tag_of("stack", self._stack_digest)
+
+    def program(
+        self, files: Mapping[str, bytes], name: str, pins: Sequence[wheels.Pin] = ()
+    ) -> ProgramImage:
+        """Return the image of a program, after building whatever of it is missing.
+
+        `files` are its files, by their path below /program; `pins` the packages that it needs
+        beyond the stack.
+        """
+        context = _program_context(files)
+        digest = self.program_digest(files, pins)
+        tag = tag_of(repository_name(name), digest)
+
+        def build() -> None:
+            recipe = Recipe(
+                kind="program",
+                tag=tag,
+                digest=digest,
+                dockerfile=self._program_dockerfile,
+                context=context,
+                arguments={"GUEST_IMAGE": self._packages(pins) if pins else self.guest()},
+                labels={f"{OWN_LABEL}.program": name},
+            )
+            self._builder.run(recipe)
+
+        return ProgramImage(id=self._builder.ensure(tag, digest, build), tag=tag, digest=digest)
+
+    def program_digest(self, files: Mapping[str, bytes], pins: Sequence[wheels.Pin] = ()) -> str:
+        """Return the hash that stands for the image of a program, without asking the engine."""
+        parent = self._packages_digest(pins) if pins else self._guest_digest
+        context = _program_context(files)
+        return digest_of(parent, {**context, "Dockerfile": self._program_dockerfile})
+
+    def has(self, files: Mapping[str, bytes], name: str, pins: Sequence[wheels.Pin] = ()) -> bool:
+        """Return whether the engine has the image of this program."""
+        tag = tag_of(repository_name(name), self.program_digest(files, pins))
+        return self._engine.image_id(tag) is not None
+
+    def _packages(self, pins: Sequence[wheels.Pin]) -> str:
+        """Return the id of the guest with these packages; programs that need the same share it."""
+        digest = self._packages_digest(pins)
+        tag = tag_of("packages", digest)
+        return self._builder.ensure(tag, digest, lambda: self._build_packages(tag, digest, pins))
+
+    def _build_packages(self, tag: str, digest: str, pins: Sequence[wheels.Pin]) -> None:
+        guest = self.guest()
+        with self._scratch() as scratch:
+            self._progress(f"fetching {len(pins)} packages that the program needs …")
+            target = scratch / "packages"
+            wheels.unpack(pins, target, scratch, machine(self._engine))
+            unpacked = {
+                f"packages/{path.relative_to(target).as_posix()}": path
+                for path in sorted(target.rglob("*"))
+                if path.is_file() and not path.is_symlink()
+            }
+            recipe = Recipe(
+                kind="packages",
+                tag=tag,
+                digest=digest,
+                dockerfile=self._file("packages.Dockerfile"),
+                context=unpacked,
+                arguments={"GUEST_IMAGE": guest},
+            )
+            self._builder.run(recipe)
+
+    def _packages_digest(self, pins: Sequence[wheels.Pin]) -> str:
+        content = {"lock": wheels.lock_text(pins).encode()}
+        return digest_of(
+            self._guest_digest, {**content, "Dockerfile": self._file("packages.Dockerfile")}
+        )
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """Make a temporary directory that is named by its owner: a sweep removes a dead one's."""
+        prefix = f"{SCRATCH_PREFIX}{Owner.current()}-"
+        with tempfile.TemporaryDirectory(prefix=prefix) as directory:
+            yield Path(directory)
+
+    def images(self) -> list[StoredImage]:
+        """Return all our images that have a tag, the newest first."""
+        found = [
+            StoredImage(
+                id=str(each["Id"]),
+                tag=str(tag),
+                kind=each["Labels"].get(KIND_LABEL, ""),
+                build=each["Labels"].get(BUILD_LABEL, ""),
+                created=float(each["Created"]),
+                size_bytes=int(each["Size"]),
+            )
+            for each in self._engine.images()
+            for tag in each.get("RepoTags") or ()
+            if str(tag).startswith(f"{REPOSITORY}/")
+        ]
+        return sorted(found, key=lambda each: each.created, reverse=True)
+
+    def prune(self, *, keep: int = KEEP_PROGRAM_IMAGES, base: bool = False) -> list[str]:
+        """Remove all but the newest `keep` images of each program; return the tags removed.
+
+        Of root, stack and guest the current and the newest stay, unless `base` says to remove
+        these too.  Images that a container uses stay, and so does everything that is not ours.
+        """
+        current = set() if base else {self._root_digest, self._stack_digest, self._guest_digest}
+        keep_base = 0 if base else 1
+        seen: dict[str, int] = {}
+        removed = []
+        for image in self.images():
+            seen[image.repository] = seen.get(image.repository, 0) + 1
+            limit = keep if image.kind == "program" else keep_base
+            if seen[image.repository] > limit and image.build not in current:
+                self._engine.remove_image(image.tag)
+                if self._engine.image(image.tag) is None:
+                    removed.append(image.tag)
+        self._builder.remove_leftovers()
+        return removed
+
+    # --- what decides the content -------------------------------------------------------------
+
+    @cached_property
+    def _chosen_root(self) -> str | None:
+        """The id of the image that the user named: the name may mean another one tomorrow."""
+        return self._finder("").chosen(self._wanted_root) if self._wanted_root else None
+
+    @cached_property
+    def _root_digest(self) -> str:
+        chosen = (self._chosen_root or "").encode()
+        return digest_of("root", {"chosen": chosen, "root.lock": self._file("root.lock")})
+
+    @cached_property
+    def _stack_digest(self) -> str:
+        return digest_of(self._root_digest, self._stack_files)
+
+    @cached_property
+    def _guest_digest(self) -> str:
+        files = {**self._guest_files, "Dockerfile": self._file("guest.Dockerfile")}
+        return digest_of(self._stack_digest, files)
+
+    # Read once: what is hashed must be what is built, whoever edits it in between.
+
+    @cached_property
+    def _program_dockerfile(self) -> bytes:
+        return self._file("program.Dockerfile")
+
+    @cached_property
+    def _guest_files(self) -> dict[str, bytes]:
+        return _guest_code()
+
+    @cached_property
+    def _stack_files(self) -> dict[str, bytes]:
+        names = ("Dockerfile", "prepare.py", "requirements.lock", "pip.lock")
+        return {name: self._file(name) for name in names}
+
+    def _file(self, name: str) -> bytes:
+        try:
+            return (self._base / name).read_bytes()
+        except OSError as error:
+            msg = f"{self._base / name} cannot be read ({error.strerror}): is the package complete?"
+            raise ImageError(msg) from error
+
+    # --- building -----------------------------------------------------------------------------
+
+    def _build_stack(self) -> None:
+        files = dict(self._stack_files)
+        dockerfile = files.pop("Dockerfile")
+        with self._scratch() as directory:
+            root = self._root_and_wheels(directory)
+            downloaded = {f"wheels/{path.name}": path for path in directory.iterdir()}
+            recipe = Recipe(
+                kind="stack",
+                tag=tag_of("stack", self._stack_digest),
+                digest=self._stack_digest,
+                dockerfile=dockerfile,
+                context={**files, **downloaded},
+                arguments={"ROOT_IMAGE": root.image},
+                labels=self._labels_of(root),
+            )
+            self._builder.run(recipe)
+
+    def _labels_of(self, root: Root) -> dict[str, str]:
+        """Return what a stack, which starts from nothing, is to remember of its root."""
+        found = self._engine.image(root.image)
+        packages = found.labels.get(PACKAGES_LABEL) if found else None
+        kept = {PACKAGES_LABEL: packages} if packages else {}
+        return {f"{OWN_LABEL}.root": root.origin, **kept}
+
+    def _root_and_wheels(self, directory: Path) -> Root:
+        """Download the stack's wheels into `directory` and, at the same time, see to the root."""
+        began = time.monotonic()
+        self._progress("fetching the wheels of the stack …")
+        locks = [self._base / "requirements.lock", self._base / "pip.lock"]
+        with wheels.download(locks, directory, machine(self._engine)) as download:
+            with self._builder.locked(self._root_digest):
+                root = self._finder(self._root_digest).find(self._chosen_root)
+            download.finish("fetching the wheels", timeout_s=wheels.TIMEOUT_S)
+        self._progress(f"root ({root.origin}) and wheels ready in {time.monotonic() - began:.1f} s")
+        return root
+
+    def _finder(self, digest: str) -> RootFinder:
+        return RootFinder(
+            engine=self._engine,
+            lock=RootLock.from_text(self._file("root.lock").decode()),
+            tag=tag_of("root", digest),
+            digest=digest,
+            progress=self._progress,
+        )
+
+    def _build_guest(self) -> None:
+        stack = self._builder.ensure(
+            tag_of("stack", self._stack_digest), self._stack_digest, self._build_stack
+        )
+        context = {f"qrunner/{name}": content for name, content in self._guest_files.items()}
+        recipe = Recipe(
+            kind="guest",
+            tag=tag_of("guest", self._guest_digest),
+            digest=self._guest_digest,
+            dockerfile=self._file("guest.Dockerfile"),
+            context={**context, "qrunner/BUILD": _build_id(self._guest_files).encode()},
+            arguments={"STACK_IMAGE": stack},
+        )
+        self._builder.run(recipe)
+
+
+def base_directory() -> Path:
+    """Return the directory with the Dockerfiles and locks."""
+    return images_directory() / "base"
+
+
+def repository_name(name: str) -> str:
+    """Return the program's name as the engine accepts it, told apart from our own images'."""
+    words = re.findall(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*", name.lower())
+    plain = "-".join(words)[:100].rstrip("-._") or "program"
+    return f"{plain}-program" if plain in BASE_KINDS else plain
+
+
+def _program_context(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {f"program/{_checked(path)}": content for path, content in files.items()}
+
+
+def _cache_directory(environment: Mapping[str, str]) -> Path:
+    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / REPOSITORY
+
+
+def _guest_code() -> dict[str, bytes]:
+    """Return the guest's code, by its path below /opt/qrunner; none of it is imported for that."""
+    found = importlib.util.find_spec("sandbox")
+    if found is None or not found.submodule_search_locations:
+        msg = "the package `sandbox`, the guest's code, is not installed beside `runner`"
+        raise ImageError(msg)
+    directory = Path(found.submodule_search_locations[0])
+    return {
+        f"sandbox/{path.relative_to(directory).as_posix()}": path.read_bytes()
+        for path in sorted(directory.rglob("*.py"))
+    }
+
+
+def _build_id(code: Mapping[str, bytes]) -> str:
+    return digest_of("guest-code", code)
+
+
+def _checked(path: str) -> str:
+    """Return the path of a program's file if it stays below /program."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\0" in path:
+        msg = f"a program's file is called {path!r}: it must be a relative path without .."
+        raise ImageError(msg)
+    return str(PurePosixPath(path))

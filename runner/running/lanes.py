@@ -1,0 +1,222 @@
+"""The sandboxes of one session: which job has which, one after another in each.
+
+A lane is a place for one sandbox, which is started for the first job and kept for the next as long
+as nothing is left of the one before.  Jobs that wait stand in the session's own queue; a job is
+submitted to the supervisor's workers when a lane is free for it, so that sessions share the slots
+with everybody else, job by job, and a lane without a job holds no thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from runner.engine import Engine
+from runner.engine.attachment import Stream
+from runner.errors import InputsError, RequestError, RunnerError
+from runner.interrupt import CancelledError, check
+from runner.job import Job
+from runner.job.record import Evidence, Outcome
+from runner.policy import Limits, Policy
+from runner.registry import Program
+from runner.running.dispatch import Dispatcher
+from runner.running.execution import Verdict
+from runner.running.task import Task, our_fault
+from runner.running.turn import Turn
+from runner.sandboxes.cgroup import Counters
+from runner.sandboxes.launcher import Sandbox
+from runner.sandboxes.spec import Mode
+from runner.workers import Workers
+from sandbox import protocol
+
+log = logging.getLogger(__name__)
+
+_CLOSING_S: Final = 10.0
+"""How long `close` waits for the jobs that it has cancelled."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One sandbox of a session, if there is one now.
+
+    `number` is that of its last job, `counted` what the kernel had counted when that had ended.
+    """
+
+    sandbox: Sandbox | None = None
+    policy: Policy | None = None
+    number: int = 0
+    counted: Counters | None = None
+    is_clean: bool = True
+
+
+class Queue(Protocol):
+    """What a session's jobs go to; on a cluster there are no lanes, but jobs queue all the same."""
+
+    def submit(self, task: Task, keep: object) -> None: ...
+    def withdraw(self, task: Task) -> None: ...
+    def close(self) -> None: ...
+
+
+class Lanes:
+    """Runs the jobs of one session.  Its methods may be called by any thread."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        engine: Engine,
+        workers: Workers[Task],
+        count: int,
+        *,
+        owner: str = "",
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._engine = engine
+        self._workers = workers
+        self._owner = owner
+        # Re-entrant, as is every lock here: the garbage collector may close a session anywhere.
+        self._changed = threading.Condition()
+        self._idle = [Lane() for _ in range(count)]
+        self._busy: dict[Task, Lane] = {}
+        self._waiting: deque[tuple[Task, object]] = deque()
+        self._is_closed = False
+
+    def submit(self, task: Task, keep: object) -> None:
+        """Queue a job; `keep` lives until it has ended.  Raises RequestError after `close`."""
+        task.mode = Mode.SESSION
+        with self._changed:
+            if self._is_closed:
+                msg = "this session is closed: make a new one"
+                raise RequestError(msg)
+            self._waiting.append((task, keep))
+            self._fill()
+
+    def withdraw(self, task: Task) -> None:
+        """Forget a job that waits; one that has a lane is left to its thread."""
+        with self._changed:
+            for each in self._waiting:
+                if each[0] is task:
+                    self._waiting.remove(each)
+                    return
+
+    def close(self) -> None:
+        """Cancel what is left, and give the sandboxes back."""
+        with self._changed:
+            self._is_closed = True
+            waiting = [task for task, _ in self._waiting]
+            self._waiting.clear()
+            busy = list(self._busy)
+        for task in (*waiting, *busy):
+            task.job.cancel()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy, _CLOSING_S)
+            idle, self._idle = self._idle, []
+        for lane in idle:
+            self._give_up(lane)
+
+    def _fill(self) -> None:
+        """Give each free lane a job; the lock is held."""
+        while self._idle and self._waiting:
+            lane = self._idle.pop()
+            task, keep = self._waiting.popleft()
+            self._busy[task] = lane
+            try:
+                work = functools.partial(self._work, lane, keep)
+                weight = task.limits.memory_bytes
+                self._workers.submit(task, work, owner=self._owner, weight=weight)
+            except RunnerError as error:
+                del self._busy[task]
+                self._idle.append(lane)
+                task.finish(our_fault(str(error)))
+
+    # --- in a worker thread ---------------------------------------------------------------------
+
+    def _work(self, lane: Lane, keep: object, task: Task) -> None:
+        del keep  # whoever calls holds it
+        try:
+            execute = functools.partial(self._execute, lane)
+            self._dispatcher.work(task, execute, functools.partial(self._release, lane))
+        finally:
+            if self._is_closed:
+                self._give_up(lane)
+            with self._changed:
+                del self._busy[task]
+                self._idle.append(lane)
+                self._changed.notify_all()
+                self._fill()
+
+    def _execute(self, lane: Lane, task: Task) -> Verdict:
+        with task.interrupt.scope():
+            check()
+            task.waker.open()
+            sandbox = self._sandbox(lane, task)
+        if not task.job.start():
+            raise CancelledError
+        lane.number += 1
+        lane.is_clean = False  # until the opposite has been shown
+        turn = Turn(self._engine, sandbox, task, lane.number, lane.counted)
+        verdict = turn.do()
+        lane.is_clean, lane.counted = turn.is_clean, turn.counted
+        return verdict
+
+    def _sandbox(self, lane: Lane, task: Task) -> Sandbox:
+        """Return the lane's sandbox, a new one if it has none that lives."""
+        if lane.sandbox is not None and not _is_alive(lane.sandbox):
+            self._give_up(lane)
+        if lane.sandbox is None or lane.policy is None:
+            sandbox = self._dispatcher.acquire(task)
+            lane.sandbox, lane.policy, lane.is_clean = sandbox, task.policy, True
+        else:
+            task.policy = lane.policy
+            task.hold(lane.sandbox)
+        return lane.sandbox
+
+    def _release(self, lane: Lane, task: Task) -> None:
+        if lane.sandbox is None:
+            self._dispatcher.release(task)  # one that did not start
+            return
+        task.hold(None)
+        if not lane.is_clean:
+            self._give_up(lane)
+
+    def _give_up(self, lane: Lane) -> None:
+        sandbox, lane.sandbox, lane.counted = lane.sandbox, None, None
+        if sandbox is not None:
+            self._dispatcher.discard(sandbox)
+
+
+def refused(program: Program, error: InputsError) -> Job:
+    """Return a job that has ended as `invalid_inputs`, for reasons that the error gives."""
+    request = protocol.Run(job=0, entry=program.manifest.entry, inputs={}, backend={})
+    task = Task(program, request, Limits(), Policy(), lambda _: None)
+    evidence = Evidence(source="host", detail=str(error))
+    outcome = Outcome.INVALID_INPUTS
+    task.finish(Verdict(outcome=outcome, evidence=evidence, error=str(error)))
+    return task.job
+
+
+def _is_alive(sandbox: Sandbox) -> bool:
+    """Return whether an idle sandbox can be used: it is there, and has said nothing meanwhile."""
+    assert sandbox.attachment is not None
+    try:
+        pieces = sandbox.attachment.receive()
+    except RunnerError:
+        return False
+    return pieces is not None and all(stream is Stream.STDERR for stream, _ in pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job of a session is queued; `session` lives until it has ended."""
+
+    lanes: Queue
+    session: object
+
+    def submit(self, task: Task) -> None:
+        self.lanes.submit(task, self.session)
+
+    def withdraw(self, task: Task) -> None:
+        self.lanes.withdraw(task)

@@ -1,0 +1,187 @@
+"""One job on its way through the supervisor: what was asked, and how it is ended from outside.
+
+`Job` is the caller's handle; `Task` is what the supervisor's threads hold.  Cancelling a job whose
+program does not run yet ends it at once: whatever its thread waits for is interrupted and cleaned
+up afterwards, off the caller's path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+from runner import values
+from runner.errors import RunnerError
+from runner.interrupt import Interrupt, Waker
+from runner.job import Job
+from runner.job.delivery import Callback
+from runner.job.life import Keeper, nothing_known
+from runner.job.record import Evidence, JobRecord, Outcome, Request
+from runner.policy import Limits, Policy
+from runner.registry import Program
+from runner.running.execution import Verdict
+from runner.running.versions import versions
+from runner.sandboxes.launcher import Sandbox
+from runner.sandboxes.spec import Mode
+from runner.trace import Trace
+from sandbox import protocol
+
+log = logging.getLogger(__name__)
+
+
+class Task:
+    """A job with its request; `sandbox` is the one that it has now, if any.
+
+    `image` is the one to use if it is not the program's own; see `Supervisor.replay`.
+    """
+
+    def __init__(  # noqa: PLR0913  each of another kind
+        self,
+        program: Program,
+        request: protocol.Run,
+        limits: Limits,
+        policy: Policy,
+        withdraw: Callable[[Task], object],
+        *,
+        keeper: Keeper | None = None,
+        tags: tuple[str, ...] = (),
+        replay_of: str | None = None,
+    ) -> None:
+        self.program = program
+        self.request = request
+        self.limits = limits
+        self.policy = policy
+        self.mode = Mode.COLD
+        self.callbacks: tuple[Callback, Callback] | None = None
+        self.retries = 0
+        self.image: str | None = None
+        self.sandbox: Sandbox | None = None
+        self.interrupt = Interrupt()
+        self.waker = Waker()
+        self._withdraw = withdraw
+        self.job = Job(
+            f"job-{secrets.token_hex(8)}",
+            program.name,
+            log_kept_bytes=limits.log_kept_bytes,
+            decode=values.decode,
+            compare=partial(values.mismatches, program.manifest),
+            on_cancel=self._on_cancel,
+            request=dataclasses.replace(_asked(self), tags=tags, replay_of=replay_of),
+            keeper=keeper,
+        )
+
+    @property
+    def trace(self) -> Trace:
+        """Where the job's time goes."""
+        return self.job.trace
+
+    def hold(self, sandbox: Sandbox | None) -> None:
+        """Take the sandbox that the job has from now on; None gives it up."""
+        if sandbox is not None:
+            self.job.image = sandbox.spec.image
+        self.job.gauge = sandbox.memory_bytes if sandbox is not None else nothing_known
+        self.sandbox = sandbox
+
+    def begin(self) -> None:
+        """Begin to call back, from a thread that ends with the job; RunnerError if none starts.
+
+        Called when it is the job's turn: a thousand that wait need no thousand threads.
+        """
+        if self.callbacks is None:
+            return
+        self.job.expect_callback()
+        arguments = (*self.callbacks, self.waker.wake)
+        thread = threading.Thread(
+            target=self.job.deliver, args=arguments, name="qrunner-callback", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            msg = f"this process cannot start a thread for the callback: {error}"
+            raise RunnerError(msg) from error
+
+    def _on_cancel(self) -> None:
+        if self.job.started is None:
+            self.finish(Verdict(outcome=Outcome.CANCELLED))
+            self._withdraw(self)
+        self.interrupt.fire()
+        self.waker.wake()
+
+    def finish(self, verdict: Verdict) -> None:
+        """Give the job its record; only the first one counts."""
+        try:
+            record = self._record(verdict)
+        except Exception as error:
+            # Somebody may be waiting for it without a limit.
+            log.exception("the record of %s cannot be written", self.job.id)
+            evidence = Evidence(source="host", detail=f"no record could be written: {error!r}")
+            record = JobRecord(
+                job=self.job.id,
+                program=self.program.name,
+                outcome=Outcome.SANDBOX_ERROR,
+                evidence=evidence,
+                error=evidence.detail,
+            )
+        self.job.finish(record)
+
+    def _record(self, verdict: Verdict) -> JobRecord:
+        job, sandbox = self.job, self.sandbox
+        stamps = {"created": job.created, "started": job.started, "finished": datetime.now(UTC)}
+        traceback = verdict.traceback
+        if traceback is not None:
+            traceback = _with_shown_paths(traceback, self.program)
+        return JobRecord(
+            job=job.id,
+            program=self.program.name,
+            outcome=verdict.outcome,
+            result=verdict.result,
+            error=verdict.error,
+            traceback=traceback,
+            evidence=verdict.evidence,
+            usage=verdict.usage,
+            image=job.image,
+            isolation=self.policy.isolation.value,
+            carrier=sandbox.carrier.value if sandbox else None,
+            policy=self.policy.digest(self.limits),
+            exceptions=(
+                *self.policy.exceptions(),
+                *(["session"] if self.mode is Mode.SESSION else []),
+            ),
+            node=job.node,
+            attempt=job.attempt,
+            timestamps={
+                name: stamp.isoformat() if stamp else None for name, stamp in stamps.items()
+            },
+            versions=versions(),
+        )
+
+
+def our_fault(detail: str) -> Verdict:
+    """Return the verdict for what is neither the program's nor the caller's doing."""
+    evidence = Evidence(source="host", detail=detail)
+    return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=detail)
+
+
+def _asked(task: Task) -> Request:
+    """Return what the task's job is asked to do, as it is kept."""
+    return Request(
+        path=str(task.program.path),
+        inputs=task.request.inputs,
+        backend=task.request.backend,
+        options=task.request.options,
+        limits=dataclasses.asdict(task.limits),
+    )
+
+
+def _with_shown_paths(traceback: str, program: Program) -> str:
+    """Replace the sandbox's paths of the program's files by the user's own."""
+    for inside in program.files:
+        if inside.endswith(".py"):
+            seen = f'File "{protocol.PROGRAM_DIRECTORY}/{inside}"'
+            traceback = traceback.replace(seen, f'File "{program.shown_path(inside)}"')
+    return traceback

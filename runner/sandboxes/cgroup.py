@@ -1,0 +1,256 @@
+"""A control group of our own around each sandbox: what the kernel counted, also after its death.
+
+The engine makes the container's group inside a parent that we name and remove.  The parent
+outlives the container, so its figures are exact and final.  This needs an engine on this machine
+with the cgroupfs driver and a caller who may remove the group (root); elsewhere there is no
+`JobCgroup`, and figures come from the engine or the guest, or are null.
+
+cgroup v1 and v2 differ in where files are and in what a parent counts: out-of-memory kills and
+refused forks are counted only in the container's own group on v1, so those two are lost with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runner.sandboxes.owner import Owner
+
+log = logging.getLogger(__name__)
+
+ROOT: Final = Path("/sys/fs/cgroup")
+TOP: Final = "qrunner"
+"""Name of the group that holds all of ours."""
+
+_POLL_S: Final = 0.005
+_REMOVAL_S: Final = 1.0
+"""How long the kernel may take to let go of a group whose last process has just died."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """Figures of one control group; None for what this kernel does not count."""
+
+    cpu_s: float | None = None
+    memory_peak_bytes: int | None = None
+    oom_kills: int | None = None
+    process_limit_hits: int | None = None
+    tasks_peak: int | None = None
+
+
+def is_usable(*, driver: str) -> bool:
+    """Return whether groups of our own can be used with an engine of this driver on this host."""
+    return driver == "cgroupfs" and os.geteuid() == 0 and os.access(ROOT, os.R_OK)
+
+
+@dataclass(frozen=True, slots=True)
+class JobCgroup:
+    """The parent group of one sandbox; `name` is unique among those of its owner."""
+
+    owner: Owner
+    name: str
+
+    @property
+    def parent(self) -> str:
+        """The group's path, as the engine takes it for a container."""
+        return f"/{TOP}/{self.owner}/{self.name}"
+
+    def read(self) -> Counters:
+        """Return what has been counted until now; all None if there is no such group."""
+        if (ROOT / "cgroup.controllers").exists():
+            group = ROOT / self.parent.lstrip("/")
+            cpu_us = _keyed(group / "cpu.stat", "usage_usec")
+            return Counters(
+                cpu_s=None if cpu_us is None else cpu_us / 1e6,
+                memory_peak_bytes=_number(group / "memory.peak"),
+                oom_kills=_keyed(group / "memory.events", "oom_kill"),
+                process_limit_hits=_keyed(self._container(group) / "pids.events", "max"),
+                tasks_peak=_number(group / "pids.peak"),
+            )
+        memory, cpu, pids = (
+            ROOT / controller / self.parent.lstrip("/")
+            for controller in ("memory", "cpuacct", "pids")
+        )
+        cpu_ns = _number(cpu / "cpuacct.usage")
+        return Counters(
+            cpu_s=None if cpu_ns is None else cpu_ns / 1e9,
+            memory_peak_bytes=_number(memory / "memory.max_usage_in_bytes"),
+            oom_kills=_keyed(self._container(memory) / "memory.oom_control", "oom_kill"),
+            process_limit_hits=_keyed(self._container(pids) / "pids.events", "max"),
+            tasks_peak=_number(pids / "pids.peak"),
+        )
+
+    def memory_bytes(self) -> int | None:
+        """Return the memory in use now; None where that cannot be read."""
+        if (ROOT / "cgroup.controllers").exists():
+            return _number(ROOT / self.parent.lstrip("/") / "memory.current")
+        return _number(ROOT / "memory" / self.parent.lstrip("/") / "memory.usage_in_bytes")
+
+    def is_empty(self) -> bool:
+        """Return whether no process is left in the group, whatever the engine says."""
+        return not any(_processes(each) for each in self._directories())
+
+    def kill(self, timeout_s: float) -> bool:
+        """Kill what is in the group, without the engine's help; return whether it is empty then.
+
+        False where the kernel offers no way: processes of another pid namespace under cgroup v1.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self.is_empty():
+            if time.monotonic() >= deadline:
+                return False
+            for each in self._directories():
+                _kill(each)
+            time.sleep(_POLL_S)
+        return True
+
+    def remove(self) -> bool:
+        """Remove the group; return whether it is gone: one in use stays."""
+        deadline = time.monotonic() + _REMOVAL_S
+        while True:
+            for each in self._directories():
+                _remove_tree(each)
+            if not any(self._directories()):
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+
+    def _directories(self) -> Iterator[Path]:
+        for hierarchy in _hierarchies():
+            directory = hierarchy / self.parent.lstrip("/")
+            if directory.is_dir():
+                yield directory
+
+    @staticmethod
+    def _container(group: Path) -> Path:
+        """Return the group that the engine made for the container, inside ours."""
+        with contextlib.suppress(OSError):
+            for each in group.iterdir():
+                if each.is_dir():
+                    return each
+        return group / "gone"
+
+
+def make_owner(owner: Owner) -> None:
+    """Make the group that holds one owner's, so that nobody else removes ours on top meanwhile."""
+    for hierarchy in _hierarchies():
+        for _ in range(3):  # between the two steps the last owner before us may tidy up
+            try:
+                (hierarchy / TOP / str(owner)).mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.debug("no control group of our own in %s: %s", hierarchy, error)
+            break
+
+
+def kill_owner(owner: Owner) -> None:
+    """Kill what is left in the groups of an owner that is dead."""
+    for hierarchy in _hierarchies():
+        directory = hierarchy / TOP / str(owner)
+        if _processes(directory):
+            _kill(directory)
+
+
+def remove_owner(owner: Owner) -> bool:
+    """Remove all groups of one owner, and ours on top if nobody uses it any more."""
+    gone = True
+    for hierarchy in _hierarchies():
+        directory = hierarchy / TOP / str(owner)
+        _remove_tree(directory)
+        gone = gone and not directory.exists()
+        with contextlib.suppress(OSError):
+            (hierarchy / TOP).rmdir()
+    return gone
+
+
+def owners() -> set[Owner]:
+    """Return everybody who has groups here."""
+    found: set[Owner | None] = set()
+    for hierarchy in _hierarchies():
+        with contextlib.suppress(OSError):  # there is none, or somebody removes it just now
+            found |= {Owner.parse(each.name) for each in (hierarchy / TOP).iterdir()}
+    return {each for each in found if each is not None}
+
+
+def _hierarchies() -> list[Path]:
+    """Return where groups live: one place on v2, one per controller on v1."""
+    if (ROOT / "cgroup.controllers").exists():
+        return [ROOT]
+    if not ROOT.is_dir():
+        return []
+    return [each for each in ROOT.iterdir() if each.is_dir() and not each.is_symlink()]
+
+
+def _processes(directory: Path) -> set[int]:
+    """Return the processes in a group and in those below it; 0 stands for one we cannot name.
+
+    Raises OSError if that cannot be found out; a group that is removed meanwhile is empty.
+    """
+    found: set[int] = set()
+    for parent, _, _ in os.walk(directory, onerror=_unless_gone):
+        try:
+            found |= {int(line) for line in Path(parent, "cgroup.procs").read_text().split()}
+        except OSError as error:
+            _unless_gone(error)
+    return found
+
+
+def _unless_gone(error: OSError) -> None:
+    if error.errno not in {errno.ENOENT, errno.ENODEV}:
+        raise error
+
+
+def _kill(directory: Path) -> None:
+    """Send SIGKILL to everything in a group and below it; one round, without waiting."""
+    with contextlib.suppress(OSError):
+        (directory / "cgroup.kill").write_text("1")
+        return
+    parts = directory.parts
+    inside = f"/{'/'.join(parts[parts.index(TOP) :])}/"
+    for pid in _processes(directory) - {0}:
+        with contextlib.suppress(OSError):  # it may be gone
+            _kill_member(pid, inside)
+
+
+def _kill_member(pid: int, inside: str) -> None:
+    """Kill a process if it belongs to the group: its id may have passed to somebody else."""
+    process = os.pidfd_open(pid)
+    try:
+        if any(inside in f"{line}/" for line in Path(f"/proc/{pid}/cgroup").read_text().split()):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    finally:
+        os.close(process)
+
+
+def _remove_tree(directory: Path) -> None:
+    """Remove a group and those in it, innermost first; `rmdir` refuses what has processes."""
+    if not directory.is_dir():
+        return
+    for parent, _, _ in os.walk(directory, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(parent).rmdir()
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _keyed(path: Path, key: str) -> int | None:
+    try:
+        pairs = (line.split() for line in path.read_text().splitlines())
+        return next((int(pair[1]) for pair in pairs if pair[0] == key), None)
+    except (OSError, ValueError, IndexError):
+        return None

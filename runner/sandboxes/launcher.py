@@ -1,0 +1,360 @@
+"""Starting and destroying one sandbox: from the create call until the guest says `ready`.
+
+A `Sandbox` owns a container, the connection to its three streams, and (with the socket carrier)
+the host directory with the listening socket and the one accepted connection.  Whoever launches
+one must `destroy` it, whatever happens; it is used for one job and never again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+from runner import interrupt
+from runner.engine import OWN_LABEL, Engine
+from runner.engine.attachment import Attachment, Stream
+from runner.engine.forks import close_in_children
+from runner.errors import EngineError, NameTakenError, NoAnswerError, NoSuchObjectError, RunnerError
+from runner.interrupt import Waker
+from runner.policy import ENGINE_WARNINGS
+from runner.sandboxes.cgroup import JobCgroup
+from runner.sandboxes.container import container_config, random_uid
+from runner.sandboxes.residence import make_channel
+from runner.sandboxes.spec import Carrier, Mode, SandboxSpec
+from runner.trace import Trace
+from sandbox import protocol
+from sandbox.protocol import FrameReader, ProtocolError, Ready
+
+log = logging.getLogger(__name__)
+
+_MAX_SOCKET_PATH: Final = 100  # the kernel's limit is 108 with the final NUL, 104 on macOS
+_NAME_ATTEMPTS: Final = 50
+_RECEIVE_BYTES: Final = 1 << 18
+_STARTUP_LOG_BYTES: Final = 64 * 1024
+
+_KILL_S: Final = 1.0
+"""How long the kernel may take for the death of a whole control group."""
+
+_LATE_S: Final = 5.0
+"""How long an engine that answers again may take for what it was asked before it got stuck."""
+
+
+class ImageGoneError(RunnerError):
+    """The image was removed from the engine before a container of it was created."""
+
+
+class Sandbox:
+    """One started container.  Not thread-safe: it belongs to the thread that launched it."""
+
+    def __init__(self, engine: Engine, spec: SandboxSpec, trace: Trace | None = None) -> None:
+        self._engine = engine
+        self._trace = trace or Trace()
+        self.spec = spec
+        self.name = ""
+        self.carrier = spec.carrier
+        self.container: str | None = None
+        self.cgroup: JobCgroup | None = None
+        self.attachment: Attachment | None = None
+        self.connection: socket.socket | None = None
+        self._listener: socket.socket | None = None
+        self._directory: Path | None = None
+        self._startup_log = bytearray()
+        self.spent_s = 0.0
+        self._may_come_late = False
+        self._answers_since: float | None = None
+        self.obstacle = ""
+
+    def start(self) -> None:
+        """Create, attach and start the container.
+
+        Raises EngineError, ImageGoneError, and CancelledError if the thread's task is cancelled.
+        """
+        self._trace.mark("turn")
+        if self.carrier is Carrier.SOCKET:
+            self._listen()
+        self.container = self._create(str(self._directory) if self._listener else None)
+        self._trace.mark("create")
+        interrupt.check()
+        self.attachment = self._engine.attach(self.container)
+        self._trace.mark("attach")
+        interrupt.check()
+        self._engine.start(self.container)
+        self._trace.mark("start")
+
+    def _create(self, channel_directory: str | None) -> str:
+        """Create the container under a user id that no other sandbox of this engine has.
+
+        The id is part of the container's name, and the engine keeps names unique: for all
+        supervisors on it, whoever and wherever they are.
+        """
+        for _ in range(_NAME_ATTEMPTS):
+            uid = random_uid(rootful=self.spec.rootful)
+            self.name = f"qrunner-{uid}"
+            cgroup = JobCgroup(self.spec.owner, str(uid)) if self.spec.own_cgroup else None
+            config = container_config(
+                self.spec.policy,
+                self.spec.limits,
+                image=self.spec.image,
+                uid=uid,
+                labels={
+                    f"{OWN_LABEL}.sandbox": self.name,
+                    f"{OWN_LABEL}.owner": str(self.spec.owner),
+                },
+                channel_directory=channel_directory,
+                cgroup_parent=cgroup.parent if cgroup else None,
+                arguments=self.spec.arguments,
+            )
+            self.cgroup = cgroup
+            try:
+                return self._engine.create(
+                    config,
+                    name=self.name,
+                    warnings_pass=ENGINE_WARNINGS in self.spec.policy.allow_missing,
+                )
+            except NameTakenError:
+                self.name, self.cgroup = "", None  # both are somebody else's
+            except NoSuchObjectError as error:
+                raise ImageGoneError(str(error)) from error
+            except NoAnswerError:
+                self._may_come_late = True
+                raise
+        msg = f"the engine has containers of all {_NAME_ATTEMPTS} names that were tried"
+        raise EngineError(msg)
+
+    def _listen(self) -> None:
+        try:
+            self._directory = make_channel(self.spec.owner)
+            path = self._directory / Path(protocol.SOCKET_PATH).name
+            if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+                log.info("%s is too long for a socket: frames go over stdio", path)
+                return
+            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._listener.bind(str(path))
+            # The sandbox's user owns nothing here; the parent directory keeps everybody else out.
+            path.chmod(0o666)
+            self._directory.chmod(0o755)
+            self._listener.listen(1)
+            self._listener.setblocking(False)  # noqa: FBT003
+        except OSError as error:
+            msg = f"the channel of a sandbox cannot be made on this host: {error}"
+            raise EngineError(msg) from error
+
+    def wait_ready(self, waker: Waker) -> None:
+        """Wait until the guest has said `ready` on either carrier.
+
+        Raises EngineError when it ends before, takes longer than `limits.startup_s`, or was built
+        from other code than ours; CancelledError if the thread's task is cancelled.
+        """
+        with interrupt.calling(waker.wake):
+            self._wait_ready(waker)
+        self._trace.mark("ready")
+
+    def _wait_ready(self, waker: Waker) -> None:
+        deadline = time.monotonic() + self.spec.limits.startup_s
+        readers = {"stdout": FrameReader(4096), "socket": FrameReader(4096)}
+        with selectors.DefaultSelector() as selector:
+            assert self.attachment is not None
+            selector.register(self.attachment, selectors.EVENT_READ)
+            selector.register(waker, selectors.EVENT_READ)
+            if self._listener is not None:
+                selector.register(self._listener, selectors.EVENT_READ)
+            while True:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    self._fail(f"was not ready within {self.spec.limits.startup_s:g} s")
+                for key, _ in selector.select(left):
+                    if key.fileobj is waker:
+                        waker.clear()
+                        interrupt.check()
+                    elif key.fileobj is self._listener:
+                        self._accept(selector)
+                    elif self._read_ready(key.fileobj, readers):
+                        return
+
+    def _accept(self, selector: selectors.BaseSelector) -> None:
+        """Take the first connection and close the listener: there is never a second."""
+        assert self._listener is not None
+        try:
+            self.connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it has changed its mind
+        close_in_children(self.connection)
+        self.connection.setblocking(False)  # noqa: FBT003
+        selector.unregister(self._listener)
+        if self.spec.mode is not Mode.SESSION:
+            self._listener.close()
+            self._listener = None
+        selector.register(self.connection, selectors.EVENT_READ)
+
+    def accept_next(self) -> bool:
+        """In a session, take the connection of the next job; return whether there is one."""
+        assert self._listener is not None
+        try:
+            self.connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return False
+        close_in_children(self.connection)
+        self.connection.setblocking(False)  # noqa: FBT003
+        return True
+
+    def refuse_waiting(self) -> None:
+        """In a session between two jobs: close the last one's connection, and any other of it."""
+        while self.connection is not None:
+            self.connection.close()
+            self.connection = None
+            if self.listener is not None:
+                self.accept_next()
+
+    @property
+    def listener(self) -> socket.socket | None:
+        """The listening socket, as long as a connection may come."""
+        return self._listener
+
+    def _read_ready(self, source: object, readers: dict[str, FrameReader]) -> bool:
+        """Read what has arrived; return whether it was the guest's `ready`."""
+        try:
+            if source is self.connection and self.connection is not None:
+                data = self.connection.recv(_RECEIVE_BYTES)
+                if not data:
+                    self._fail("closed its channel before it was ready")
+                frames = list(readers["socket"].feed(data))
+                carrier = Carrier.SOCKET
+            else:
+                frames = list(readers["stdout"].feed(self._read_attachment()))
+                carrier = Carrier.STDIO
+        except ProtocolError as error:
+            self._fail(f"said something that is not the protocol before it was ready: {error}")
+        if not frames:
+            return False
+        ready = frames[0]
+        if len(frames) > 1 or not isinstance(ready, Ready):
+            self._fail("said something else before it was ready")
+        expected = (protocol.PROTOCOL_VERSION, self.spec.build)
+        if (ready.protocol, ready.build) != expected:
+            self._fail(
+                f"speaks protocol {ready.protocol} of build {ready.build}, this host protocol "
+                f"{expected[0]} of build {expected[1]}: rebuild the image with `qrunner build`"
+            )
+        self.carrier = carrier
+        return True
+
+    def _read_attachment(self) -> bytes:
+        assert self.attachment is not None
+        pieces = self.attachment.receive()
+        if pieces is None:
+            self._fail("ended before it was ready")
+        for stream, data in pieces:
+            if stream is Stream.STDERR:
+                self._startup_log += data[: _STARTUP_LOG_BYTES - len(self._startup_log)]
+        return b"".join(data for stream, data in pieces if stream is Stream.STDOUT)
+
+    def _fail(self, what: str) -> NoReturn:
+        said = self._startup_log.decode(errors="backslashreplace").strip()
+        msg = f"the sandbox {what}" + (f"; it said:\n{said}" if said else "")
+        raise EngineError(msg)
+
+    def close_accounts(self) -> None:
+        """Note what was spent before there is a job: `spent_s` is CPU time that is not its own."""
+        if self.cgroup is not None:
+            self.spent_s = self.cgroup.read().cpu_s or 0.0
+
+    def memory_bytes(self) -> int | None:
+        """Return the memory that it uses now; None if nobody can tell.  From any thread."""
+        group = self.cgroup
+        return None if group is None else group.memory_bytes()
+
+    def is_waiting(self) -> bool:
+        """Whether the guest has neither ended nor said anything since it was ready."""
+        assert self.attachment is not None
+        return self.attachment.is_quiet() and (
+            self.connection is None or _is_quiet(self.connection)
+        )
+
+    def destroy(self) -> bool:
+        """Kill and remove everything; return whether all of it is gone.  Never raises.
+
+        False means that the engine or the kernel refuses now, `obstacle` says why: call it again
+        later.  The sandbox's processes are dead all the same, if this host can kill them itself.
+        """
+        self._hang_up()
+        # First, so that a stuck engine keeps nobody alive.
+        is_empty = self._kill()
+        is_removed = self._remove_container()
+        is_empty = (is_empty or self._kill()) and self._remove_group()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            if self._directory.exists():
+                self.obstacle = f"{self._directory} cannot be removed"
+                return False
+        return is_removed and is_empty
+
+    def _hang_up(self) -> None:
+        """Close the streams before anything else: one left unread would block the engine."""
+        if self.attachment is not None:
+            self.attachment.close()
+        for each in (self.connection, self._listener):
+            if each is not None:
+                each.close()
+
+    def _kill(self) -> bool:
+        """Kill what is in the control group; return whether it is empty, or not ours to see."""
+        if self.cgroup is None:
+            return True
+        try:
+            if self.cgroup.kill(_KILL_S):
+                return True
+            self.obstacle = "its processes live on and cannot be killed from this host"
+        except OSError as error:
+            self.obstacle = f"its control group cannot be read: {error}"
+        return False
+
+    def _remove_group(self) -> bool:
+        if self.cgroup is None:
+            return True
+        self.obstacle = f"control group {self.cgroup.parent} cannot be removed"
+        with contextlib.suppress(OSError):
+            return self.cgroup.remove()
+        return False
+
+    def _remove_container(self) -> bool:
+        try:
+            for each in self._containers():
+                self._engine.remove(each)
+                self._may_come_late = False
+        except EngineError as error:
+            self._answers_since = None
+            self.obstacle = str(error)
+            return False
+        if not self._may_come_late:
+            return True
+        self.obstacle = "the engine may still create a container that it was asked for"
+        now = time.monotonic()
+        self._answers_since = self._answers_since or now
+        return now - self._answers_since >= _LATE_S
+
+    def _containers(self) -> list[str]:
+        """Return our container, also if the engine never told us that it has created it."""
+        if self.container is not None:
+            return [self.container]
+        if not self.name:
+            return []
+        wanted = {f"{OWN_LABEL}.sandbox": self.name, f"{OWN_LABEL}.owner": str(self.spec.owner)}
+        found = self._engine.containers()
+        return [each for each, labels in found.items() if wanted.items() <= labels.items()]
+
+
+def _is_quiet(connection: socket.socket) -> bool:
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,123 @@
+"""Removing what dead supervisors left: their containers, control groups and directories.
+
+Sandboxes of a dead supervisor die by themselves, because their stdin closes; what the engine and
+the host still hold of them is removed here.  Nothing of a living owner is ever touched.
+`Janitor` is a process that waits for its supervisor's death and then sweeps, so that even
+SIGKILL leaves nothing behind; if it is killed too, the next start sweeps.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from runner.engine import OWN_LABEL, Engine
+from runner.engine.forks import close_in_children
+from runner.errors import EngineError
+from runner.sandboxes import cgroup, residence
+from runner.sandboxes.owner import Owner
+
+log = logging.getLogger(__name__)
+
+_EXIT_S: Final = 5.0
+
+_CLEAN_S: Final = 4.0
+"""How long the janitor finds nothing more before it leaves: the engine may still be busy with the
+last request of the dead, such as creating a container."""
+
+_PATIENCE_S: Final = 600.0
+"""How long it waits for an engine that does not answer."""
+
+_PAUSE_S: Final = 0.25
+_ENGINE_S: Final = 20.0
+
+# Until its supervisor is dead the janitor is a bare interpreter: a few milliseconds to start.
+_JANITOR: Final = """
+import sys
+if not sys.stdin.buffer.read(1):
+    from runner.sandboxes.sweep import janitor
+    janitor()
+"""
+
+_ORPHANED: Final = "import os\nif os.fork(): os._exit(0)\n"
+
+
+def sweep(engine: Engine) -> int:
+    """Remove everything whose owner is dead; return how many containers and traces there were."""
+    removed = 0
+    for owner in cgroup.owners():
+        if owner.is_dead():
+            cgroup.kill_owner(owner)  # the engine removes what is dead already without waiting
+    for container, labels in engine.containers().items():
+        owner_named = Owner.parse(labels.get(f"{OWN_LABEL}.owner", ""))
+        if owner_named is None or not owner_named.is_dead():
+            continue
+        try:
+            engine.remove(container)
+            removed += 1
+        except EngineError as error:
+            log.warning("container %s of a dead supervisor cannot be removed: %s", container, error)
+    for owner in residence.owners():
+        if owner.is_dead():
+            residence.remove_traces(owner)
+            removed += 1
+    residence.tidy()
+    return removed
+
+
+def janitor() -> None:
+    """Sweep until nothing more turns up; runs in the janitor's process after its owner's death."""
+    clean_since = None
+    give_up = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < give_up:
+        try:
+            engine = Engine.connect(timeout_s=_ENGINE_S)
+            try:
+                found = sweep(engine)
+            finally:
+                engine.close()
+        except EngineError as error:
+            log.warning("the sweep after a supervisor's death failed, trying again: %s", error)
+            clean_since = None
+        else:
+            now = time.monotonic()
+            clean_since = now if found or clean_since is None else clean_since
+            if now - clean_since >= _CLEAN_S:
+                return
+        time.sleep(_PAUSE_S)
+
+
+class Janitor:
+    """The process that outlives a killed supervisor by the moments that a sweep takes.
+
+    `orphaned`: it is nobody's child, for where somebody kills a dead process's children too.
+    """
+
+    def __init__(self, *, orphaned: bool = False) -> None:
+        self._lifeline, end = socket.socketpair()
+        close_in_children(self._lifeline)
+        with end:
+            # A session of its own: a signal to the supervisor's process group must not reach it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", "-c", (_ORPHANED if orphaned else "") + _JANITOR],
+                stdin=end.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=Path(__file__).parents[2],
+                start_new_session=True,
+            )
+
+    def close(self) -> None:
+        """Send it home without a sweep."""
+        try:
+            with self._lifeline:
+                self._lifeline.sendall(b"q")
+            self._process.wait(_EXIT_S)
+        except (subprocess.TimeoutExpired, OSError):
+            self._process.kill()
+            self._process.wait()

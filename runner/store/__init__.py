@@ -1,0 +1,13 @@
+"""Jobs that are kept on disk: written while they run, found again, removed by retention."""
+
+from __future__ import annotations
+
+from runner.store.jobs import (
+    Store,
+    open_default,
+)
+
+__all__ = [
+    "Store",
+    "open_default",
+]

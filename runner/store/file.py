@@ -1,0 +1,316 @@
+"""The file in which jobs are kept: where it is, its schema, its transactions, its faults.
+
+SQLite in WAL mode.  With `synchronous=NORMAL` a commit is in the operating system's hands when it
+returns: it survives the death of this process at any moment, and a power cut costs at most the
+last commits, never the file.  Nothing here knows what a job is; see `runner/store/jobs.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, NoReturn
+
+from runner.errors import RequestError, StoreError
+
+VARIABLE: Final = "QRUNNER_STORE"
+FILE_NAME: Final = "jobs.sqlite3"
+
+BUSY_S: Final = 5.0
+"""How long to wait for others: threads of this process, and then other processes."""
+
+_APPLICATION: Final = 0x71726A62  # "qrjb", so that no other program's file is taken for ours
+_RETRY_S: Final = 0.02
+_WAL_BYTES: Final = 16 << 20
+_COMPANIONS: Final = ("-wal", "-shm", "-journal")
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "CREATE TABLE bundles (digest TEXT PRIMARY KEY, content BLOB NOT NULL)",
+        """CREATE TABLE jobs (
+            number INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            program TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            created REAL NOT NULL,
+            started REAL,
+            finished REAL,
+            status TEXT NOT NULL,
+            outcome TEXT,
+            image TEXT,
+            cancel INTEGER NOT NULL DEFAULT 0,
+            bytes INTEGER NOT NULL,
+            bundle TEXT REFERENCES bundles (digest),
+            request TEXT NOT NULL,
+            inputs BLOB NOT NULL,
+            record TEXT,
+            result BLOB
+        )""",
+        "CREATE INDEX jobs_unfinished ON jobs (owner) WHERE outcome IS NULL",
+        "CREATE INDEX jobs_by_end ON jobs (finished, bytes)",
+        "CREATE INDEX jobs_by_bundle ON jobs (bundle)",
+        """CREATE TABLE events (
+            job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            seq INTEGER,
+            time REAL,
+            content BLOB NOT NULL,
+            PRIMARY KEY (job, position)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE tags (
+            job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            tag TEXT NOT NULL,
+            PRIMARY KEY (job, position)
+        ) WITHOUT ROWID""",
+    ),
+    (
+        "ALTER TABLE jobs ADD COLUMN replay_of TEXT",
+        "CREATE INDEX jobs_by_start ON jobs (created)",
+    ),
+)
+"""The steps from each version of the schema to the next.  A new file takes all of them."""
+
+VERSION: Final = len(MIGRATIONS)
+
+
+def default_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where jobs are kept: `$QRUNNER_STORE`, or a file in the user's data directory."""
+    if named := environment.get(VARIABLE):
+        return Path(named)
+    data = environment.get("XDG_DATA_HOME") or ""
+    # The specification says to ignore relative ones.
+    base = Path(data) if data.startswith("/") else Path.home() / ".local" / "share"
+    return base / "qiskit-program-runner" / FILE_NAME
+
+
+class StoreFile:
+    """One connection to the file; its methods are for any thread.  Raises StoreError."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if self.path.is_dir():
+            self.path /= FILE_NAME
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._db: sqlite3.Connection | None = None
+        with self._telling():
+            _prepare(self.path)
+            self._make_private()
+            self._db = self._connect()
+            try:
+                self._migrate()
+            except BaseException:
+                self._db.close()
+                raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection for short queries, alone in this process."""
+        with self._telling():
+            if not self._lock.acquire(timeout=BUSY_S):
+                self._fail("another thread has been using it for too long")
+            try:
+                if self._db is None or not self.is_open:
+                    self._fail("it is closed, or was opened before this process forked")
+                yield self._db
+            finally:
+                self._lock.release()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection for one transaction: all of it is written, or nothing."""
+        with self.reading() as db:
+            if db.in_transaction:
+                # The garbage collector runs a job's end inside another transaction of this thread.
+                yield db
+                return
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                db.rollback()  # nothing happens if SQLite has done so itself
+                raise
+
+    def change_counter(self) -> int:
+        """Return a number that changes when another connection has written."""
+        with self.reading() as db:
+            return int(db.execute("PRAGMA data_version").fetchone()[0])
+
+    def shrink(self) -> None:
+        """Give back to the disk what deleted jobs have left free."""
+        with self.reading() as db:
+            # Not `execute`, which would take the first step of it only: one page.
+            db.executescript("PRAGMA incremental_vacuum")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used: neither closed, nor opened before a fork."""
+        return self._db is not None and os.getpid() == self._pid
+
+    def close(self) -> None:
+        """Close the file; harmless if it is closed."""
+        if os.getpid() != self._pid:
+            return  # its parent's, whose threads may have held the lock
+        with self._lock:
+            db, self._db = self._db, None
+            if db is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    db.close()
+
+    # --- opening ----------------------------------------------------------------------------------
+
+    def _make_private(self) -> None:
+        """See to it that nobody else may read the file, once it is known to be ours."""
+        if not self.path.stat().st_mode & 0o077:
+            return
+        # So that SQLite makes no files beside it, which would have its mode.
+        name = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(name, uri=True)) as db:
+            self._version(db)
+        self.path.chmod(0o600)
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._version(db)  # what is not ours is left as it is
+            # The first two only matter for a new file, and before anything is written.
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            if self._journal_mode(db) != "wal":
+                self._fail("its file system cannot share memory: it must be a local one")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.execute("PRAGMA foreign_keys=ON")
+            db.execute("PRAGMA trusted_schema=OFF")
+            db.execute("PRAGMA cell_size_check=ON")
+            db.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _journal_mode(self, db: sqlite3.Connection) -> str:
+        """Switch to WAL; SQLite does not wait when two do so at the same time, so we do."""
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            try:
+                return str(db.execute("PRAGMA journal_mode=WAL").fetchone()[0])
+            except sqlite3.OperationalError as error:
+                if _name(error) != "SQLITE_BUSY" or time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_S)
+
+    def _migrate(self) -> None:
+        with self.reading() as db:
+            if self._version(db) == VERSION:
+                return
+            with self.writing():
+                for statements in MIGRATIONS[self._version(db) :]:  # others may have been quicker
+                    for each in statements:
+                        db.execute(each)
+                db.execute(f"PRAGMA application_id={_APPLICATION}")
+                db.execute(f"PRAGMA user_version={VERSION}")
+
+    def _version(self, db: sqlite3.Connection) -> int:
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        is_ours = db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION
+        is_new = version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        if not is_ours and not is_new:
+            self._fail("it is a database of another program: name another file")
+        if version > VERSION:
+            self._fail(
+                f"it has version {version} of the schema, written by a newer qrunner; this one "
+                f"knows versions up to {VERSION}: use the newer one, or name another file"
+            )
+        return version
+
+    # --- faults -----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeEncodeError as error:
+            # Half a surrogate pair: how Python gives us a command's argument that is not UTF-8.
+            msg = f"{error.object!r} is not valid Unicode, and nothing of a job is: use UTF-8"
+            raise RequestError(msg) from None
+        except (sqlite3.Error, OSError) as error:
+            self._fail(_in_words(error), error)
+
+    def _fail(self, reason: str, cause: Exception | None = None) -> NoReturn:
+        msg = f"the store of jobs, {self.path}: {reason} ({VARIABLE} names the file to use)"
+        raise StoreError(msg) from cause
+
+
+def _prepare(path: Path) -> None:
+    """Make the file, or refuse it if anybody else had a hand in it; its directory if it is new."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Never opened without need: closing any descriptor of it drops this process's locks on it.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        msg = "it is no regular file"
+        raise OSError(msg)
+    if status.st_uid != os.getuid():
+        msg = f"it belongs to user {status.st_uid}"
+        raise OSError(msg)
+    real = path.resolve()  # SQLite follows links as well, and works beside the file they lead to
+    _check_directory(real.parent)
+    for suffix in _COMPANIONS:
+        _check_companion(real.with_name(real.name + suffix))
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse a directory in which others can make files: SQLite believes what is beside its own."""
+    status = path.stat()
+    if status.st_uid not in {0, os.getuid()}:
+        msg = f"its directory {path} belongs to user {status.st_uid}: use one of your own"
+        raise OSError(msg)
+    if status.st_mode & 0o022:
+        msg = f"others can write to its directory {path}: `chmod go-w` it, or use another"
+        raise OSError(msg)
+
+
+def _check_companion(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    is_private = status.st_uid == os.getuid() and not status.st_mode & 0o077
+    if not (stat.S_ISREG(status.st_mode) and is_private):
+        msg = f"{path} is not for its user only: `chmod 600` it if you made it, else remove it"
+        raise OSError(msg)
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", None) or ""
+
+
+_REASONS: Final = {
+    "SQLITE_BUSY": f"another process has been writing to it for more than {BUSY_S:g} s",
+    "SQLITE_LOCKED": "it is locked",
+    "SQLITE_FULL": "there is no space left: free some, or delete jobs",
+    "SQLITE_NOTADB": "it is no database: move it away, and a new one is made",
+    "SQLITE_CORRUPT": "it is damaged: move it away, and a new one is made",
+    "SQLITE_READONLY": "it cannot be written",
+    "SQLITE_CANTOPEN": "it cannot be opened",
+    "SQLITE_IOERR": "the disk fails",
+}
+
+
+def _in_words(error: Exception) -> str:
+    if not isinstance(error, sqlite3.Error):
+        return str(error)
+    name = _name(error)
+    reason = next((text for known, text in _REASONS.items() if name.startswith(known)), "")
+    return f"{reason} ({error})" if reason else str(error)

@@ -1,0 +1,329 @@
+"""Jobs kept on disk: what was asked, what was said, how it ended, until retention removes it.
+
+`Store` maps jobs to rows and back, in short transactions; several threads and processes may use
+the same file.  How a job is written as rows is in `runner/store/rows.py`; who writes when is up to
+`runner/store/recorder.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+from runner.errors import RequestError, StoreError, UnknownJobError
+from runner.job.record import Event, Request
+from runner.policy import Limits, parse_size
+from runner.sandboxes.owner import Owner
+from runner.store import rows
+from runner.store.file import StoreFile, default_path
+from runner.store.rows import Kept, Progress, Query, Summary
+
+KEEP_DAYS: Final = 30.0
+KEEP_BYTES: Final = 1 << 30
+
+_DAY_S: Final = 86400
+
+_PRUNED_AT_ONCE: Final = 50
+_COLUMNS: Final = rows.SUMMARY
+
+
+class Store:
+    """The jobs in one file.  Every method raises StoreError if the file fails.
+
+    Arguments:
+        path: the file, or a directory to have it in; both are made if needed, for this user only.
+        keep_days, keep_bytes: what retention leaves, the oldest going first; never a running job,
+            nor the one that ended last.  `keep_bytes` counts content, the file is a little larger.
+
+    Opening it marks the jobs of dead processes `interrupted` and applies retention.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep_days: float = KEEP_DAYS,
+        keep_bytes: int = KEEP_BYTES,
+    ) -> None:
+        if not (keep_days > 0 and keep_bytes > 0):
+            msg = f"retention of {keep_days!r} days and {keep_bytes!r} bytes: both must be above 0"
+            raise RequestError(msg)
+        self._keep_s = keep_days * _DAY_S
+        self._keep_bytes = keep_bytes
+        self._file = StoreFile(path)
+        self.path = self._file.path
+        try:
+            self.mark_interrupted()
+            self.prune()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used: neither closed, nor opened before a fork."""
+        return self._file.is_open
+
+    def reopen(self) -> Store:
+        """Open the same file once more, with the same retention."""
+        days = self._keep_s / _DAY_S
+        return Store(self.path, keep_days=days, keep_bytes=self._keep_bytes)
+
+    def close(self) -> None:
+        """Close the file; harmless if it is closed."""
+        self._file.close()
+
+    def change_counter(self) -> int:
+        """Return a number that changes when another process has written."""
+        return self._file.change_counter()
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def add(self, job: Summary, request: Request, bundle: tuple[str, bytes] | None) -> int:
+        """Keep a job that has just been submitted; return its number, which `save` needs."""
+        inputs = json.dumps(dict(request.inputs)).encode()
+        asked = json.dumps(
+            {
+                "path": request.path,
+                "backend": dict(request.backend),
+                "options": dict(request.options),
+                "limits": dict(request.limits),
+            }
+        )
+        with self._file.writing() as db:
+            if bundle is not None:
+                db.execute("INSERT OR IGNORE INTO bundles VALUES (?, ?)", bundle)
+            number = db.execute(
+                "INSERT INTO jobs (id, program, owner, created, status, bundle, request, inputs, "
+                "replay_of, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(job.id, job.program, job.owner, job.created, job.status.value),
+                    *(bundle[0] if bundle else None, asked, inputs, request.replay_of),
+                    len(inputs) + len(asked) + rows.ROW_BYTES,
+                ),
+            ).lastrowid
+            assert number is not None
+            rows.put_tags(db, number, job.tags)
+        return number
+
+    def save(self, change: Progress) -> bool:
+        """Write what is new of a job, all at once; False if it has been deleted."""
+        with self._file.writing() as db:
+            return rows.save(db, change)
+
+    def retag(self, job_id: str, tags: tuple[str, ...]) -> None:
+        """Replace the tags of a job."""
+        with self._file.writing() as db:
+            for (number,) in db.execute("SELECT number FROM jobs WHERE id = ?", (job_id,)):
+                db.execute("DELETE FROM tags WHERE job = ?", (number,))
+                rows.put_tags(db, number, tags)
+
+    def request_cancel(self, job_id: str) -> bool:
+        """Note that somebody wants this job to end; False if it has ended already."""
+        with self._file.writing() as db:
+            done = db.execute(
+                "UPDATE jobs SET cancel = 1 WHERE id = ? AND outcome IS NULL", (job_id,)
+            )
+            return done.rowcount > 0
+
+    def delete(self, job_id: str, *, even_running: bool = False) -> bool:
+        """Remove a job; False if it is unknown, or runs."""
+        with self._file.writing() as db:
+            done = db.execute(
+                "DELETE FROM jobs WHERE id = ? AND (? OR outcome IS NOT NULL)",
+                (job_id, even_running),
+            )
+            if done.rowcount:
+                rows.drop_bundles(db)
+            return done.rowcount > 0
+
+    def mark_interrupted(self) -> int:
+        """Give the jobs of processes that have died their outcome; return how many."""
+        with self._file.reading() as db:
+            owners = db.execute("SELECT DISTINCT owner FROM jobs WHERE outcome IS NULL").fetchall()
+        dead = [text for (text,) in owners if (o := Owner.parse(text)) is not None and o.is_dead()]
+        if not dead:
+            return 0
+        count = 0
+        with self._file.writing() as db:
+            for owner in dead:
+                found = db.execute(
+                    f"SELECT {_COLUMNS} FROM jobs WHERE owner = ? AND outcome IS NULL",  # noqa: S608
+                    (owner,),
+                ).fetchall()
+                for row in found:
+                    rows.interrupt(db, rows.summary(row))
+                count += len(found)
+        return count
+
+    def prune(self) -> int:
+        """Remove what retention does not keep; return how many jobs."""
+        removed = 0
+        while numbers := self._surplus():
+            with self._file.writing() as db:
+                db.executemany("DELETE FROM jobs WHERE number = ? AND outcome IS NOT NULL", numbers)
+                rows.drop_bundles(db)
+            removed += len(numbers)
+        if removed:
+            self._file.shrink()
+        return removed
+
+    def _surplus(self) -> list[tuple[int]]:
+        """Return the numbers of jobs to remove, the oldest first, no more than go at once."""
+        oldest = time.time() - self._keep_s
+        with self._file.reading() as db:
+            jobs = db.execute("SELECT coalesce(sum(bytes), 0) FROM jobs").fetchone()[0]
+            (files,) = db.execute(
+                "SELECT coalesce(sum(length(content)), 0) FROM bundles"
+            ).fetchone()
+            ended = db.execute(
+                "SELECT number, finished, bytes FROM jobs WHERE outcome IS NOT NULL AND finished < "
+                "(SELECT max(finished) FROM jobs) ORDER BY finished LIMIT ?",
+                (_PRUNED_AT_ONCE,),
+            ).fetchall()
+        surplus = jobs + files - self._keep_bytes
+        found = []
+        for number, finished, size in ended:
+            if finished >= oldest and surplus <= 0:
+                break
+            found.append((number,))
+            surplus -= size
+        return found
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def find(self, text: str) -> str:
+        """Return the id of the job that `text` names: an id, the unique beginning of one, `last`.
+
+        Raises UnknownJobError that names what is close.
+        """
+        with self._file.reading() as db:
+            if text == "last":
+                row = db.execute("SELECT id FROM jobs ORDER BY created DESC LIMIT 1").fetchone()
+                if row is None:
+                    msg = f"there is no job in {self.path} yet"
+                    raise UnknownJobError(msg)
+                return str(row[0])
+            begin = text if text.startswith("job-") else f"job-{text}"
+            matches = db.execute(
+                "SELECT id FROM jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT 6",
+                (begin, begin + "\U0010ffff"),
+            ).fetchall()
+        found = [str(each) for (each,) in matches]
+        if len(found) == 1 or begin in found:
+            return begin if begin in found else found[0]
+        if found:
+            msg = f"{text!r} begins more than one job: {', '.join(found)}"
+            raise UnknownJobError(msg)
+        with self._file.reading() as db:
+            newest = db.execute("SELECT id FROM jobs ORDER BY created DESC LIMIT 500").fetchall()
+        close = difflib.get_close_matches(begin, [each for (each,) in newest], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`qrunner jobs` lists them"
+        msg = f"no job {text!r} in {self.path}: {hint}"
+        raise UnknownJobError(msg)
+
+    def summaries(self, query: Query | None = None) -> list[Summary]:
+        """Return what lists show of the jobs that fit."""
+        query = query if query is not None else Query()
+        conditions, values = rows.conditions(query)
+        order = "DESC" if query.descending else "ASC"
+        limit = -1 if query.limit is None else query.limit
+        with self._file.reading() as db:
+            found = db.execute(
+                f"SELECT number, {_COLUMNS} FROM jobs WHERE {conditions} "  # noqa: S608
+                f"ORDER BY created {order}, number {order} LIMIT ? OFFSET ?",
+                (*values, limit, query.skip),
+            ).fetchall()
+            return [rows.summary(row[1:], rows.tags_of(db, row[0])) for row in found]
+
+    def summary(self, job_id: str) -> Summary:
+        """Return what lists show of a job.  Raises UnknownJobError if it has been removed."""
+        with self._file.reading() as db:
+            row = db.execute(
+                f"SELECT number, {_COLUMNS} FROM jobs WHERE id = ?",  # noqa: S608
+                (job_id,),
+            ).fetchone()
+            if row is None:
+                self._is_gone(job_id)
+            return rows.summary(row[1:], rows.tags_of(db, row[0]))
+
+    def load(self, job_id: str) -> Kept:
+        """Return a job.  Raises UnknownJobError if it has been removed."""
+        with self._file.reading() as db:
+            row = db.execute(
+                f"SELECT {_COLUMNS}, number, bundle, request, inputs, record, result "  # noqa: S608
+                "FROM jobs WHERE id = ?",
+                (job_id,),
+            ).fetchone()
+            if row is None:
+                self._is_gone(job_id)
+            *summary, number, bundle, request, inputs, record, result = row
+            tags = rows.tags_of(db, number)
+        try:
+            asked = json.loads(request)
+            known = {each.name for each in dataclasses.fields(Limits)}
+            asked["limits"] = {k: v for k, v in asked["limits"].items() if k in known}
+            return Kept(
+                summary=rows.summary(summary, tags),
+                request=Request(
+                    **asked,
+                    inputs=json.loads(inputs),
+                    tags=tags,
+                    replay_of=summary[9],
+                ),
+                record=rows.record(record, result) if record else None,
+                bundle=bundle,
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            msg = f"the store of jobs, {self.path}: job {job_id} is damaged: {error}"
+            raise StoreError(msg) from error
+
+    def _is_gone(self, job_id: str) -> NoReturn:
+        msg = f"job {job_id} has been removed from {self.path}"
+        raise UnknownJobError(msg)
+
+    def events(self, job_id: str, start: int = 0, limit: int | None = None) -> list[Event]:
+        """Return what a job has said from position `start` on, at most `limit` events."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT kind, seq, time, content, jobs.id, program FROM events "
+                "JOIN jobs ON number = job WHERE jobs.id = ? AND position >= ? "
+                "ORDER BY position LIMIT ?",
+                (job_id, start, -1 if limit is None else limit),
+            ).fetchall()
+        return [rows.event(row) for row in found]
+
+    def bundle(self, digest: str) -> bytes | None:
+        """Return the files of a program, None if they have been removed."""
+        with self._file.reading() as db:
+            row = db.execute("SELECT content FROM bundles WHERE digest = ?", (digest,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def unwanted(self, owner: str) -> list[str]:
+        """Return the jobs of a process that somebody wants to end."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT id FROM jobs WHERE owner = ? AND outcome IS NULL AND cancel", (owner,)
+            ).fetchall()
+        return [str(each) for (each,) in found]
+
+
+def open_default(environment: Mapping[str, str] = os.environ) -> Store:
+    """Open the store of the command line: `$QRUNNER_STORE`, or a file among the user's data.
+
+    `$QRUNNER_KEEP_DAYS` and `$QRUNNER_KEEP_SIZE` (such as 500m) replace what retention keeps.
+    Raises StoreError, RequestError.
+    """
+    days, size = environment.get("QRUNNER_KEEP_DAYS"), environment.get("QRUNNER_KEEP_SIZE")
+    try:
+        keep_days = float(days) if days else KEEP_DAYS
+    except ValueError:
+        msg = f"QRUNNER_KEEP_DAYS is {days!r}: it must be a number of days"
+        raise RequestError(msg) from None
+    keep_bytes = parse_size(size) if size else KEEP_BYTES
+    return Store(default_path(environment), keep_days=keep_days, keep_bytes=keep_bytes)

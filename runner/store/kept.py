@@ -1,0 +1,211 @@
+"""Kept jobs as handles again, and programs as bytes that a later replay is made from.
+
+A job that has ended becomes an ordinary `Job`, whose events are read when somebody asks for them.
+One that still runs in another process is followed there, through the store.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import json
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from runner import values
+from runner.errors import RequestError, RunnerError, StoreError
+from runner.isolation import Isolation
+from runner.job import Job
+from runner.job.history import History
+from runner.job.life import Keeper, Life
+from runner.job.record import Event, Evidence, JobRecord, Outcome
+from runner.manifest import Manifest
+from runner.registry import Program
+from runner.registry.signature import Signature
+from runner.store.jobs import Store
+from runner.store.rows import Kept, Summary
+from runner.wheels import Pin
+
+POLL_S: Final = 0.2
+"""How often the store is asked for what a job in another process has said."""
+
+_EVENTS_AT_ONCE: Final = 1000
+
+
+class _Tags(Keeper):
+    """Keeps only new tags: the rest of the job is kept by whoever executed it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def retag(self, job: Life, tags: tuple[str, ...]) -> None:
+        with _opened(self._store) as opened:
+            opened.retag(job.id, tags)
+
+
+def open_job(store: Store, job_id: str) -> Job:
+    """Return the handle of a kept job, live if it runs in another process.
+
+    Raises UnknownJobError, StoreError, or RunnerError if no thread can be started to follow it.
+    """
+    kept = store.load(job_id)
+    history = None if kept.record is None else History(load=partial(_events, store, job_id))
+    summary = kept.summary
+    job = Job(
+        job_id,
+        summary.program,
+        decode=values.decode,
+        compare=partial(_mismatches, store, kept.bundle),
+        on_cancel=lambda: store.request_cancel(job_id),
+        request=kept.request,
+        keeper=_Tags(store),
+        history=history,
+    )
+    job.created = datetime.fromtimestamp(summary.created, UTC)
+    _update(job, summary)
+    if kept.record is not None:
+        job.settle(kept.record)
+    else:
+        _start_following(store, job)
+    return job
+
+
+def _update(job: Job, summary: Summary) -> None:
+    started = summary.started
+    started_at = None if started is None else datetime.fromtimestamp(started, UTC)
+    job.follow(summary.status, summary.image, started_at)
+
+
+def _start_following(store: Store, job: Job) -> None:
+    try:
+        threading.Thread(
+            target=_follow, args=(store, job), name="qrunner-follow", daemon=True
+        ).start()
+    except RuntimeError as error:
+        msg = f"this process cannot start a thread to follow job {job.id}: {error}"
+        raise RunnerError(msg) from error
+
+
+def _follow(store: Store, job: Job) -> None:
+    """Carry over what the job says in its own process, until it has ended or is gone."""
+    position = 0
+    try:
+        while True:
+            # First whether it has ended: what is there of events by then is all of them.
+            has_ended = store.summary(job.id).outcome is not None
+            while events := store.events(job.id, position, _EVENTS_AT_ONCE):
+                _update(job, store.summary(job.id))
+                position += len(events)
+                job.add_events(events)
+            if has_ended:
+                record = store.load(job.id).record
+                assert record is not None
+                job.settle(record)
+                return
+            time.sleep(POLL_S)
+            store.mark_interrupted()
+    except RunnerError as error:
+        job.settle(_lost(job, str(error)))
+
+
+def _lost(job: Job, reason: str) -> JobRecord:
+    """Return the record of a job that cannot be followed any further."""
+    evidence = Evidence(source="host", detail=f"the job cannot be followed any further: {reason}")
+    return JobRecord(
+        job=job.id,
+        program=job.program,
+        outcome=Outcome.INTERRUPTED,
+        error=evidence.detail,
+        evidence=evidence,
+        stored=False,
+    )
+
+
+@contextlib.contextmanager
+def _opened(store: Store) -> Iterator[Store]:
+    """Lend the store, opened again if its supervisor has closed it: a handle outlives that."""
+    if store.is_open:
+        yield store
+        return
+    with contextlib.closing(store.reopen()) as again:
+        yield again
+
+
+def _events(store: Store, job_id: str) -> list[Event]:
+    with _opened(store) as opened:
+        return opened.events(job_id)
+
+
+def _mismatches(store: Store, digest: str | None, bodies: Any, result: Any) -> list[str]:
+    with _opened(store) as opened:
+        program = read_program(opened, digest)
+    return [] if program is None else values.mismatches(program.manifest, bodies, result)
+
+
+# --- programs as bytes ----------------------------------------------------------------------------
+
+
+def bundle_of(program: Program) -> tuple[str, bytes]:
+    """Return a program's digest and content: all that is needed to run it again."""
+    files = {name: base64.b64encode(content).decode() for name, content in program.files.items()}
+    text = json.dumps(
+        {
+            "name": program.name,
+            "path": str(program.path),
+            "manifest": dataclasses.asdict(program.manifest),
+            "files": files,
+            "pins": [dataclasses.asdict(each) for each in program.pins],
+        },
+        sort_keys=True,
+    ).encode()
+    return hashlib.sha256(text).hexdigest(), zlib.compress(text, 1)
+
+
+def program_of(store: Store, job: Kept) -> Program:
+    """Return the program of a kept job.  Raises RequestError if it is not kept, StoreError."""
+    program = read_program(store, job.bundle)
+    if program is None:
+        msg = f"job {job.summary.id} cannot be replayed: its program is no longer kept"
+        raise RequestError(msg)
+    return program
+
+
+def read_program(store: Store, digest: str | None) -> Program | None:
+    """Return the program that was kept under this digest, None if it was not.
+
+    Raises StoreError if it is damaged.
+    """
+    content = None if digest is None else store.bundle(digest)
+    if content is None:
+        return None
+    try:
+        text = zlib.decompress(content)
+        if hashlib.sha256(text).hexdigest() != digest:
+            msg = "it has another digest"
+            raise ValueError(msg)
+        data = json.loads(text)
+        files = {name: base64.b64decode(each) for name, each in data["files"].items()}
+        known = {each.name for each in dataclasses.fields(Manifest)}
+        said = {name: value for name, value in data["manifest"].items() if name in known}
+        isolation = said.get("isolation")
+        said["isolation"] = Isolation(isolation) if isolation else None
+        manifest = Manifest(**said)
+        return Program(
+            name=data["name"],
+            path=Path(data["path"]),
+            manifest=manifest,
+            files=files,
+            signature=Signature.of_source(files[manifest.entry]),
+            pins=tuple(Pin(**{**each, "hashes": tuple(each["hashes"])}) for each in data["pins"]),
+        )
+    except (ValueError, TypeError, KeyError, zlib.error) as error:
+        msg = f"the store of jobs, {store.path}: a kept program is damaged: {error}"
+        raise StoreError(msg) from error

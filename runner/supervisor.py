@@ -13,32 +13,28 @@ import dataclasses
 import logging
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from runner import backends, values
 from runner.engine import Engine
-from runner.errors import RequestError, RunnerError
-from runner.images import ImageStore, build_id
+from runner.errors import InputsError, RequestError, RunnerError
+from runner.images import build_id
 from runner.isolation import Isolation
 from runner.job import Job
-from runner.job.options import checked_options
 from runner.policy import Limits, Policy
 from runner.pool import PoolState, Warm
 from runner.registry import Program, find
-from runner.relay import SINGLE_USE_JOB
-from runner.running.dispatch import Dispatcher
-from runner.running.holdings import Holdings
-from runner.running.lanes import Lanes, Place, Queue
-from runner.running.session import Sessions
+from runner.running.lanes import Place
+from runner.running.machine import Machine, Site
+from runner.running.order import Order, checked, repeated
+from runner.running.session import WINDOW, Session, mapped
 from runner.running.task import Task, our_fault
-from runner.sandboxes.spec import Carrier, Mode
-from runner.sandboxes.starts import CORES, memory_share
+from runner.sandboxes.spec import Mode
 from runner.store import Store
-from runner.store.archive import Archive, Library
-from runner.store.rows import Kept
+from runner.store.archive import Archive
+from runner.store.rows import Kept, Query
 from runner.trace import Trace
-from sandbox import protocol
 
 if TYPE_CHECKING:
     from runner.cluster.boundary import AnyEngine
@@ -50,7 +46,7 @@ Callback = Callable[[str, Any], object]
 Progress = Callable[[str], object]
 
 
-class Supervisor(Sessions, Library):
+class Supervisor:
     """Runs programs in sandboxes.  A context manager: leaving it ends what it started.
 
     One that is dropped instead finishes its jobs and then closes itself; the interpreter's end
@@ -98,45 +94,37 @@ class Supervisor(Sessions, Library):
     ) -> None:
         self._limits = limits or Limits()
         self._retries = retries
-        self._budget = memory_budget_bytes
         self._mode = Mode.WARM if warm is True else Mode.COLD
         self._policy = policy or Policy()
         if isolation is not None:
             self._policy = dataclasses.replace(self._policy, isolation=_isolation(isolation))
-        if cluster is not None and (warm or engine is not None or carrier is not None):
-            msg = "warm, engine and carrier are for one machine: a cluster's nodes have their own"
-            raise RequestError(msg)
         with contextlib.ExitStack() as opened:
             self._archive = opened.enter_context(contextlib.closing(Archive(store)))
-            self._remote = None if cluster is None else _remote(cluster, max_jobs)
-            if self._remote is None:
-                given = engine is not None
-                engine = engine or Engine.connect()
-                jobs_at_once = max_jobs or 4 * CORES
-                self._holdings = Holdings(engine, keep_engine=given, max_jobs=jobs_at_once)
+            self._site: Site
+            if cluster is not None:
+                if warm or engine is not None or carrier is not None:
+                    msg = "warm, engine and carrier are for one machine: cluster nodes have theirs"
+                    raise RequestError(msg)
+                self._site = _remote(cluster, max_jobs)
             else:
-                self._places = self._remote.capacity().slots
+                here = Machine(
+                    engine,
+                    policy=self._policy,
+                    carrier=carrier,
+                    max_jobs=max_jobs,
+                    memory_budget_bytes=memory_budget_bytes,
+                    progress=progress,
+                )
+                self._site = opened.enter_context(contextlib.closing(here))
+                self._stock(here, warm if isinstance(warm, Mapping) else {})
             opened.pop_all()
         # Called by `close`, by the garbage collector, or at the end of the interpreter.
-        holder = self._remote or self._holdings
-        self._close = weakref.finalize(self, _release, holder.close, self._archive.close)
-        if engine is None or self._remote is not None:
-            return
-        self._dispatcher = Dispatcher(
-            self._holdings,
-            ImageStore(engine, progress=progress),
-            self._policy,
-            Carrier(carrier) if carrier else None,
-        )
-        self._holdings.workers.set_budget(self._budget or memory_share())
-        try:
-            for named, size in warm.items() if isinstance(warm, Mapping) else ():
-                program = find(named)
-                limits_ = self._limits.lowered_by(program.manifest.limits)
-                self._dispatcher.stock(program, limits_, Warm.of(size))
-        except BaseException:
-            self.close()
-            raise
+        self._close = weakref.finalize(self, _release, self._site.close, self._archive.close)
+
+    def _stock(self, here: Machine, warm: Mapping[str | os.PathLike[str], int | Warm]) -> None:
+        for named, size in warm.items():
+            program = find(named)
+            here.stock(program, self._limits.lowered_by(program.manifest.limits), Warm.of(size))
 
     def __enter__(self) -> Self:
         return self
@@ -179,104 +167,44 @@ class Supervisor(Sessions, Library):
         """
         trace = Trace()
         self._check_usable()
-        if not isinstance(program, Program):
-            program = find(program)
+        program = _found(program)
         trace.mark("find")
-        effective = self._limits_of(program, limits)
-        request, tags = self._request(program, inputs, effective, backend, options)
+        order = checked(program, inputs, self._limits_of(program, limits), backend, options)
         trace.mark("check")
         return self.accept(
-            program,
-            request,
-            effective,
-            callback=callback,
-            on_final=on_final,
-            retries=retries,
-            tags=tags,
-            owner=owner,
-            trace=trace,
+            order, callback=callback, on_final=on_final, retries=retries, owner=owner, trace=trace
         )
 
-    def _limits_of(self, program: Program, limits: Mapping[str, float] | Limits | None) -> Limits:
-        effective = self._limits.lowered_by(program.manifest.limits)
-        if limits is None:
-            return effective
-        wanted = dataclasses.asdict(limits) if isinstance(limits, Limits) else limits
-        return effective.lowered_by(wanted)
-
-    def _request(
+    def accept(  # noqa: PLR0913  keywords only but for the first
         self,
-        program: Program,
-        inputs: Mapping[str, Any] | None,
-        limits: Limits,
-        backend: str | Mapping[str, Any] | None,
-        options: Mapping[str, Any] | None,
-    ) -> tuple[protocol.Run, tuple[str, ...]]:
-        """Return what is checked of a request, and the tags."""
-        chosen = checked_options(options or {})
-        description = backends.describe(backend)
-        backends.check_requirements(program.manifest, description, limits.memory_bytes)
-        request = protocol.Run(
-            job=SINGLE_USE_JOB,
-            entry=program.manifest.entry,
-            inputs=values.check_inputs(program, inputs or {}, limit_bytes=limits.inputs_bytes),
-            backend=description,
-            options={"log_level": chosen["log_level"]},
-            limits=limits.for_guest(),
-        )
-        return request, chosen["tags"]
-
-    def accept(  # noqa: PLR0913  keywords only but for the first three
-        self,
-        program: Program,
-        request: protocol.Run,
-        limits: Limits,
+        order: Order,
         *,
         callback: Callback | None = None,
         on_final: Callback | None = None,
         retries: int | None = None,
-        tags: tuple[str, ...] = (),
-        replay_of: Kept | None = None,
         owner: str = "",
         trace: Trace | None = None,
         place: Place | None = None,
     ) -> Job:
-        """Submit what `run` has checked, here or on another machine; else as `run`.
+        """Submit what has been checked already, here or on another machine; else as `run`.
 
         `place` is the session whose sandbox it gets, if any.
         """
         self._check_usable()
-        if self._remote is not None:
-            self._remote.check(limits)
-        elif self._budget is not None and limits.memory_bytes > self._budget:
-            msg = (
-                f"a job of {limits.memory_bytes} bytes of memory never fits into this supervisor's "
-                f"budget of {self._budget}: lower the job's memory_bytes or raise the budget"
-            )
-            raise RequestError(msg)
-        workers = (self._remote or self._holdings).workers
-        task = Task(
-            program,
-            request,
-            limits,
-            self._policy,
-            workers.withdraw if place is None else place.withdraw,
-            keeper=self._archive.keeper,
-            tags=tags,
-            replay_of=replay_of.summary.id if replay_of else None,
-        )
+        self._site.check(order.limits)
+        workers = self._site.workers
+        withdraw = workers.withdraw if place is None else place.withdraw
+        task = Task(order, self._policy, withdraw, keeper=self._archive.keeper)
         task.mode = self._mode
         task.job.trace = trace or task.job.trace
         task.retries = self._retries if retries is None else retries
-        if replay_of is not None and self._remote is None:
-            task.image = _usable_image(replay_of, self._holdings.engine)
         if callback is not None or on_final is not None:
             task.callbacks = (callback or _ignore, on_final or _ignore)
         task.job.enqueue()
-        self._archive.add(task.job, program)
+        self._archive.add(task.job, order.program)
         try:
             if place is None:
-                workers.submit(task, self._work, owner=owner, weight=limits.memory_bytes)
+                workers.submit(task, self._work, owner=owner, weight=order.limits.memory_bytes)
             else:
                 place.submit(task)
         except RunnerError as error:
@@ -284,15 +212,143 @@ class Supervisor(Sessions, Library):
             raise
         return task.job
 
+    def session(
+        self,
+        program: str | os.PathLike[str] | Program,
+        *,
+        backend: str | Mapping[str, Any] | None = None,
+        limits: Mapping[str, float] | Limits | None = None,
+        options: Mapping[str, Any] | None = None,
+        sandboxes: int = 1,
+        owner: str = "",
+    ) -> Session:
+        """Return a session: many jobs of one program, forked one after another in one sandbox.
+
+        Many times as many jobs a second as with a sandbox for each, and a weaker boundary between
+        them: docs/sessions.md.  For jobs of one owner, never of several.
+
+        Arguments:
+            program, backend, limits, options, owner: as in `run`; they hold for all jobs.
+            sandboxes: how many jobs run at the same time, each in a sandbox of its own.
+
+        Raises RequestError if the program or an argument is refused; nothing is started before the
+        first job.
+        """
+        if sandboxes < 1:
+            msg = f"sandboxes is {sandboxes}: a session needs at least one"
+            raise RequestError(msg)
+        self._check_usable()
+        found = _found(program)
+        queue = self._site.queue(sandboxes, owner, self._work)
+
+        def submit(place: Place, inputs: Any, lowered: Limits, **callbacks: Any) -> Job:
+            order = checked(found, inputs, lowered, backend, options)
+            return self.accept(order, place=place, **callbacks)
+
+        return Session(found, self._limits_of(found, limits), queue, submit)
+
+    def map(  # noqa: PLR0913  keywords only but for the first two
+        self,
+        program: str | os.PathLike[str] | Program,
+        inputs_list: Iterable[Mapping[str, Any] | InputsError],
+        *,
+        backend: str | Mapping[str, Any] | None = None,
+        limits: Mapping[str, float] | Limits | None = None,
+        options: Mapping[str, Any] | None = None,
+        callback: Callback | None = None,
+        sandboxes: int | None = None,
+        owner: str = "",
+    ) -> Generator[Job, None, None]:
+        """Run a program once for each of many inputs; yield each job when it has ended, in order.
+
+        The jobs run in a session of `sandboxes` (default: one per core), on a cluster each in a
+        sandbox of its own.  `inputs_list` is read as it is needed, at most `WINDOW` per sandbox
+        ahead of the job that is yielded.  Refused inputs come as jobs that have ended as
+        `invalid_inputs`, and so does an `InputsError` in the place of inputs; failing jobs come as
+        what they are.  Leaving the loop early, or closing the iterator, cancels the rest.
+
+        Raises RequestError if the program or an argument is refused.
+        """
+        count = self._site.slots if sandboxes is None else sandboxes
+        session = self.session(
+            program,
+            backend=backend,
+            limits=limits,
+            options=options,
+            sandboxes=count,
+            owner=owner,
+        )
+        return mapped(session, inputs_list, callback, ahead=WINDOW * count)
+
+    def job(self, name: str) -> Job:
+        """Return the job with this id: one of this supervisor's, or one that is kept.
+
+        With a store also by the beginning of an id that no other has, or "last".  A job that runs
+        in another process is followed there, and can be cancelled.  Raises UnknownJobError,
+        StoreError.
+        """
+        return self._archive.job(name)
+
+    def jobs(  # noqa: PLR0913  keywords only but for the first two
+        self,
+        limit: int | None = 10,
+        skip: int = 0,
+        *,
+        program_id: str | None = None,
+        pending: bool | None = None,
+        outcome: str | None = None,
+        job_tags: Sequence[str] = (),
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        descending: bool = True,
+    ) -> list[Job]:
+        """Return the jobs that fit, the newest first: the kept ones, or those whose handles live.
+
+        Arguments:
+            limit, skip: how many, after how many; None for all.
+            program_id: the program's name.
+            pending: True for those that have not ended, False for those that have.
+            outcome: a word of the outcome table, or of `JobStatus`.
+            job_tags: tags that it has, all of them.
+            created_after, created_before: when it was submitted.
+            descending: False for the oldest first.
+        """
+        query = Query(
+            program=program_id,
+            outcomes=() if outcome is None else (outcome,),
+            pending=pending,
+            tags=tuple(job_tags),
+            created_after=created_after.timestamp() if created_after else None,
+            created_before=created_before.timestamp() if created_before else None,
+            limit=limit,
+            skip=skip,
+            descending=descending,
+        )
+        return self._archive.jobs(query)
+
+    def replay(
+        self, name: str, *, callback: Callback | None = None, on_final: Callback | None = None
+    ) -> Job:
+        """Submit again what a kept job was asked to do, and return the new `Job` at once.
+
+        `name` is as for `job`.  Inputs (seeds among them), backend, options and limits are those of
+        the kept job; limits above this supervisor's are lowered.  The image is the same if the
+        engine still has it and its guest is ours, else it is made again from the kept files:
+        compare `Job.image`.  Raises RequestError (UnknownJobError), StoreError.
+        """
+        kept, program = self._archive.request_of(name)
+        order = repeated(kept.request, program, self._limits, job=kept.summary.id)
+        if kept.summary.image and _has_our_guest(kept):
+            order = dataclasses.replace(order, image=self._site.image(kept.summary.image))
+        return self.accept(order, callback=callback, on_final=on_final)
+
     def pool(self) -> PoolState:
         """Return how many warm sandboxes wait, and what memory they use."""
-        pool = None if self._remote is not None else self._holdings.pool
-        return pool.state() if pool is not None else PoolState()
+        return PoolState() if self._site.pool is None else self._site.pool.state()
 
     def wait_until_warm(self, timeout: float | None = None) -> bool:
         """Wait until as many warm sandboxes wait as are wanted; False after `timeout` seconds."""
-        pool = None if self._remote is not None else self._holdings.pool
-        return pool is None or pool.wait(timeout)
+        return self._site.pool is None or self._site.pool.wait(timeout)
 
     def close(self) -> None:
         """Cancel what is running, wait for the clean-up, and release the engine.
@@ -302,8 +358,15 @@ class Supervisor(Sessions, Library):
         """
         self._close()
 
+    def _limits_of(self, program: Program, limits: Mapping[str, float] | Limits | None) -> Limits:
+        effective = self._limits.lowered_by(program.manifest.limits)
+        if limits is None:
+            return effective
+        wanted = dataclasses.asdict(limits) if isinstance(limits, Limits) else limits
+        return effective.lowered_by(wanted)
+
     def _check_usable(self) -> None:
-        pid = (self._remote or self._holdings).pid
+        pid = self._site.pid
         if os.getpid() != pid:
             msg = f"this Supervisor belongs to process {pid}: make one after the fork"
             raise RequestError(msg)
@@ -311,38 +374,13 @@ class Supervisor(Sessions, Library):
             msg = "this Supervisor is closed: make a new one"
             raise RequestError(msg)
 
-    def _make_lanes(self, count: int, owner: str) -> Queue:
-        self._check_usable()
-        if self._remote is not None:
-            return self._remote.spread(self._work)
-        holdings = self._holdings
-        lanes = Lanes(self._dispatcher, holdings.engine, holdings.workers, count, owner=owner)
-        holdings.sessions.add(lanes)
-        return lanes
-
-    def _run_in(
-        self, place: Place, program: Program, inputs: Any, limits: Limits, **arguments: Any
-    ) -> Job:
-        options, backend = arguments.pop("options"), arguments.pop("backend")
-        request, tags = self._request(program, inputs, limits, backend, options)
-        return self.accept(program, request, limits, tags=tags, place=place, **arguments)
-
-    def _repeat(self, found: Kept, program: Program, **callbacks: Any) -> Job:
-        asked = found.request
-        limits = self._limits.lowered_by(asked.limits)
-        request = protocol.Run(
-            job=SINGLE_USE_JOB,
-            entry=program.manifest.entry,
-            inputs=dict(asked.inputs),
-            backend=dict(asked.backend),
-            options=dict(asked.options),
-            limits=limits.for_guest(),
-        )
-        return self.accept(program, request, limits, tags=asked.tags, replay_of=found, **callbacks)
-
     def _work(self, task: Task) -> None:
         # Bound to this object, so that it lives, and closes nothing, while jobs do.
-        (self._remote or self._dispatcher).work(task)
+        self._site.work(task)
+
+
+def _found(program: str | os.PathLike[str] | Program) -> Program:
+    return program if isinstance(program, Program) else find(program)
 
 
 def _release(close_holder: Callable[[], None], close_archive: Callable[[], None]) -> None:
@@ -356,10 +394,9 @@ def _ignore(_job_id: str, _value: object) -> None:
     """Stand in for a callback that nobody gave."""
 
 
-def _usable_image(kept: Kept, engine: Engine) -> str | None:
-    """Return the image of a kept job if a sandbox can still be made of it."""
-    is_ours = kept.record is not None and kept.record.versions.get("guest") == build_id()
-    return engine.image_id(kept.summary.image) if is_ours and kept.summary.image else None
+def _has_our_guest(kept: Kept) -> bool:
+    """Return whether the guest in a kept job's image speaks as this version's does."""
+    return kept.record is not None and kept.record.versions.get("guest") == build_id()
 
 
 def _remote(cluster: str | AnyEngine, max_jobs: int | None) -> Remote:

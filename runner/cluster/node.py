@@ -40,6 +40,7 @@ from runner.images.transfer import missing_base
 from runner.job import Job
 from runner.job.record import Event, MessageEvent
 from runner.sandboxes.sweep import Janitor
+from runner.running.order import Order
 from runner.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class NodeJob:
             raise RunnerError(msg)
         spec = JobSpec.from_line(self._line)
         supervisor = _supervisor_for(spec)
-        job = supervisor.accept(spec.program, spec.request, spec.limits, callback=self._pace)
+        job = supervisor.accept(Order(spec.program, spec.request, spec.limits), callback=self._pace)
         with self._lock:
             self._job = job
             cancelled = self._cancelled

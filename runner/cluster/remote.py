@@ -69,6 +69,7 @@ class Remote:
     def __init__(self, engine: AnyEngine, max_jobs: int | None = None) -> None:
         self.engine = engine
         self.pid = os.getpid()
+        self.pool = None
         self._lock = threading.Lock()
         self._capacity = engine.capacity()
         self._asked = time.monotonic()
@@ -77,6 +78,14 @@ class Remote:
     def check(self, limits: Limits) -> None:
         """Raise RequestError, with the numbers, if no node is large enough for such a job."""
         self.capacity().check(limits.cpus, limits.memory_bytes)
+
+    @property
+    def slots(self) -> int:
+        """How many jobs at once keep the cluster busy."""
+        return self.capacity().slots
+
+    def image(self, name: str) -> None:
+        """Nothing is known here of what images the nodes have."""
 
     def capacity(self) -> Capacity:
         """Return what the cluster has, as of a few seconds ago.  Raises RunnerError."""
@@ -96,9 +105,10 @@ class Remote:
             log.warning("a node does not let go of its jobs; it is left to its own deadlines")
         self.engine.close()
 
-    def spread(self, work: Callable[[Task], object]) -> Spread:
-        """Return what the jobs of a session go to."""
-        return Spread(self.workers, work)
+    def queue(self, count: int, owner: str, work: Callable[[Task], object]) -> Spread:
+        """Return what the jobs of a session go to; how many run at once is the cluster's matter."""
+        del count
+        return Spread(self.workers, owner, work)
 
     # --- in a worker thread ---------------------------------------------------------------------
 
@@ -182,15 +192,16 @@ class Spread:
     So they are kept apart more strictly than in a session on one machine, and are slower.
     """
 
-    def __init__(self, workers: Workers[Task], work: Callable[[Task], object]) -> None:
+    def __init__(self, workers: Workers[Task], owner: str, work: Callable[[Task], object]) -> None:
         self._workers = workers
+        self._owner = owner
         self._work = work
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
 
     def submit(self, task: Task, keep: object) -> None:
         """Queue a job; `keep` lives until it has ended.  Raises RequestError after `close`."""
         self._jobs.add(task.job)
-        self._workers.submit(task, functools.partial(self._do, keep))
+        self._workers.submit(task, functools.partial(self._do, keep), owner=self._owner)
 
     def withdraw(self, task: Task) -> None:
         """Forget a job whose turn has not come."""

@@ -25,6 +25,7 @@ from runner.policy import Limits, Policy
 from runner.registry import Program
 from runner.running.dispatch import Dispatcher
 from runner.running.execution import Verdict
+from runner.running.order import Order
 from runner.running.task import Task, our_fault
 from runner.running.turn import Turn
 from runner.sandboxes.cgroup import Counters
@@ -191,7 +192,7 @@ class Lanes:
 def refused(program: Program, error: InputsError) -> Job:
     """Return a job that has ended as `invalid_inputs`, for reasons that the error gives."""
     request = protocol.Run(job=0, entry=program.manifest.entry, inputs={}, backend={})
-    task = Task(program, request, Limits(), Policy(), lambda _: None)
+    task = Task(Order(program, request, Limits()), Policy(), lambda _: None)
     evidence = Evidence(source="host", detail=str(error))
     outcome = Outcome.INVALID_INPUTS
     task.finish(Verdict(outcome=outcome, evidence=evidence, error=str(error)))

@@ -7,7 +7,6 @@ up afterwards, off the caller's path.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import secrets
 import threading
@@ -21,10 +20,11 @@ from runner.interrupt import Interrupt, Waker
 from runner.job import Job
 from runner.job.delivery import Callback
 from runner.job.life import Keeper, nothing_known
-from runner.job.record import Evidence, JobRecord, Outcome, Request
-from runner.policy import Limits, Policy
+from runner.job.record import Evidence, JobRecord, Outcome
+from runner.policy import Policy
 from runner.registry import Program
 from runner.running.execution import Verdict
+from runner.running.order import Order
 from runner.running.versions import versions
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Mode
@@ -35,43 +35,39 @@ log = logging.getLogger(__name__)
 
 
 class Task:
-    """A job with its request; `sandbox` is the one that it has now, if any.
+    """A job with its order; `sandbox` is the one that it has now, if any.
 
     `image` is the one to use if it is not the program's own; see `Supervisor.replay`.
     """
 
-    def __init__(  # noqa: PLR0913  each of another kind
+    def __init__(
         self,
-        program: Program,
-        request: protocol.Run,
-        limits: Limits,
+        order: Order,
         policy: Policy,
         withdraw: Callable[[Task], object],
         *,
         keeper: Keeper | None = None,
-        tags: tuple[str, ...] = (),
-        replay_of: str | None = None,
     ) -> None:
-        self.program = program
-        self.request = request
-        self.limits = limits
+        self.program = order.program
+        self.request = order.request
+        self.limits = order.limits
         self.policy = policy
         self.mode = Mode.COLD
         self.callbacks: tuple[Callback, Callback] | None = None
         self.retries = 0
-        self.image: str | None = None
+        self.image = order.image
         self.sandbox: Sandbox | None = None
         self.interrupt = Interrupt()
         self.waker = Waker()
         self._withdraw = withdraw
         self.job = Job(
             f"job-{secrets.token_hex(8)}",
-            program.name,
-            log_kept_bytes=limits.log_kept_bytes,
+            order.program.name,
+            log_kept_bytes=order.limits.log_kept_bytes,
             decode=values.decode,
-            compare=partial(values.mismatches, program.manifest),
+            compare=partial(values.mismatches, order.program.manifest),
             on_cancel=self._on_cancel,
-            request=dataclasses.replace(_asked(self), tags=tags, replay_of=replay_of),
+            request=order.asked(),
             keeper=keeper,
         )
 
@@ -165,17 +161,6 @@ def our_fault(detail: str) -> Verdict:
     """Return the verdict for what is neither the program's nor the caller's doing."""
     evidence = Evidence(source="host", detail=detail)
     return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=detail)
-
-
-def _asked(task: Task) -> Request:
-    """Return what the task's job is asked to do, as it is kept."""
-    return Request(
-        path=str(task.program.path),
-        inputs=task.request.inputs,
-        backend=task.request.backend,
-        options=task.request.options,
-        limits=dataclasses.asdict(task.limits),
-    )
 
 
 def _with_shown_paths(traceback: str, program: Program) -> str:

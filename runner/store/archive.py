@@ -1,21 +1,13 @@
-"""The jobs that a supervisor knows: those whose handles live, and those in its store.
-
-`Archive` finds them, `Library` is the part of `Supervisor` that callers find them by.
-"""
+"""The jobs that a supervisor knows: those whose handles live, and those in its store."""
 
 from __future__ import annotations
 
 import os
 import threading
 import weakref
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
 
 from runner.errors import RequestError, UnknownJobError
 from runner.job import Job
-from runner.job.delivery import Callback
 from runner.job.life import Keeper
 from runner.registry import Program
 from runner.store import kept
@@ -98,75 +90,6 @@ class Archive:
         """Let go of the store as soon as no job needs it."""
         if self._recorder is not None:
             self._recorder.close()
-
-
-class Library(ABC):
-    """What a supervisor offers for jobs that it knows already."""
-
-    _archive: Archive
-
-    def job(self, name: str) -> Job:
-        """Return the job with this id: one of this supervisor's, or one that is kept.
-
-        With a store also by the beginning of an id that no other has, or "last".  A job that runs
-        in another process is followed there, and can be cancelled.  Raises UnknownJobError,
-        StoreError.
-        """
-        return self._archive.job(name)
-
-    def jobs(  # noqa: PLR0913  keywords only but for the first two
-        self,
-        limit: int | None = 10,
-        skip: int = 0,
-        *,
-        program_id: str | None = None,
-        pending: bool | None = None,
-        outcome: str | None = None,
-        job_tags: Sequence[str] = (),
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        descending: bool = True,
-    ) -> list[Job]:
-        """Return the jobs that fit, the newest first: the kept ones, or those whose handles live.
-
-        Arguments:
-            limit, skip: how many, after how many; None for all.
-            program_id: the program's name.
-            pending: True for those that have not ended, False for those that have.
-            outcome: a word of the outcome table, or of `JobStatus`.
-            job_tags: tags that it has, all of them.
-            created_after, created_before: when it was submitted.
-            descending: False for the oldest first.
-        """
-        query = Query(
-            program=program_id,
-            outcomes=() if outcome is None else (outcome,),
-            pending=pending,
-            tags=tuple(job_tags),
-            created_after=created_after.timestamp() if created_after else None,
-            created_before=created_before.timestamp() if created_before else None,
-            limit=limit,
-            skip=skip,
-            descending=descending,
-        )
-        return self._archive.jobs(query)
-
-    def replay(
-        self, name: str, *, callback: Callback | None = None, on_final: Callback | None = None
-    ) -> Job:
-        """Submit again what a kept job was asked to do, and return the new `Job` at once.
-
-        `name` is as for `job`.  Inputs (seeds among them), backend, options and limits are those of
-        the kept job; limits above this supervisor's are lowered.  The image is the same if the
-        engine still has it and its guest is ours, else it is made again from the kept files:
-        compare `Job.image`.  Raises RequestError (UnknownJobError), StoreError.
-        """
-        found, program = self._archive.request_of(name)
-        return self._repeat(found, program, callback=callback, on_final=on_final)
-
-    @abstractmethod
-    def _repeat(self, found: Kept, program: Program, **callbacks: Any) -> Job:
-        """Submit what a kept job was asked to do."""
 
 
 def _fits(job: Job, query: Query) -> bool:

@@ -1,13 +1,15 @@
 """A terminal that can be read: commands run in it, and what stood on its screen is text.
 
 `python -m tests.recording` (`make record`) runs the commands of docs/terminal.md and writes what
-they showed between its markers.  The tests of the live view use the same terminal.
+they showed between its markers; and draws a screen, docs/pictures/run.svg, that README shows.  The
+tests of the live view use the same terminal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import re
@@ -24,9 +26,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyte
+import pyte.screens
+from rich.console import Console
+from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "terminal.md"
+PICTURE = ROOT / "docs" / "pictures" / "run.svg"
+PICTURED = "qrunner run energy.py"
 DEADLINE_S = 120.0
 HISTORY = 2000
 COLUMNS = 84
@@ -92,6 +99,7 @@ class Recording:
     raw: bytes = b""
     stdout: bytes = b""
     moments: list[str] = field(default_factory=list)
+    lines: list[Text] = field(default_factory=list)
 
 
 def record(
@@ -143,6 +151,8 @@ def record(
         child.wait()
         os.close(ours)
     seen.text = _shown(screen)
+    used = len("\n".join(screen.display).rstrip().split("\n"))
+    seen.lines = [_coloured(screen.buffer[row], columns) for row in range(used)]
     return seen
 
 
@@ -172,18 +182,32 @@ def _shown(screen: pyte.HistoryScreen) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _coloured(cells: dict[int, pyte.screens.Char], columns: int) -> Text:
+    line = Text()
+    for column in range(columns):
+        cell = cells[column]
+        colour = "default" if cell.fg == "default" else cell.fg.replace("brown", "yellow")
+        line.append(cell.data, f"bold {colour}" if cell.bold else colour)
+    line.rstrip()
+    return line
+
+
+def _draw(command: str, lines: list[Text]) -> str:
+    """Return a screen as SVG; its fonts are those of whoever looks, nothing is fetched."""
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    for each in [Text(f"$ {command}", "bold"), *lines]:
+        console.print(each)
+    drawn = console.export_svg(title="qrunner", unique_id="run")
+    return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+
+
 def main() -> None:
     """Run what the document names, and put what it showed into it."""
 
     def again(match: re.Match[str]) -> str:
         lines = []
         for command in match["command"].split("; "):
-            sys.stderr.write(f"$ {command}\n")
-            shell = ["bash", "-c", f"PATH={ROOT}/.venv/bin:$PATH; {command}"]
-            for _ in range(ATTEMPTS):  # until all images are there
-                seen = record(shell, columns=COLUMNS)
-                if "qrunner: building" not in seen.text:
-                    break
+            seen = _run(command)
             lines += [f"$ {command}\n", _midway(seen) if match["midway"] else seen.text]
         return f"{match[1]}```text\n{''.join(lines)}```\n"
 
@@ -194,6 +218,19 @@ def main() -> None:
             path.write_text(textwrap.dedent(source).strip() + "\n")
         os.chdir(place)
         DOCUMENT.write_text(MARKED.sub(again, DOCUMENT.read_text()))
+        PICTURE.write_text(_draw(PICTURED, _run(PICTURED).lines))
+
+
+def _run(command: str) -> Recording:
+    """Run a command of ours as its user types it, until its images are there."""
+    sys.stderr.write(f"$ {command}\n")
+    shell = ["bash", "-c", f"PATH={ROOT}/.venv/bin:$PATH; {command}"]
+    seen = record(shell, columns=COLUMNS)
+    for _ in range(ATTEMPTS):
+        if "qrunner: building" not in seen.text:
+            break
+        seen = record(shell, columns=COLUMNS)
+    return seen
 
 
 def _midway(seen: Recording) -> str:

@@ -15,9 +15,6 @@ from typing import Any, Final, TypeAlias
 MIN_EXPECTED: Final = 5.0
 """The smallest expected count of a bin: the textbooks' rule."""
 
-MAX_COUNT: Final = 1 << 53
-"""The largest number of one outcome; up to here every whole number is a float."""
-
 _ROUNDING: Final = 1e-9
 """By how much the sum of probabilities that were written down may miss one."""
 

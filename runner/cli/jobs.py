@@ -215,8 +215,8 @@ def show(job: str, form: str) -> int:
 
 
 def _show_human(store: Store, job_id: str) -> None:
-    from runner.cli.output import because
     from runner.display import one_line, quoted
+    from runner.job.words import because
 
     kept = store.load(job_id)
     summary, record, request = kept.summary, kept.record, kept.request

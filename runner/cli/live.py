@@ -7,21 +7,22 @@ object with the key `progress` moves the bar: a number from 0 to 1, or {"done": 
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from runner.cli.output import COLOURS, advice, because, say, write_result
+from runner.cli.output import COLOURS, advice, say, write_result
 from runner.cli.terminal import Screen, console, speaks_unicode
 from runner.display import LOG_PREFIX, notice, one_line, quoted, shortened
+from runner.encoded.counts import counts_in, largest
 from runner.errors import RunnerError
 from runner.job.record import Event, JobRecord, LogEvent, MessageEvent, Outcome, StartedEvent
-from runner.policy import GIB, Limits
+from runner.job.words import after, because, size
+from runner.policy import Limits
 from runner.trace import Trace
-from sandbox.protocol import MIB, JsonText
+from sandbox.protocol import JsonText
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,7 +41,6 @@ MIN_BAR: Final = 4
 """Columns that a bar must have to be worth drawing."""
 
 _MOST: Final = 1 << 63
-_BIT_STRING: Final = re.compile(r"0x[0-9a-fA-F]+|[01][01 ]*")
 _SPINNER: Final = ("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\")
 _BAR: Final = (("█", "░"), ("#", "."))
 
@@ -114,9 +114,11 @@ class LiveOutput:
             say(quoted(record.traceback))
         say(f"{record.program}: ")
         say(record.outcome.value, COLOURS[record.outcome is Outcome.COMPLETED])
-        say(f"{_after(record)}{because(record)}\n{advice(record.outcome)}")
-        for counts in counts_of(record.result):
+        say(f"{after(record)}{because(record)}\n{advice(record.outcome)}")
+        for name, counts in counts_of(record.result):
             shown = console(sys.stderr)
+            if name:
+                say(f"{one_line(name)}\n")
             shown.print(histogram(counts, shown.width, unicode=self._unicode), soft_wrap=True)
         if record.result is not None:
             write_result(record.result)
@@ -153,7 +155,7 @@ class LiveOutput:
         parts = [f"{elapsed:.1f} s of {self._limits.timeout_s:g} s"]
         used = self._memory()
         if used is not None:
-            parts.append(f"{_size(used)} of {_size(self._limits.memory_bytes)}")
+            parts.append(f"{size(used)} of {size(self._limits.memory_bytes)}")
         if self._messages:
             parts.append(f"{self._messages} message{'s' if self._messages > 1 else ''}")
         return parts
@@ -178,51 +180,35 @@ def progress_of(body: JsonText) -> tuple[float | None, bool]:
     return float(said), set(content) == {"progress"}
 
 
-def counts_of(result: JsonText | None) -> list[dict[str, int]]:
-    """Return the counts that a result is, has under the key `counts`, or is a list of."""
+def counts_of(result: JsonText | None) -> list[tuple[str, dict[str, int]]]:
+    """Return the counts that stand in a result, the first few, each with its name."""
     if result is None or len(result) > MAX_COUNTS_BYTES:
         return []
     try:
-        content = json.loads(result)
+        return counts_in(json.loads(result), MAX_EXPERIMENTS)
     except ValueError:  # a number of thousands of digits
         return []
-    if isinstance(content, dict) and isinstance(content.get("counts"), dict | list):
-        content = content["counts"]
-    found = content if isinstance(content, list) else [content]
-    return found[:MAX_EXPERIMENTS] if found and all(map(_are_counts, found)) else []
-
-
-def _are_counts(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(_BIT_STRING.fullmatch(key) for key in value)
-        and all(isinstance(n, int) and _is_amount(n) for n in value.values())
-        and sum(value.values()) > 0
-    )
 
 
 def histogram(counts: Mapping[str, int], columns: int, *, unicode: bool = True) -> Text:
     """Return the counts as bars, the most frequent first, the rest in one line."""
     from rich.text import Text
 
-    total = sum(counts.values())
-    # Sorted by name first, so that equal counts stand in a stable order.
-    first = sorted(sorted(counts.items()), key=lambda pair: -pair[1])
-    rows = first[:MAX_BARS]
-    names = [_cut(key, max(columns // 2, 8)) for key, _ in rows]
-    numbers = [str(count) for _, count in rows]
-    if rest := [count for _, count in first[MAX_BARS:]]:
-        names.append(f"{len(rest)} more")
-        numbers.append(str(sum(rest)))
+    most = largest(counts, MAX_BARS)
+    names = [_cut(key, max(columns // 2, 8)) for key, _ in most.rows]
+    numbers = [str(count) for _, count in most.rows]
+    if most.others:
+        names.append(f"{most.others} more")
+        numbers.append(str(most.rest))
     name_width, number_width = max(map(len, names)), max(map(len, numbers))
     room = min(columns - name_width - number_width - len("   100.0%  "), 40)
     drawn = Text()
     for row, (name, number) in enumerate(zip(names, numbers, strict=True)):
-        share = f"{int(number) / total:.1%}"
-        drawn.append(f"{name:>{name_width}}  {number:>{number_width}} {share:>6} ")
-        if row < len(rows) and room >= MIN_BAR:
-            drawn.append_text(bar(rows[row][1] / rows[0][1], room, unicode=unicode, rest=False))
+        percent = f"{int(number) / most.total:.1%}"
+        drawn.append(f"{name:>{name_width}}  {number:>{number_width}} {percent:>6} ")
+        if row < len(most.rows) and room >= MIN_BAR:
+            share = most.rows[row][1] / most.rows[0][1]
+            drawn.append_text(bar(share, room, unicode=unicode, rest=False))
         drawn.rstrip()
         drawn.append("\n" if row < len(names) - 1 else "")
     return drawn
@@ -251,18 +237,3 @@ def bar(fraction: float, columns: int, *, unicode: bool, rest: bool = True) -> T
 def _is_amount(value: object) -> bool:
     """Return whether it is a number that nothing overflows with; True and NaN are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST
-
-
-def _after(record: JobRecord) -> str:
-    usage = record.usage
-    took = "" if usage.wall_s is None else f" after {usage.wall_s:.2f} s"
-    if usage.memory_peak_bytes is None:
-        return took
-    return f"{took}, at most {_size(usage.memory_peak_bytes)} of memory"
-
-
-def _size(number: int) -> str:
-    """Return bytes as people write them: whole MiB, or GiB where that is exact enough."""
-    if number >= GIB:
-        return f"{number / GIB:.3g} GiB"
-    return f"{number / MIB:.0f} MiB"

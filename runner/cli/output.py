@@ -23,6 +23,7 @@ from runner.job.record import (
     Outcome,
     StartedEvent,
 )
+from runner.job.words import because
 from runner.policy import Limits
 from runner.trace import Trace
 from sandbox.protocol import JsonText
@@ -221,10 +222,3 @@ def strict(text: JsonText) -> str:
     if text.isascii() and text.isprintable():
         return text
     return json.dumps(json.loads(text))
-
-
-def because(record: JobRecord) -> str:
-    """Return the limit that was met, or the reason in words, as the end of a line."""
-    if record.evidence.limit is not None:
-        return f" ({one_line(record.reason)})"
-    return f": {one_line(record.reason)}" if record.reason else ""

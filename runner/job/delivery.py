@@ -78,6 +78,11 @@ class Delivery:
             self._is_done = True
             self._history.changed.notify_all()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no callback that the job was submitted with is behind."""
+        return self._is_done
+
     def settle(self) -> None:
         """Wait a moment for callbacks that are behind, no longer than `CALLBACK_GRACE_S`."""
         with self._history.changed:

@@ -6,31 +6,37 @@ in `runner/job/life.py`; here it is only read.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from runner.display import one_line
 from runner.errors import JobFailedError
-from runner.job.delivery import Callback
+from runner.job.delivery import CALLBACK_GRACE_S, Callback
 from runner.job.life import Life
+from runner.job.messages import Messages
 from runner.job.options import checked_tags
 from runner.job.record import (
     Evidence,
+    JobRecord,
     JobStatus,
     LogEvent,
-    MessageEvent,
     Outcome,
     Usage,
 )
 from sandbox.protocol import JsonText
 
+if TYPE_CHECKING:
+    from runner.pictures.drawing import Picture
+
 _LOG_TAIL_LINES: Final = 20
 
 
 class Job(Life):
-    """One execution of a program, as its caller sees it.
+    """One execution of a program, as its caller sees it; `await job` waits for its result.
 
     Made by `Supervisor.run`, or out of a store by `Supervisor.job`.  Everything may be called from
     any thread, at any time; messages and log stay available as long as the object lives.
@@ -147,16 +153,15 @@ class Job(Life):
 
     # --- what it says ---------------------------------------------------------------------------
 
-    def messages(self, start: int = 0) -> Iterator[Any]:
+    def messages(self, start: int = 0) -> Messages:
         """Yield the interim results from number `start` on, live, until the job has ended.
 
-        Any number of iterators may run at the same time, during and after the job; each sees
-        every message once, in publishing order.  Of a job that a cluster has tried again, those
-        of the last attempt; who is reading when that begins sees both, each from its number 0.
+        For `for`, and in a coroutine for `async for`, which holds up nothing else.  Any number of
+        iterators may run at the same time, during and after the job; each sees every message once,
+        in publishing order.  Of a job that a cluster has tried again, those of the last attempt;
+        who is reading when that begins sees both, each from its number 0.
         """
-        for event in self._history.events(last_attempt=True):
-            if isinstance(event, MessageEvent) and event.seq >= start:
-                yield self._decode(event.body)
+        return Messages(self._history, self._decode, start)
 
     def interim_results(self) -> list[Any]:
         """Return the interim results that have been published so far, without waiting."""
@@ -201,6 +206,29 @@ class Job(Life):
         """
         record = self.wait(timeout)
         self._delivery.settle()
+        return self._value(record)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the end in a coroutine: `await job` returns or raises what `result` does.
+
+        In any event loop of asyncio, any number of times.  Whoever waits can be cancelled, also by
+        `asyncio.timeout`: the job goes on.
+        """
+        return self._result_async().__await__()
+
+    async def _result_async(self) -> Any:
+        import asyncio
+
+        with self._changed.sleeper() as sleeper:
+            while self._record is None:
+                await sleeper.sleep()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CALLBACK_GRACE_S):
+                    while not self._delivery.is_settled:
+                        await sleeper.sleep()
+        return self._value(self._record)
+
+    def _value(self, record: JobRecord) -> Any:
         if record.outcome is not Outcome.COMPLETED:
             raise JobFailedError(
                 self.id,
@@ -211,6 +239,58 @@ class Job(Life):
             )
         assert record.result is not None
         return self._decode(record.result)
+
+    # --- how it looks ---------------------------------------------------------------------------
+
+    def plot(
+        self, *fields: str, by: str | None = None, counts: bool = False, bars: int = 16
+    ) -> Picture:
+        """Return a picture of the counts and of the numbers in the messages, as they are now.
+
+        Arguments:
+            fields: keys of messages with numbers, or JSON Pointers into them such as `/point/0`;
+                default: those that are obvious, and the counts.
+            by: the key to draw them against; default: one that counts the messages, else their
+                numbers.
+            counts: the counts, if there are `fields` beside them.
+            bars: how many outcomes are drawn, the others are added up; at most 128.
+
+        A notebook shows it, `save` writes it to a file.  Raises RequestError if there is nothing
+        to draw; it says what there is.
+        """
+        from runner.job import showing
+        from runner.pictures.contents import Wanted
+
+        wanted = Wanted(fields=fields, by=by, counts=counts)
+        return showing.picture(
+            self.id, self.program, self._history, self._record, wanted=wanted, bars=bars
+        )
+
+    def watch(self, timeout: float | None = None) -> None:
+        """Show the job in a Jupyter notebook until it has ended, its messages as they come.
+
+        Raises RequestError elsewhere, TimeoutError after `timeout` seconds; interrupting the cell
+        ends the watching only.
+        """
+        from runner.pictures.notebook import watch
+
+        watch(self, self._ends_within, timeout)
+
+    def _ends_within(self, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._record is not None, seconds)
+
+    def __repr__(self) -> str:
+        state = self._record.outcome if self._record else self._status
+        return f"<Job {self.id} of {one_line(self.program)}: {state.value}>"
+
+    def _repr_html_(self) -> str:
+        from runner.job import showing
+        from runner.pictures.page import page
+
+        return page(showing.view(self, self._history))
+
+    # --- what is said against it ----------------------------------------------------------------
 
     def mismatches(self) -> list[str]:
         """Return how messages and result differ from what the program's manifest says of them.

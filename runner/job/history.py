@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Final
 
 from runner.job.log import Log
 from runner.job.record import Event, LogEvent, MessageEvent, StartedEvent
+from runner.job.waiting import Changes
 from sandbox.protocol import JsonText
+
+_AT_ONCE: Final = 256
+"""Events that a coroutine takes before it lets others run."""
 
 
 class History:
@@ -24,7 +29,7 @@ class History:
     def __init__(
         self, log_kept_bytes: int = 1, *, load: Callable[[], list[Event]] | None = None
     ) -> None:
-        self.changed = threading.Condition()
+        self.changed = Changes()
         self.message_count = 0
         self.has_ended = load is not None
         self._load = load
@@ -65,10 +70,33 @@ class History:
             position += len(batch)
             yield from batch
 
+    async def events_async(self, *, last_attempt: bool = False) -> AsyncIterator[Event]:
+        """Yield what `events` does to a coroutine; it holds up neither its loop nor a thread."""
+        import asyncio
+
+        self.since(0, 0)
+        position = self._attempt_start if last_attempt else 0
+        with self.changed.sleeper() as sleeper:
+            while True:
+                with self.changed:
+                    batch, has_ended = self.since(position, _AT_ONCE), self.has_ended
+                position += len(batch)
+                for each in batch:
+                    yield each
+                if batch:
+                    await asyncio.sleep(0)
+                elif has_ended:
+                    return
+                else:
+                    await sleeper.sleep()
+
+    def messages(self) -> list[MessageEvent]:
+        """Return the messages so far; of the last attempt only."""
+        return [each for each in self._last_attempt() if isinstance(each, MessageEvent)]
+
     def bodies(self) -> list[JsonText]:
         """Return the messages so far, in encoded form; of the last attempt only."""
-        events = self._last_attempt()
-        return [each.body for each in events if isinstance(each, MessageEvent)]
+        return [each.body for each in self.messages()]
 
     def logs(self) -> str:
         """Return the log so far; of the last attempt only."""

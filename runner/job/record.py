@@ -212,7 +212,7 @@ class JobRecord:
 
     @property
     def reason(self) -> str:
-        """Why it ended so, in words that may be the program's: limit and numbers, or the error."""
+        """Why it ended so, in words that may be the program's; limit and numbers, or the error."""
         evidence = self.evidence
         if evidence.limit is None or evidence.value is None:
             return self.error or evidence.detail or ""

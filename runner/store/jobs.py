@@ -66,7 +66,7 @@ class Store:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used: neither closed, nor opened before a fork."""
+        """Whether it can be used, being neither closed, nor opened before a fork."""
         return self._file.is_open
 
     def reopen(self) -> Store:

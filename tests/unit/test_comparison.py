@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from qiskit.primitives import BitArray
 
-from runner.checking import arrays
-from runner.checking.comparison import Tolerance, counts_of, difference, lookup, plain
+from runner.checking.comparison import Tolerance, difference
+from runner.encoded import arrays
+from runner.encoded.counts import counts_of
+from runner.encoded.parts import lookup, plain
 from sandbox import codec
 
 NEAR = Tolerance(absolute=1e-6)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, chi2_contingency, chisquare
 
-from runner.checking.distribution import MAX_COUNT, Distribution, survival
+from runner.checking.distribution import Distribution, survival
+from runner.encoded.counts import MAX_COUNT
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 7, 8, 63, 100, 1023, 65535])

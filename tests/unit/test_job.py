@@ -72,6 +72,14 @@ def test_result_is_decoded_and_a_failure_carries_its_evidence():
     assert "Traceback: x" in str(caught.value)
 
 
+def test_what_a_failure_says_is_escaped_in_its_message_only():
+    job = make_job()
+    job.finish(failed(traceback="Error: \x1b[2J"))
+    with pytest.raises(JobFailedError, match=r"Error: \\x1b\[2J") as caught:
+        job.result()
+    assert caught.value.traceback == "Error: \x1b[2J"
+
+
 def test_a_timeout_of_the_caller_leaves_the_job_alive():
     job = make_job()
     with pytest.raises(TimeoutError, match="goes on"):

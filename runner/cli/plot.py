@@ -1,0 +1,76 @@
+"""`qrunner plot`: a kept job as a picture, its counts and the numbers in its messages."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from runner.cli.common import keeping, say
+
+
+@click.command()
+@click.argument("job")
+@click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="NAME",
+    help="Draw this number of the messages: a key, or a JSON Pointer (may be repeated).",
+)
+@click.option("--by", metavar="NAME", help="Draw it against this one (one that counts messages).")
+@click.option("--counts", is_flag=True, help="Draw the counts: only them, or beside each --field.")
+@click.option(
+    "--bars",
+    type=click.IntRange(1, 128),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="How many outcomes are drawn; the others are added up.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to: a name that ends in .png or .svg (JOB's id and .png).",
+)
+@click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
+def plot(  # noqa: PLR0913  click passes options so
+    *,
+    job: str,
+    fields: tuple[str, ...],
+    by: str | None,
+    counts: bool,
+    bars: int,
+    output: Path | None,
+    force: bool,
+) -> int:
+    """Draw JOB: the counts that it measured, and numbers in its messages such as an energy.
+
+    Counts come from the result, or else from the last messages that have some. Numbers that change
+    from message to message are found by themselves, or named by --field. stdout gets the name of
+    the file. Needs matplotlib: pip install 'qiskit-program-runner[plot]'.
+    """
+    from runner.display import one_line
+    from runner.job.history import History
+    from runner.job.showing import picture
+    from runner.pictures.contents import Wanted
+    from runner.pictures.drawing import check_installed, form_of
+
+    check_installed()
+    if output is not None:
+        form_of(output)
+    with keeping() as store:
+        assert store is not None
+        job_id = store.find(job)
+        kept = store.load(job_id)
+        history = History(load=partial(store.events, job_id))
+        wanted = Wanted(fields=fields, by=by, counts=counts)
+        drawn = picture(job_id, kept.summary.program, history, kept.record, wanted, bars)
+    if others := drawn.contents.others:
+        say(f"not drawn: {', '.join(map(one_line, others))} (--field NAME draws them)")
+    path = drawn.save(output or Path(f"{job_id}.png"), overwrite=force)
+    click.echo(path)
+    return 0

@@ -1,0 +1,99 @@
+"""Parts of encoded values, and the numbers and lists that tagged data stands for.
+
+Works on what a program sent, which may be hostile, without building objects of its classes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from runner.encoded import arrays
+
+_MAX_INDEX_DIGITS: Final = 9
+_LISTS: Final = frozenset({"tuple", "set", "frozenset"})
+PAIRS: Final = frozenset({"dict", "OrderedDict", "Counter"})
+"""Tags of mappings whose keys are not all texts: pairs of key and value."""
+
+
+def lookup(data: Any, pointer: str, room: arrays.Room | None = None) -> Any:
+    """Return the part of encoded data that a JSON Pointer (RFC 6901) names.
+
+    It steps into tuples, arrays and tagged objects as if they were plain; into arrays while there
+    is room for their numbers (default: enough for each).  Raises LookupError that says how far it
+    came.
+    """
+    came = ""
+    for step in pointer.split("/")[1:]:
+        key, found = step.replace("~1", "/").replace("~0", "~"), inside(data, room)
+        if isinstance(found, list) and 0 <= (index := _index(key)) < len(found):
+            data = found[index]
+        elif isinstance(found, dict) and key in found:
+            data = found[key]
+        else:
+            msg = f"{came} has no {key!r:.80}"
+            raise LookupError(msg)
+        came += f"/{step}"
+    return data
+
+
+def plain(data: Any, room: arrays.Room | None = None) -> Any:
+    """Return encoded data with numbers as numbers, and arrays, tuples and sets as lists.
+
+    What has no such form keeps its tag, and its parts become plain; so do arrays for which there is
+    no room any more.
+    """
+    room = room or arrays.Room()
+    if isinstance(data, list):
+        return [plain(each, room) for each in data]
+    if not isinstance(data, dict):
+        return data
+    if (found := untagged(data, room)) is not data:
+        return found
+    return {key: plain(value, room) for key, value in data.items()}
+
+
+def untagged(data: dict[str, Any], room: arrays.Room) -> Any:
+    """Return the number or the list that tagged data stands for, else the same data."""
+    if set(data) != {"__type__", "__value__"}:
+        return data
+    match data["__type__"], data["__value__"]:
+        case "float", "nan" | "inf" | "-inf" as text:
+            return float(text)
+        case "complex", [int() | float() as real, int() | float() as imaginary]:
+            try:
+                return complex(real, imaginary)
+            except OverflowError:  # integers that no float can hold
+                return data
+        case "numpy", [str(), bool() | int() | float() as number]:
+            return number
+        case "numpy", [str(), dict() as number]:
+            return untagged(number, room)
+        case (("ndarray" | "numpy"), str() as packed):
+            try:
+                return arrays.unpack(packed, room)
+            except ValueError:
+                return data
+        case str() as tag, list() as items if tag in _LISTS:
+            return [plain(each, room) for each in items]
+    return data
+
+
+def inside(data: Any, room: arrays.Room | None = None) -> Any:
+    """Return the list or the dict that a step of a pointer goes into."""
+    while isinstance(data, dict) and "__type__" in data and "__value__" in data:
+        if (found := untagged(data, room or arrays.Room())) is not data:
+            return found
+        tag, data = data["__type__"], data["__value__"]
+        if isinstance(tag, str) and tag in PAIRS and isinstance(data, list):
+            return {_key(each[0]): each[1] for each in data if isinstance(each, list) and each[1:]}
+    return data
+
+
+def _index(key: str) -> int:
+    """Return the index that a step of a pointer is, -1 if it is none."""
+    return int(key) if key.isdecimal() and len(key) <= _MAX_INDEX_DIGITS else -1
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else json.dumps(key)

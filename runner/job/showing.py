@@ -1,0 +1,57 @@
+"""How a job looks: what pictures and notebooks need to know of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from runner.job.history import History
+from runner.job.life import Life
+from runner.job.record import JobRecord, Outcome
+from runner.job.words import after, because
+from runner.pictures.contents import Wanted, contents
+from runner.pictures.drawing import Picture
+from runner.pictures.page import MAX_MESSAGES, View
+
+
+def picture(
+    job_id: str,
+    program: str,
+    history: History,
+    record: JobRecord | None,
+    wanted: Wanted,
+    bars: int,
+) -> Picture:
+    """Return the picture of a job as it is now.  Raises RequestError if there is nothing in it."""
+    messages = ((event.seq, event.body) for event in history.messages())
+    state = f"{record.outcome.value}{after(record)}" if record else "has not ended yet"
+    return Picture(
+        heading=program,
+        below=f"{job_id} · {state}",
+        contents=contents(job_id, messages, record.result if record else None, wanted),
+        bars=bars,
+    )
+
+
+def view(job: Life, history: History) -> View:
+    """Return what a page says of a job as it is now."""
+    record = job.record
+    latest = history.messages()[-MAX_MESSAGES:]
+    if record is not None:
+        state, words = record.outcome.value, f"{after(record)}{because(record)}"
+    else:
+        state, words = job.status().value, _running_for(job.started)
+    return View(
+        program=job.program,
+        job=job.id,
+        state=state,
+        words=words,
+        is_good=None if record is None else record.outcome is Outcome.COMPLETED,
+        messages=[(event.seq, event.body) for event in latest],
+        message_count=latest[-1].seq + 1 if latest else 0,
+        result=record.result if record else None,
+        trouble=record.traceback if record else None,
+    )
+
+
+def _running_for(started: datetime | None) -> str:
+    return "" if started is None else f" for {(datetime.now(UTC) - started).total_seconds():.0f} s"

@@ -1,0 +1,132 @@
+"""What of a job can be drawn: the counts that it measured, and numbers of its messages.
+
+Counts come from the result, or if it has none from the last messages that have some.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from runner.display import shortened
+from runner.encoded.counts import counts_in, has_counts
+from runner.errors import RequestError
+from runner.pictures.series import WHOLE, Numbers, Series
+from sandbox.protocol import JsonText
+
+MAX_COUNTS: Final = 4
+MAX_SERIES: Final = 4
+"""Panels of each kind that a picture has."""
+
+Message: TypeAlias = tuple[int, JsonText]
+"""The number of a message, and its body in encoded form."""
+
+_MAX_NAME: Final = 40
+_MAX_NAMED: Final = 12
+_MAX_RESULT: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to draw: what is obvious, or only the counts, or only these fields, or these two.
+
+    `fields` are keys of messages or JSON Pointers into them, `by` is the field to draw them
+    against (default: one that counts the messages, else their numbers).
+    """
+
+    fields: tuple[str, ...] = ()
+    by: str | None = None
+    counts: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What is drawn of a job, never nothing; `others` are fields that could have been, too."""
+
+    series: list[Series]
+    counts: list[tuple[str, dict[str, int]]]
+    others: list[str]
+
+
+def contents(
+    job: str, messages: Iterable[Message], result: JsonText | None, wanted: Wanted
+) -> Contents:
+    """Return what there is to draw of the job that has this id.
+
+    Raises RequestError, which says what the job holds, if that is nothing, or not what is wanted.
+    """
+    said = _Said(messages, wanted)
+    counts: list[tuple[str, dict[str, int]]] = []
+    if wanted.counts or not wanted.fields:
+        counts = counts_in(_parsed(result), MAX_COUNTS) or said.counts()
+    names = _names_of_series(job, said.numbers, wanted, has_counts=bool(counts))
+    series = [said.numbers.series(name, wanted.by) for name in names[:MAX_SERIES]]
+    series = [each for each in series if each.ys]
+    if not series and not counts:
+        its = "no result" if result is None else f"the result {shortened(result, _MAX_RESULT)}"
+        msg = (
+            f"nothing to draw in {job}: it has {its} and {said.messages} messages with "
+            f"{_found(said.numbers)}; what can be drawn are counts by bit string, and numbers that "
+            "several messages have under the same key"
+        )
+        raise RequestError(msg)
+    return Contents(series=series, counts=counts, others=names[MAX_SERIES:])
+
+
+def _names_of_series(job: str, numbers: Numbers, wanted: Wanted, *, has_counts: bool) -> list[str]:
+    """Return the fields to draw.  Raises RequestError if one that is wanted has no numbers."""
+    by = [] if wanted.by is None else [wanted.by]
+    for name in (*wanted.fields, *by):
+        if name not in numbers.found():
+            msg = f"{job} has no message with a number in {name!r:.80}: it has {_found(numbers)}"
+            raise RequestError(msg)
+    if wanted.fields or wanted.counts:
+        return list(wanted.fields)
+    return numbers.obvious() or ([] if has_counts else numbers.counters())
+
+
+class _Said:
+    """What messages hold that may be drawn."""
+
+    def __init__(self, messages: Iterable[Message], wanted: Wanted) -> None:
+        by = () if wanted.by is None else (wanted.by,)
+        self.numbers = Numbers((*wanted.fields, *by))
+        self.messages = 0
+        self._with_counts: deque[Message] = deque(maxlen=MAX_COUNTS)
+        for number, body in messages:
+            data = _parsed(body)
+            self.messages += 1
+            self.numbers.add(number, data)
+            if has_counts(data):
+                self._with_counts.append((number, body))
+
+    def counts(self) -> list[tuple[str, dict[str, int]]]:
+        """Return the counts of the last messages, each named after its message."""
+        found = []
+        for number, body in self._with_counts:
+            caption = self.numbers.caption(number)
+            for name, counts in counts_in(_parsed(body), MAX_COUNTS):
+                found.append((f"{caption} {name}".strip(), counts))
+        return found[-MAX_COUNTS:]
+
+
+def _parsed(text: JsonText | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:  # a number of thousands of digits
+        return None
+
+
+def _found(numbers: Numbers) -> str:
+    """Return for people which fields have how many numbers."""
+    found = [f"{shortened(title(name), _MAX_NAME)} ({n})" for name, n in numbers.found().items()]
+    more = [f"{len(found) - _MAX_NAMED} more"] if len(found) > _MAX_NAMED else []
+    return "numbers in " + ", ".join([*found[:_MAX_NAMED], *more]) if found else "no numbers"
+
+
+def title(field: str) -> str:
+    """Return what a field is called."""
+    return field if field != WHOLE else "the message itself"

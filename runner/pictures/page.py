@@ -1,0 +1,135 @@
+"""A job as HTML, for notebooks: where it is, what it says, how it ended, its counts as bars.
+
+All that a program wrote is escaped, cut, and stands where no notebook looks for mathematics.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from runner.display import escape, shortened
+from runner.encoded.counts import counts_in, largest
+from sandbox.protocol import JsonText
+
+MAX_MESSAGES: Final = 6
+MAX_MESSAGE: Final = 160
+MAX_RESULT: Final = 600
+MAX_TROUBLE: Final = 4000
+"""What a page shows: messages, and characters of a message, a result and a traceback."""
+
+MAX_COUNTS: Final = 4
+MAX_BARS: Final = 16
+MAX_SEARCHED: Final = 1 << 20
+"""Characters of a result in which counts are searched for."""
+
+_BAR: Final = 30
+_COLOURS: Final = {True: "#1a7f37", False: "#cf222e", None: "#3b6fb6"}
+_CELL: Final = "text-align:left"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a page says: `state` and `words` on how it is, `is_good` None while it may be either.
+
+    `messages` are the last ones, each with its number, of `message_count`; `trouble` is the
+    traceback, or whatever else tells why the job failed.
+    """
+
+    program: str
+    job: str
+    state: str
+    words: str
+    is_good: bool | None
+    messages: Sequence[tuple[int, JsonText]]
+    message_count: int
+    result: JsonText | None
+    trouble: str | None
+
+
+def page(view: View) -> str:
+    """Return a job as one element of HTML, of bounded size."""
+    colour = _COLOURS[view.is_good]
+    parts = [
+        f"<p>{_code(view.program, MAX_MESSAGE, bold=True)} "
+        f'<b style="color:{colour}">{_safe(view.state)}</b>{_safe(view.words[:MAX_RESULT])} '
+        f"<small>{_code(view.job, MAX_MESSAGE)}</small></p>"
+    ]
+    if view.trouble:
+        parts.append(f"<pre>{_safe(_cut(view.trouble))}</pre>")
+    parts.append(_messages(view))
+    parts += _result(view.result)
+    # The classes keep MathJax away, whichever version: it would obey what stands between dollars.
+    content = "".join(parts)
+    return f'<div class="tex2jax_ignore mathjax_ignore">{content}</div>'
+
+
+def _messages(view: View) -> str:
+    earlier = view.message_count - len(view.messages)
+    rows = [(f"#{number}", _code(body, MAX_MESSAGE)) for number, body in view.messages]
+    if earlier > 0:
+        rows.insert(0, ("", f"<small>{earlier} earlier messages</small>"))
+    return _table(rows)
+
+
+def _result(result: JsonText | None) -> list[str]:
+    if result is None:
+        return []
+    found = _counts(result)
+    shown = [f"<p>result {_code(result, MAX_RESULT)}</p>"] if not found else []
+    for name, counts in found:
+        shown.append(f"<p>counts {_code(name, MAX_MESSAGE) if name else ''}</p>")
+        shown.append(_table(_bars(counts)))
+    return shown
+
+
+def _counts(result: JsonText) -> list[tuple[str, dict[str, int]]]:
+    if len(result) > MAX_SEARCHED:
+        return []
+    try:
+        return counts_in(json.loads(result), MAX_COUNTS)
+    except ValueError:  # a number of thousands of digits
+        return []
+
+
+def _bars(counts: dict[str, int]) -> list[tuple[str, ...]]:
+    most = largest(counts, MAX_BARS)
+    # Characters, because styles are taken away wherever a notebook is not trusted.
+    rows: list[tuple[str, ...]] = [
+        (
+            _code(key, MAX_MESSAGE),
+            str(count),
+            f"{count / most.total:.1%}",
+            f'<span style="color:{_COLOURS[None]}">{"█" * round(_BAR * count / longest)}</span>',
+        )
+        for key, count in most.rows
+        for longest in [most.rows[0][1]]
+    ]
+    if most.others:
+        rows.append((f"{most.others} more", str(most.rest), f"{most.rest / most.total:.1%}", ""))
+    return rows
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Return rows of safe HTML as a table, nothing if there are none."""
+    lines = ("".join(f'<td style="{_CELL}">{cell}</td>' for cell in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table>{body}</table>" if rows else ""
+
+
+def _code(text: str, most: int, *, bold: bool = False) -> str:
+    shown = f"<code>{html.escape(shortened(text, most))}</code>"
+    return f"<b>{shown}</b>" if bold else shown
+
+
+def _safe(text: str) -> str:
+    return html.escape(escape(text))
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TROUBLE:
+        return text
+    return f"… ({len(text) - MAX_TROUBLE} characters)\n{text[-MAX_TROUBLE:]}"

@@ -1,0 +1,178 @@
+"""Numbers in messages as series: what one field says, message after message.
+
+Works on what a program sent, which may be hostile: how many fields are remembered is bounded, and
+so is how much is unpacked of arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+from runner.encoded.arrays import Room
+from runner.encoded.counts import MAX_COUNT
+from runner.encoded.parts import lookup, untagged
+
+MAX_FIELDS: Final = 32
+"""Fields that are remembered beside those that somebody has asked for."""
+
+MAX_KEYS: Final = 256
+"""Keys of one message that are looked at."""
+
+MAX_MAGNITUDE: Final = 1e150
+"""What is larger is left out like an infinity: nothing that is computed of it may overflow."""
+
+WHOLE: Final = ""
+"""The name of a message that is a number itself."""
+
+_PROGRESS: Final = "progress"  # moves the bar of `qrunner run`
+_NUMBERS: Final = frozenset({"float", "numpy", "ndarray"})
+_MAX_PACKED: Final = 256  # one number takes about 110 characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The values of the field `name` by those of the field `by`, None for the messages' numbers.
+
+    `left_out` is how many more there were that are not finite, or too large to draw.
+    """
+
+    name: str
+    by: str | None
+    xs: list[float]
+    ys: list[float]
+    left_out: int
+
+
+@dataclass(slots=True)
+class _Field:
+    """What one field said so far; `counts` as long as it is whole numbers that rise."""
+
+    messages: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    counts: bool = True
+
+    def add(self, message: int, number: float) -> None:
+        try:
+            value = float(number)
+        except OverflowError:  # an integer that no float can hold
+            value = math.inf
+        is_next = not self.values or value > self.values[-1]
+        self.counts &= is_next and type(number) is int and abs(number) <= MAX_COUNT
+        self.messages.append(message)
+        self.values.append(value)
+
+    def drawable(self) -> int:
+        """Return how many of the values can be drawn."""
+        return sum(map(_is_drawable, self.values))
+
+
+class Numbers:
+    """The numbers in the messages of one job, which are added in their order.
+
+    `asked` are fields that are remembered in any case: keys, or JSON Pointers such as `/point/0`.
+    """
+
+    def __init__(self, asked: tuple[str, ...] = ()) -> None:
+        self._asked = {name: _pointer(name) for name in asked}
+        self._fields: dict[str, _Field] = {}
+        self._room = Room()
+
+    def add(self, message: int, data: Any) -> None:
+        """Take the numbers of a message, in encoded form."""
+        for name, value in self._named(data):
+            number = _number(value, self._room)
+            if number is None:
+                continue
+            has_room = name in self._asked or len(self._fields) < MAX_FIELDS
+            if name in self._fields or has_room:
+                self._fields.setdefault(name, _Field()).add(message, number)
+
+    def _named(self, data: Any) -> Iterator[tuple[str, Any]]:
+        if not isinstance(data, dict) or "__type__" in data:
+            yield WHOLE, data
+        else:
+            keys = islice(data.items(), MAX_KEYS)
+            yield from (
+                each for each in keys if each[0] not in self._asked and each[0] != _PROGRESS
+            )
+        for name, pointer in self._asked.items():
+            try:
+                yield name, lookup(data, pointer, self._room)
+            except LookupError:
+                continue
+
+    def found(self) -> dict[str, int]:
+        """Return the fields that have numbers, in the order of their first, and how many."""
+        return {name: len(each.values) for name, each in self._fields.items()}
+
+    def caption(self, message: int) -> str:
+        """Return what a message calls itself: the first field that counts, else its number."""
+        for name, each in self._fields.items():
+            if name and each.counts and message in each.messages:
+                return f"{name} {each.values[each.messages.index(message)]:g}"
+        return f"message {message}"
+
+    def series(self, name: str, by: str | None = None) -> Series:
+        """Return the series of a field, by another one or by what counts the messages."""
+        chosen = self._fields.get(name, _Field())
+        by = by or self._counter(name)
+        known = dict(zip(*self._pairs(by), strict=True)) if by else None
+        xs, ys, left_out = [], [], 0
+        for message, value in zip(chosen.messages, chosen.values, strict=True):
+            x = message if known is None else known.get(message, math.nan)
+            if _is_drawable(value) and _is_drawable(x):
+                xs.append(float(x))
+                ys.append(value)
+            else:
+                left_out += 1
+        return Series(name=name, by=by, xs=xs, ys=ys, left_out=left_out)
+
+    def obvious(self) -> list[str]:
+        """Return the fields with a series worth drawing: not those that merely count messages."""
+        several = [name for name, each in self._fields.items() if each.drawable() > 1]
+        return [name for name in several if not self._fields[name].counts]
+
+    def counters(self) -> list[str]:
+        """Return the fields that are nothing but whole numbers that rise, but for the first."""
+        several = [n for n, each in self._fields.items() if each.counts and each.drawable() > 1]
+        return several[1:] or several
+
+    def _pairs(self, name: str) -> tuple[array[int], array[float]]:
+        one = self._fields.get(name, _Field())
+        return one.messages, one.values
+
+    def _counter(self, name: str) -> str | None:
+        """Return the first other field that counts, and says so in every message of this one."""
+        chosen = self._fields.get(name, _Field())
+        for other, each in self._fields.items():
+            if other in (name, WHOLE) or not each.counts or len(each.values) < 2:
+                continue
+            if set(chosen.messages) <= set(each.messages):
+                return other
+        return None
+
+
+def _pointer(field: str) -> str:
+    """Return the JSON Pointer of a field that is one, or a key of the message."""
+    if field == WHOLE or field.startswith("/"):
+        return field
+    return "/" + field.replace("~", "~0").replace("/", "~1")
+
+
+def _number(value: Any, room: Room) -> int | float | None:
+    """Return the number that encoded data is; None if it is none, or would be large to unpack."""
+    if isinstance(value, dict) and str(value.get("__type__")) in _NUMBERS:
+        packed = value.get("__value__")
+        if isinstance(packed, str) and len(packed) > _MAX_PACKED:
+            return None
+        value = untagged(value, room)
+    return value if type(value) in (int, float) else None
+
+
+def _is_drawable(value: float) -> bool:
+    return abs(value) <= MAX_MAGNITUDE  # never true of NaN

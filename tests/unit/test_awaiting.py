@@ -1,0 +1,219 @@
+"""Jobs in asyncio code: `await job`, `async for` over its messages, and what cancelling means."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from runner.errors import JobFailedError
+from runner.job.history import History
+from runner.job.record import MessageEvent
+from sandbox.protocol import JsonText
+from tests.unit.test_job import completed, failed, make_job
+
+DEADLINE_S = 20
+
+
+def later(action, seconds=0.05):
+    thread = threading.Timer(seconds, action)
+    thread.start()
+    return thread
+
+
+def waiters(job):
+    return len(job._changed._sleepers)
+
+
+def test_a_job_is_awaited_by_several_while_others_get_on():
+    async def main():
+        job, turns = make_job(), 0
+        tasks = [asyncio.ensure_future(job) for _ in range(3)]
+        threads = threading.active_count()
+        while waiters(job) < 3:
+            await asyncio.sleep(0)
+        assert threading.active_count() == threads
+        timer = later(lambda: job.finish(completed("[1]")))
+        while not all(each.done() for each in tasks):
+            turns += 1
+            await asyncio.sleep(0.001)
+        timer.join()
+        assert turns > 5
+        assert [each.result() for each in tasks] == [[1]] * 3
+        assert await job == [1], "one that has ended long ago"
+        assert waiters(job) == 0
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
+
+
+def test_jobs_are_gathered_as_any_awaitable():
+    async def main():
+        first, second = make_job(), make_job()
+        timers = [later(lambda: first.finish(completed("1")), 0.05)]
+        timers.append(later(lambda: second.finish(completed("2")), 0.02))
+        assert await asyncio.gather(first, second) == [1, 2]
+        for each in timers:
+            each.join()
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
+
+
+def test_a_failed_job_raises_what_result_raises():
+    job = make_job()
+    job.finish(failed(traceback="Traceback: x"))
+
+    async def main():
+        with pytest.raises(JobFailedError, match="Traceback: x") as caught:
+            await job
+        assert caught.value.outcome == "program_error"
+
+    asyncio.run(main())
+
+
+def test_cancelling_who_awaits_leaves_the_job_alive():
+    calls = []
+    job = make_job(on_cancel=lambda: calls.append(1))
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await job
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(job, 0.02)
+        task = asyncio.ensure_future(job)
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert waiters(job) == 0
+
+    asyncio.run(main())
+    assert not calls
+    assert not job.is_cancelled
+    job.finish(completed("3"))
+    assert job.result(0) == 3
+
+
+def test_a_job_outlives_the_loop_in_which_it_was_awaited():
+    job = make_job()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(job._result_async())
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()  # as a notebook's may be, whoever waits in it
+    job.add_message(JsonText("0"))
+    job.finish(completed("4"))
+    assert asyncio.run(job._result_async()) == 4
+    assert not task.done()
+    task._log_destroy_pending = False
+    task.get_coro().close()
+    del task
+    gc.collect()
+
+
+def test_a_callback_that_is_behind_is_waited_for_but_blocks_nobody():
+    async def main():
+        job, turns, seen = make_job(), 0, []
+        job.expect_callback()
+        job.add_message(JsonText("0"))
+        job.finish(completed("1"))
+        slow = threading.Event()
+
+        def callback(_, message):
+            slow.wait(DEADLINE_S)
+            seen.append(message)
+
+        thread = threading.Thread(target=job.deliver, args=(callback, callback, lambda: None))
+        thread.start()
+        task = asyncio.ensure_future(job)
+        while turns < 20:
+            turns += 1
+            await asyncio.sleep(0.001)
+        assert not task.done()
+        slow.set()
+        assert await task == 1
+        thread.join(DEADLINE_S)
+        assert seen == [0, 1]
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
+
+
+def test_messages_are_read_by_coroutines_live_and_late():
+    job = make_job()
+
+    def talk():
+        for number in range(1000):
+            job.add_message(JsonText(str(number)))
+            if number % 100 == 0:
+                time.sleep(0.002)
+        job.finish(completed())
+
+    async def read(start):
+        return [message async for message in job.messages(start)]
+
+    async def main():
+        timer = later(talk, 0.01)
+        live = await asyncio.gather(read(0), read(990), read(0))
+        timer.join()
+        assert live == [list(range(1000)), list(range(990, 1000)), list(range(1000))]
+        assert await read(998) == [998, 999]
+        async for message in job.messages():
+            if message == 2:
+                break
+        assert waiters(job) <= 1
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
+    assert waiters(job) == 0
+
+
+def test_reading_does_not_keep_others_waiting():
+    job, turns = make_job(), 0
+    for number in range(20_000):
+        job.add_message(JsonText(str(number)))
+    job.finish(completed())
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main():
+        counting = asyncio.ensure_future(count())
+        async for _ in job.messages():
+            pass
+        counting.cancel()
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
+    assert turns > 20
+
+
+def test_messages_are_an_iterator_as_well():
+    job = make_job()
+    job.add_message(JsonText("0"))
+    job.add_message(JsonText("1"))
+    job.finish(completed())
+    messages = job.messages()
+    assert next(messages) == 0
+    assert list(messages) == [1]
+    with pytest.raises(StopIteration):
+        next(messages)
+
+
+def test_events_that_are_kept_are_loaded_for_coroutines_too():
+    event = MessageEvent(seq=0, time=0.0, body=JsonText("7"))
+    history = History(load=lambda: [event])
+
+    async def main():
+        return [each async for each in history.events_async(last_attempt=True)]
+
+    assert asyncio.run(main()) == [event]
+
+
+def test_who_awaits_nothing_does_not_import_asyncio():
+    code = "import sys, runner.job; sys.exit('asyncio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

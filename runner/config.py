@@ -31,6 +31,7 @@ MAX_JOBS: Final = 1000
 CHECK_DEADLINE_S: Final = 3600.0
 
 _MISSING: Final = sorted({*REQUIREMENTS, ENGINE_WARNINGS})
+_SIZE: Final = {"type": "string", "pattern": r"^\d{1,15}(\.\d{1,15})?[kmgKMG]?([iI]?[bB])?$"}
 _SCHEMA: Final[dict[str, Any]] = {
     "properties": {
         "limits": {
@@ -108,6 +109,20 @@ class Settings:
                 changes[name] = flags[name]
         changes["allow_missing"] = self.allow_missing | set(flags.get("allow_missing") or ())
         return dataclasses.replace(self, **changes)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file, as editors get it: what limits there are stands there."""
+    limits = Limits.json_schema()
+    for name, schema in limits["properties"].items():
+        if name.endswith("_bytes"):
+            size = {"description": f"{schema['description']}, or a text such as 512m"}
+            limits["properties"][name] = {**size, "anyOf": [schema, _SIZE]}
+    return {
+        "type": "object",
+        "properties": {**_SCHEMA["properties"], "limits": limits},
+        "additionalProperties": False,
+    }
 
 
 def load(named: Path | None = None) -> Settings:

@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from runner.display import escape
+
 
 class RunnerError(Exception):
     """Root of the tree: something on our side or the engine's went wrong."""
@@ -91,7 +93,8 @@ class JobFailedError(RunnerError):
 
     Attributes: `job_id`; `outcome` (a word of the outcome table, such as "program_error");
     `evidence` (limit, value, observed, source; empty if no limit was met); `traceback` (the
-    program's frames, or None); `log_tail` (the last lines of the log).
+    program's frames, or None); `log_tail` (the last lines of the log).  What the program wrote is
+    escaped in the message, and as it was in the attributes.
     """
 
     exit_code: ClassVar[int] = 1
@@ -111,4 +114,5 @@ class JobFailedError(RunnerError):
         self.traceback = traceback
         self.log_tail = log_tail
         reason = (traceback or log_tail or str(evidence.get("detail", ""))).strip()
-        super().__init__(f"job {job_id} ended as {outcome}" + (f":\n{reason}" if reason else ""))
+        told = f":\n{escape(reason)}" if reason else ""  # terminals and notebooks show it
+        super().__init__(f"job {job_id} ended as {outcome}{told}")

@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.validators import validator_for
 
-from runner.errors import ManifestError, RequestError
+from runner.errors import ManifestError
 from runner.isolation import Isolation
 from runner.policy import Limits
 
@@ -83,10 +83,6 @@ class Manifest:
         wanted = content.get("max_execution_time", content.get("cost"))
         if wanted is not None:
             limits["timeout_s"] = min(wanted, limits.get("timeout_s", wanted))
-        try:
-            Limits().lowered_by(limits)
-        except RequestError as error:
-            raise document.error(["limits"], str(error)) from error
         isolation = content.get("isolation")
         return cls(
             name=content["name"],
@@ -125,7 +121,7 @@ class _Document:
     def mistake(self, error: ValidationError) -> ManifestError:
         """Return the error for a violation of the manifest's own schema: key, line, what goes."""
         path, violated = list(error.absolute_path), cast("dict[str, Any]", error.schema)
-        allowed = sorted(violated.get("properties", ()))
+        allowed = sorted(each for each in violated.get("properties", ()) if each[0] != "$")
         if error.validator == "additionalProperties" and allowed:
             unknown = min(set(cast("dict[str, Any]", error.instance)) - set(allowed))
             close = difflib.get_close_matches(str(unknown), allowed, n=1)
@@ -184,7 +180,7 @@ def _schema(document: _Document, spec: Mapping[str, Any], key: str) -> Mapping[s
         return None
     path = ["spec", key] if key in document.content.get("spec", {}) else [key]
     if isinstance(found, list):
-        return _from_list(document, found, path)
+        return _from_list(found)
     try:
         # Schemas of IBM's time name draft 2019-09; what is not named is read as 2020-12.
         validator_for(found, default=Draft202012Validator).check_schema(found)
@@ -197,12 +193,9 @@ def _schema(document: _Document, spec: Mapping[str, Any], key: str) -> Mapping[s
     return dict(found)
 
 
-def _from_list(document: _Document, entries: list[Any], path: list[str]) -> dict[str, Any]:
+def _from_list(entries: list[Any]) -> dict[str, Any]:
     properties, required = {}, []
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            problem = "each entry of the list form is a mapping with a name"
-            raise document.error([*path, number], problem)
+    for entry in entries:
         described = {"description": entry["description"]} if "description" in entry else {}
         kind = _OLD_TYPES.get(str(entry.get("type", "")).lower())
         properties[entry["name"]] = {**described, **({"type": kind} if kind else {})}
@@ -213,5 +206,13 @@ def _from_list(document: _Document, entries: list[Any], path: list[str]) -> dict
 
 
 @cache
+def json_schema() -> Mapping[str, Any]:
+    """Return the JSON Schema of a manifest; that schemas inside of it are right is not in there."""
+    schema = json.loads(_SCHEMA_FILE.read_text())
+    schema["$defs"]["limits"] = Limits.json_schema()
+    return cast("Mapping[str, Any]", schema)
+
+
+@cache
 def _validator() -> Draft202012Validator:
-    return Draft202012Validator(json.loads(_SCHEMA_FILE.read_text()))
+    return Draft202012Validator(json_schema())

@@ -53,9 +53,31 @@ class Limits:
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-                msg = f"limit {each.name} is {value!r}: it must be a number above 0"
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            is_enough = is_number and value > 0 and value >= _LEAST.get(each.name, 0)
+            is_whole = isinstance(value, int) or (is_number and value.is_integer())
+            if not is_enough or not (is_whole or _is_fractional(each)):
+                msg = f"limit {each.name} is {value!r}: it must be {_meaning_of(each)}"
                 raise RequestError(msg)
+            if isinstance(value, float) and not _is_fractional(each):
+                object.__setattr__(self, each.name, int(value))  # 2e9 is no number for the engine
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON Schema of a table of limits, as manifests and other files hold it."""
+        return {
+            "type": "object",
+            "properties": {
+                each.name: {
+                    "description": _meaning_of(each),
+                    "type": "number" if _is_fractional(each) else "integer",
+                    **({"minimum": _LEAST[each.name]} if each.name in _LEAST else _ABOVE_0),
+                    "default": each.default,
+                }
+                for each in dataclasses.fields(cls)
+            },
+            "additionalProperties": False,
+        }
 
     def lowered_by(self, wanted: Mapping[str, float]) -> Limits:
         """Return these limits with each one lowered to what `wanted` asks for, never raised.
@@ -89,6 +111,25 @@ class Limits:
             "messages": self.messages,
             "result_bytes": self.result_bytes,
         }
+
+
+_LEAST: Final = {"cpus": 0.01, "memory_bytes": 6 * MIB}
+"""Engines refuse less; less than a billionth of a CPU they would even take for no limit."""
+
+_ABOVE_0: Final = {"exclusiveMinimum": 0}
+
+
+def _is_fractional(limit: dataclasses.Field[Any]) -> bool:
+    return isinstance(limit.default, float)
+
+
+def _meaning_of(limit: dataclasses.Field[Any]) -> str:
+    """Return in words which numbers a limit may be."""
+    number = "a number" if _is_fractional(limit) else "a whole number"
+    units = {"s": " of seconds", "bytes": " of bytes"}
+    unit = units.get(limit.name.rpartition("_")[2], "")
+    least = _LEAST.get(limit.name)
+    return f"{number}{unit} {'above 0' if least is None else f'of at least {least}'}"
 
 
 _OF_THE_CONTAINER: Final = (
@@ -248,7 +289,8 @@ class Policy:
             known = ", ".join(sorted(runtimes))
             msg = (
                 f"this engine knows no isolation {self.isolation}, only {known}: "
-                "docs/isolation.md says how it gets it (Debian, Ubuntu: make runsc)"
+                "install gVisor (https://gvisor.dev/docs/user_guide/install) and register it with "
+                "the engine, as docs/isolation.md shows"
             )
             raise PolicyError(msg)
         missing = {name for name in REQUIREMENTS if not is_met(name, info)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 import zipfile
@@ -57,13 +58,17 @@ def target_arguments(machine: str) -> list[str]:
 
 
 def download(locks: Sequence[Path], directory: Path, machine: str) -> Command:
-    """Return the pip command, to be started with `with`, that fetches what the locks pin."""
+    """Return the pip command, to be started with `with`, that fetches what the locks pin.
+
+    What pip keeps for a while is in `directory` too: it leaves that behind when it is killed.
+    """
     return Command(
         [
             *_pip("download", "--no-deps", "--require-hashes", "--dest", str(directory)),
             *target_arguments(machine),
             *(argument for lock in locks for argument in ("-r", str(lock))),
-        ]
+        ],
+        environment={**os.environ, "TMPDIR": str(directory)},
     )
 
 
@@ -74,6 +79,7 @@ def unpack(pins: Iterable[Pin], directory: Path, scratch: Path, machine: str) ->
     """
     lock, wheels = scratch / "extra.lock", scratch / "wheels"
     lock.write_text(lock_text(pins))
+    wheels.mkdir()
     with download([lock], wheels, machine) as command:
         command.finish("fetching the program's own requirements", timeout_s=TIMEOUT_S)
     unpacked = 0

@@ -114,7 +114,7 @@ class Rival(Contender):
 def not_installed() -> str:
     """Say why the rivals' environment is not there."""
     if not LOG.exists():
-        return "not installed: run tools/setup-bench"
+        return "not installed: run tools/setup-group bench"
     said = [each for each in LOG.read_text(errors="replace").splitlines() if "ERROR" in each]
     return f"not installed: {said[-1][:200] if said else f'see {LOG.name}'}"
 

@@ -1,6 +1,6 @@
 """The systems that people use today, each as its own documentation says, in the fastest way.
 
-Runs in an environment of its own (`tools/setup-bench`), so nothing of the runner is imported here.
+Runs in an environment of its own (`tools/setup-group bench`): nothing of the runner is imported.
 What is chosen for them: an image that has everything, so that they install nothing; no network; an
 `init` and a command that lets a container of llm-sandbox end at once instead of after ten seconds;
 limits of epicbox that are no tighter than a sandbox's.  All else is their default, user root too.

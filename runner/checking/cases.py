@@ -1,6 +1,6 @@
 """Cases: what a program is run with to test it, and whether what came of it is as expected.
 
-A case is one JSON file in a program's `cases/`; docs/programs.md says what it may hold.  Where
+A case is one JSON file in a program's `cases/`; `case_schema` says what it may hold.  Where
 isolations differ, `expect_runsc` (or `expect_runc`) stands beside `expect` and is what is expected
 there.  A program without cases is one case: no inputs, expects `completed`.  Nothing of a
 program's directory is executed on the host; case files are data, and bounded like everything else
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +20,13 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, best_match
 from jsonschema.validators import validator_for
 
-from runner.checking.comparison import Tolerance, counts_of, difference, lookup
-from runner.checking.distribution import MAX_COUNT, Distribution
+from runner.checking.case_schema import CASE, EXPECT, EXPECT_ON, IN_SESSION
+from runner.checking.comparison import Tolerance, difference
+from runner.checking.distribution import Distribution
 from runner.display import one_line
+from runner.encoded.counts import counts_of
+from runner.encoded.parts import lookup
 from runner.errors import ManifestError
-from runner.isolation import Isolation
 from runner.job import Job
 from runner.job.record import JobRecord, MessageEvent, Outcome
 from runner.registry import CASES_DIRECTORY, Program, check_name
@@ -37,88 +38,10 @@ MAX_CASE_DEPTH: Final = 128
 """How deep lists and objects of a case may be nested; values are no deeper than half of it."""
 
 DEFAULT_CASE: Final = "default"
-MIN_SIGNIFICANCE: Final = 1e-15
-MAX_SIGNIFICANCE: Final = 0.1
 
 _UNSET: Final = object()
-_IN_SESSION: Final = "session"
-_EXPECT_ON: Final = {f"expect_{each}": each for each in (*map(str, Isolation), _IN_SESSION)}
 _UNREADABLE: Final = (RecursionError, ArithmeticError, AttributeError, TypeError, ValueError)
 """What the library says of a schema that it cannot read at all."""
-
-_CHECK_KINDS: Final = ("equals", "schema", "distribution")
-
-_NOT_NEGATIVE: Final = {"type": "number", "minimum": 0, "maximum": sys.float_info.max}
-_OUTCOME: Final = {"enum": [each.value for each in Outcome]}
-_TOLERANCE: Final = {
-    "type": "object",
-    "properties": {"absolute": _NOT_NEGATIVE, "relative": _NOT_NEGATIVE},
-    "additionalProperties": False,
-    "minProperties": 1,
-}
-_DISTRIBUTION: Final = {
-    "type": "object",
-    "properties": {
-        "probabilities": {
-            "type": "object",
-            "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
-        },
-        "counts": {
-            "type": "object",
-            "additionalProperties": {"type": "integer", "minimum": 0, "maximum": MAX_COUNT},
-        },
-        "significance": {
-            "type": "number",
-            "minimum": MIN_SIGNIFICANCE,
-            "maximum": MAX_SIGNIFICANCE,
-        },
-    },
-    "required": ["significance"],
-    "oneOf": [{"required": ["probabilities"]}, {"required": ["counts"]}],
-    "additionalProperties": False,
-}
-_CHECK: Final = {
-    "type": "object",
-    "properties": {
-        "at": {"type": "string", "pattern": "^/(result|messages)(/|$)"},
-        "equals": {},
-        "tolerance": _TOLERANCE,
-        "schema": {"type": ["object", "boolean"], "properties": {"$schema": {"type": "string"}}},
-        "distribution": _DISTRIBUTION,
-    },
-    "required": ["at"],
-    "oneOf": [{"required": [each]} for each in _CHECK_KINDS],
-    "dependentRequired": {"tolerance": ["equals"]},
-    "additionalProperties": False,
-}
-_EXPECT: Final = {
-    "type": "object",
-    "properties": {
-        "outcome": {"anyOf": [_OUTCOME, {"type": "array", "items": _OUTCOME}]},
-        "result": {},
-        "messages": {"type": "array"},
-        "message_count": {"type": "integer"},
-        "tolerance": _TOLERANCE,
-        "checks": {"type": "array", "items": _CHECK},
-    },
-    "additionalProperties": False,
-}
-_CASE: Final = {
-    "type": "object",
-    "properties": {
-        "description": {"type": "string"},
-        "inputs": {"type": "object"},
-        "backend": {
-            "type": ["string", "object", "null"],
-            "properties": {"options": {"type": "object"}},
-        },
-        "seed": {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1},
-        "limits": {"type": "object", "additionalProperties": {"type": "number"}},
-        "expect": _EXPECT,
-        **dict.fromkeys(_EXPECT_ON, _EXPECT),
-    },
-    "additionalProperties": False,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +113,7 @@ class Expectation:
     @classmethod
     def from_data(cls, content: Mapping[str, Any], where: str) -> Expectation:
         """Read what a case expects; `where` names it in errors.  Raises ManifestError."""
-        _check(content, _EXPECT, where)
+        _check(content, EXPECT, where)
         words = content.get("outcome", Outcome.COMPLETED)
         checks = []
         for number, each in enumerate(content.get("checks", ())):
@@ -238,7 +161,7 @@ class Case:
     def from_file(cls, path: Path) -> Case:
         """Read a case.  Raises ManifestError that names the key."""
         content = _read_json(path)
-        _check(content, _CASE, str(path))
+        _check(content, CASE, str(path))
         return cls(
             name=path.stem,
             inputs=content.get("inputs", {}),
@@ -247,7 +170,7 @@ class Case:
             expect=Expectation.from_data(content.get("expect", {}), f"{path}: expect"),
             expect_on={
                 isolation: Expectation.from_data(content[key], f"{path}: {key}")
-                for key, isolation in _EXPECT_ON.items()
+                for key, isolation in EXPECT_ON.items()
                 if key in content
             },
         )
@@ -255,8 +178,8 @@ class Case:
     def expected_of(self, record: JobRecord) -> Expectation:
         """Return what is expected of a job: in a session, on its isolation, or anywhere."""
         expected = self.expect_on.get(record.isolation or "", self.expect)
-        if _IN_SESSION in record.exceptions:
-            return self.expect_on.get(_IN_SESSION, expected)
+        if IN_SESSION in record.exceptions:
+            return self.expect_on.get(IN_SESSION, expected)
         return expected
 
     def problems(self, job: Job) -> list[str]:
@@ -329,9 +252,10 @@ def _check(content: Mapping[str, Any], known: Mapping[str, Any], where: str) -> 
     key = ".".join(str(each) for each in error.absolute_path)
     problem = f"{error.message:.300}"
     if error.validator == "additionalProperties":
-        allowed = sorted(error.schema["properties"])
-        unknown = min(set(error.instance) - set(allowed))
-        problem = f"unknown key {unknown!r:.80}; known are {', '.join(allowed)}"
+        known_keys = error.schema["properties"]
+        unknown = min(set(error.instance) - set(known_keys))
+        names = ", ".join(sorted(each for each in known_keys if each[0] != "$"))
+        problem = f"unknown key {unknown!r:.80}; known are {names}"
     msg = f"{where}: {key}: {problem}" if key else f"{where}: {problem}"
     raise ManifestError(msg)
 

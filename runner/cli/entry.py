@@ -35,6 +35,8 @@ from runner.cli.common import (
     supervisor,
 )
 from runner.cli.map import map_
+from runner.cli.plot import plot
+from runner.cli.schema import schema_
 
 if TYPE_CHECKING:
     from runner.registry import Program
@@ -76,6 +78,8 @@ def cli() -> None:
 cli.add_command(check)
 cli.add_command(backends)
 cli.add_command(map_)
+cli.add_command(plot)
+cli.add_command(schema_)
 for _command in jobs.COMMANDS:
     cli.add_command(_command)
 

@@ -23,7 +23,8 @@ _CGROUP_KILL_KERNEL: Final = (5, 14)
 _SLOW_STORAGE: Final = {"vfs", "devicemapper", "aufs", "overlay"}
 
 GET_RUNSC: Final = (
-    "run `make runsc` (Debian, Ubuntu), or install and register it: docs/isolation.md"
+    "install gVisor (https://gvisor.dev/docs/user_guide/install) and register it with the engine: "
+    "docs/isolation.md"
 )
 
 

@@ -26,6 +26,7 @@ from docker.context import ContextAPI
 from docker.utils import kwargs_from_env
 
 from runner import interrupt
+from runner.engine.absence import explain
 from runner.engine.attachment import Attachment
 from runner.engine.facts import ContainerState, EngineImage, EngineInfo
 from runner.errors import (
@@ -47,11 +48,6 @@ OWN_LABEL = "io.qiskit-program-runner"
 
 _POLL_S = 0.1
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-NO_ENGINE_ADVICE = (
-    "install one (Debian, Ubuntu: apt-get install docker.io; elsewhere: Docker Desktop, Podman)\n"
-    "and start it (systemctl start docker, or: dockerd &), or point DOCKER_HOST at a running one"
-)
 
 
 class Engine:
@@ -82,9 +78,7 @@ class Engine:
             )
             return cls(client, address)
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-            reason = _reason(error)
-            msg = f"no container engine answers at {address} ({reason}):\n{NO_ENGINE_ADVICE}"
-            raise EngineUnavailableError(msg) from error
+            raise EngineUnavailableError(explain(address, error)) from error
 
     @property
     def is_local(self) -> bool:

@@ -288,7 +288,7 @@ class ImageStore:
         dockerfile = files.pop("Dockerfile")
         with self._scratch() as directory:
             root = self._root_and_wheels(directory)
-            downloaded = {f"wheels/{path.name}": path for path in directory.iterdir()}
+            downloaded = {f"wheels/{path.name}": path for path in directory.glob("*.whl")}
             recipe = Recipe(
                 kind="stack",
                 tag=tag_of("stack", self._stack_digest),

@@ -42,6 +42,15 @@ PACKAGES_FILE: Final = "opt/qrunner/packages.txt"
 SOURCE_DATE_EPOCH: Final = "1760000000"
 """No file of a bootstrapped root is younger, so the same packages give the same bytes."""
 
+_ADVICE: Final = (
+    "Make the registry reachable, load the image (docker load), or name another image that has "
+    f"Python 3.11 in {ROOT_VARIABLE}."
+)
+_AS_WHOM: Final = (
+    "mmdebstrap needs root, or subordinate ids (/etc/subuid) and newuidmap; what root builds with "
+    "`qrunner build` is there for every user of the engine.\n"
+)
+
 _DEBIAN_NAMES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _MACHINES: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
@@ -145,18 +154,18 @@ class RootFinder:
 
     def _bootstrap_instead(self, reason: ImageError) -> Root:
         if obstacle := self._obstacle():
-            msg = (
-                f"{reason}\nA Debian root cannot be bootstrapped instead: {obstacle}.\n"
-                f"Make the registry reachable, load the image (docker load), or name another image "
-                f"that has Python 3.11 in {ROOT_VARIABLE}."
-            )
+            msg = f"{reason}\nA Debian root cannot be bootstrapped instead: {obstacle}.\n{_ADVICE}"
             raise ImageError(msg) from reason
         self.progress(
             f"{reason}; bootstrapping Debian {self.lock.release} from signed packages instead …"
         )
         began = time.monotonic()
         with tempfile.TemporaryFile() as archive:
-            bootstrap(self.lock, machine(self.engine), archive, keyring=self.keyring)
+            try:
+                bootstrap(self.lock, machine(self.engine), archive, keyring=self.keyring)
+            except ImageError as error:
+                msg = f"{error}\n{_AS_WHOM if os.geteuid() else ''}{_ADVICE}"
+                raise ImageError(msg) from error
             packages = packages_of(archive)
             self._say_differences(packages)
             image = self._import(archive, packages)

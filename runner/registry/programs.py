@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Final
 
 from runner import wheels
 from runner.display import escape, one_line
-from runner.errors import ManifestError, UnknownProgramError
+from runner.errors import ManifestError, RequestError, UnknownProgramError
 from runner.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
 from runner.registry.signature import Signature
 from runner.wheels import Pin
@@ -107,7 +106,8 @@ def create(name: str) -> Path:
     """Copy the template to a new program directory and return it.
 
     It is made among the user's programs, `images/programs`, if there is such a directory here,
-    else right here.  Raises ManifestError for a name that cannot be used or is taken.
+    else right here.  Raises ManifestError for a name that cannot be used or is taken, RequestError
+    if nothing can be written here.
     """
     if _name_of(name) != name:
         msg = f"{name!r} cannot be a program's name: lower-case letters, digits, - and _ only"
@@ -118,10 +118,13 @@ def create(name: str) -> Path:
         msg = f"{directory} exists already: choose another name"
         raise ManifestError(msg)
     source = images_directory() / "programs" / TEMPLATE
-    shutil.copytree(source, directory, ignore=shutil.ignore_patterns("__pycache__"))
-    manifest = directory / MANIFEST_NAME
-    text = manifest.read_text().replace(f"name: {TEMPLATE}", f"name: {name}", 1)
-    manifest.write_text(text)
+    for each in sorted(source.rglob("*")):
+        if each.is_file() and "__pycache__" not in each.parts:
+            content = each.read_bytes()
+            if each.name == MANIFEST_NAME:
+                content = content.replace(f"name: {TEMPLATE}".encode(), f"name: {name}".encode(), 1)
+            # Not copied: files of an installed package may be read-only.
+            _write(directory / each.relative_to(source), content)
     return directory
 
 
@@ -146,7 +149,7 @@ def lock(directory: Path, progress: Callable[[str], object]) -> Path:
     progress(f"resolving {source} for {', '.join(wheels.MACHINES)} …")
     pins = wheels.resolve(_decode(content, source), str(source), stack)
     path = directory / lock_name(manifest.requirements)
-    path.write_text(f"{wheels.digest(content)}\n{wheels.lock_text(pins)}")
+    _write(path, f"{wheels.digest(content)}\n{wheels.lock_text(pins)}".encode())
     return path
 
 
@@ -274,6 +277,16 @@ def _read_regular(path: Path) -> bytes:
             raise ManifestError(msg) from error
     msg = f"{path}: a symbolic link or special file; a program is made of regular files only"
     raise ManifestError(msg)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file and the directories above it.  Raises RequestError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror}; choose another directory to work in"
+        raise RequestError(msg) from error
 
 
 def _decode(content: bytes, path: Path) -> str:

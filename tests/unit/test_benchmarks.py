@@ -214,7 +214,7 @@ def test_a_rival_that_is_not_installed_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(rivals, "BIN", tmp_path)
     monkeypatch.setattr(rivals, "LOG", log)
     rival = rivals.Epicbox(Ring(NoContainers(), SUBJECTS[0], "", "", {}))
-    with pytest.raises(UnavailableError, match="run tools/setup-bench"):
+    with pytest.raises(UnavailableError, match="run tools/setup-group bench"):
         rival.open()
     log.write_text("ERROR: No matching distribution found for epicbox\nmore\n")
     with pytest.raises(UnavailableError, match="No matching distribution found for epicbox"):

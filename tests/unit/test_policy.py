@@ -91,6 +91,18 @@ def test_a_limit_must_be_a_positive_number(value):
         Limits(timeout_s=value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("cpus", 1e-10), ("memory_bytes", 1 << 20), ("processes", 1.5)]
+)
+def test_a_limit_that_no_engine_keeps_as_it_was_meant_is_refused(name, value):
+    with pytest.raises(RequestError, match=rf"limit {name} is .*: it must be a"):
+        Limits(**{name: value})
+
+
+def test_a_whole_number_is_written_as_one_for_the_engine():
+    assert json.dumps(Limits(memory_bytes=1e9).memory_bytes) == "1000000000"
+
+
 def test_the_digest_changes_with_every_option():
     base = Policy().digest(Limits())
     assert Policy().digest(Limits()) == base

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import ManifestError, UnknownProgramError
+from runner.errors import ManifestError, RequestError, UnknownProgramError
 from runner.registry import programs as registry
 
 SOURCE = "def main(backend, user_messenger): return 1\n"
@@ -106,6 +106,15 @@ def test_new_copies_the_template_under_its_own_name(tmp_path, monkeypatch):
         registry.create("my_first")
     with pytest.raises(ManifestError, match="cannot be a program's name"):
         registry.create("../evil")
+
+
+def test_a_new_program_that_cannot_be_written_is_refused_with_the_reason(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(RequestError, match="my_first/.*: cannot be written: No such file"):
+        registry.create("my_first")
 
 
 def test_metadata_beside_a_bare_file_is_its_manifest(tmp_path):

@@ -1,0 +1,42 @@
+"""What to say where no engine answers: why, as the system put it, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+_INSTALL = (
+    "install one (Debian, Ubuntu: apt-get install docker.io; elsewhere: Docker Desktop, Podman)\n"
+    "and start it (systemctl start docker, or: dockerd &), or point DOCKER_HOST at a running one"
+)
+_PERMIT = (
+    "it is there, but this user may not use it: join its group (usermod -aG docker USER, then log\n"
+    "in again; its members are as good as root), or point DOCKER_HOST at a rootless engine"
+)
+_CORRECT = "DOCKER_HOST names it: correct or unset that, or start the engine it means"
+
+
+def explain(address: str, error: BaseException) -> str:
+    """Return the message for an engine at `address` that could not be reached."""
+    # What wraps the system's error may be an OSError by name, but has no number.
+    found = (each for each in _chain(error) if isinstance(each, OSError))
+    system = next((each for each in found if isinstance(each.errno, int)), None)
+    reason = system.strerror if system else str(error).strip().split("\n")[0]
+    if isinstance(system, PermissionError):
+        advice = _PERMIT
+    else:
+        advice = _CORRECT if os.environ.get("DOCKER_HOST") else _INSTALL
+    return f"no container engine answers at {address} ({reason or repr(error)}):\n{advice}"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield what an error came from, itself first: libraries wrap it, in causes or in arguments."""
+    pending, seen = [error], set()
+    while pending:
+        each = pending.pop(0)
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        inner = (each.__cause__, each.__context__, *each.args, getattr(each, "reason", None))
+        pending += [other for other in inner if isinstance(other, BaseException)]

@@ -6,6 +6,7 @@ machine.  Kinds that cannot be had here are left out, with the reason.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 from benchmarks.report import Row, arguments, median, percentile, report
 from runner import Outcome, Supervisor
 from runner.engine import OWN_LABEL, Engine
+from runner.job.record import MessageEvent
 from runner.sandboxes.owner import Owner
 from tests.cluster.nodes import KINDS, UnavailableError, signal_all, why_not
 
@@ -75,14 +77,21 @@ class Bench:
         return path
 
     def _latency(self) -> list[Row]:
+        to_node: list[float] = []
         late: list[float] = []
         for _ in range(self._rounds):
             job = self._supervisor.run(self._path(TALK))
-            late += [(time.time() - sent) * 1000 for sent in job.messages()]
+            for event in job.events():
+                now = time.time()
+                if isinstance(event, MessageEvent):
+                    sent = json.loads(event.body)
+                    to_node.append((event.time - sent) * 1000)
+                    late.append((now - sent) * 1000)
             job.result(60)
         return [
             Row("line to caller, median", median(late), "ms", at_most=LATENCY_MS),
             Row("line to caller, 95 %", percentile(late, 95), "ms"),
+            Row("of that, line to its node, median", median(to_node), "ms"),
         ]
 
     def _burst(self) -> list[Row]:

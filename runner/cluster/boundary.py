@@ -19,6 +19,9 @@ HEARTBEAT_S: Final = 2.0
 LOST_S: Final = 10.0
 """A node that has not said anything for five heartbeats is lost."""
 
+SPARE_S: Final = 300.0
+"""What a job may need beyond its limits for building its image and cleaning up."""
+
 _SHOWN_NODES: Final = 8
 _DIGITS: Final = 12
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import queue
 import signal
@@ -21,7 +22,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Final
 
-from runner.cluster.boundary import HEARTBEAT_S, identity, node_name
+from runner.cluster.boundary import HEARTBEAT_S, SPARE_S, identity, node_name
 from runner.cluster.wire import (
     MAX_LINE_BYTES,
     End,
@@ -39,8 +40,8 @@ from runner.errors import RunnerError
 from runner.images.transfer import missing_base
 from runner.job import Job
 from runner.job.record import Event, MessageEvent
-from runner.sandboxes.sweep import Janitor
 from runner.running.order import Order
+from runner.sandboxes.sweep import Janitor
 from runner.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,10 @@ _supervisors_lock: Final = threading.Lock()
 _watchers: Final[list[Janitor]] = []
 
 
+class _UnfitError(RunnerError):
+    """This node cannot run any job of this caller's."""
+
+
 class NodeJob:
     """One attempt of one job on this node.  Used once; `cancel` from any thread."""
 
@@ -68,6 +73,7 @@ class NodeJob:
         self._lock = threading.Lock()
         self._job: Job | None = None
         self._cancelled = False
+        self._overdue_at = math.inf
         self._abandoned = threading.Event()
 
     def batches(self) -> Generator[bytes, None, None]:
@@ -82,6 +88,9 @@ class NodeJob:
             is_over = False
             while not is_over:
                 batch = self._batch()
+                if not batch and time.monotonic() > self._overdue_at:
+                    # Signs of life of a part that lives while the job does not would never end.
+                    batch = [Ended(how=End.LOST, reason="its supervisor does not end the job")]
                 is_over = bool(batch) and isinstance(batch[-1], Finished | Ended)
                 yield b"".join(map(line_of, batch)) or line_of(Heartbeat())
                 for each in batch:
@@ -124,8 +133,10 @@ class NodeJob:
     def _work(self) -> None:
         try:
             last = self._run()
+        except _UnfitError as error:
+            last = Ended(how=End.REFUSED, reason=f"node {self._name} {error}")
         except (RunnerError, WireError) as error:
-            last = Ended(how=End.REFUSED, reason=f"node {self._name} {_why(error)}")
+            last = Ended(how=End.REFUSED, reason=f"node {self._name} refuses the job: {error}")
         except Exception as error:
             log.exception("the node part failed")
             reason = f"node {self._name}: {type(error).__name__}: {error}"
@@ -138,8 +149,10 @@ class NodeJob:
             msg = (
                 f"has qiskit-program-runner {identity()}, the caller {asked}: they must be the same"
             )
-            raise RunnerError(msg)
+            raise _UnfitError(msg)
         spec = JobSpec.from_line(self._line)
+        longest_s = spec.limits.startup_s + spec.limits.timeout_s + SPARE_S
+        self._overdue_at = time.monotonic() + longest_s
         supervisor = _supervisor_for(spec)
         job = supervisor.accept(Order(spec.program, spec.request, spec.limits), callback=self._pace)
         with self._lock:
@@ -164,10 +177,6 @@ class NodeJob:
                 return
 
 
-def _why(error: Exception) -> str:
-    return str(error) if str(error).startswith("has ") else f"refuses the job: {error}"
-
-
 def _supervisor_for(spec: JobSpec) -> Supervisor:
     """Return this process's supervisor with the policy that the job is to have."""
     key = (spec.isolation, spec.allow_missing)
@@ -180,7 +189,7 @@ def _supervisor_for(spec: JobSpec) -> Supervisor:
                     f"has no base image {missing}: run `qrunner build --base` there, or "
                     "`qrunner build --load FILE` with what `--save FILE` wrote elsewhere"
                 )
-                raise RunnerError(msg)
+                raise _UnfitError(msg)
             supervisor = Supervisor(policy=spec.policy, progress=_progress, engine=engine)
             _supervisors[key] = (supervisor, engine)
         return _supervisors[key][0]

@@ -1,8 +1,9 @@
 """The process that is connected to Ray: a pipe for each job, and nothing of what flows through it.
 
-The only module that imports Ray.  Connections come over a control socket, whose end is ours.  Each
-begins with one line: a job's specification, or a question.  What a task yields are bytes of whole
-lines and goes out as it is; a further line, or the end of the connection, cancels the task.
+The only module that uses Ray (`ray_trust` knocks at its door).  Connections come over a control
+socket, whose end is ours.  Each begins with one line: a job's specification, or a question.  What a
+task yields are bytes of whole lines and goes out as it is; a further line, or the end of the
+connection, cancels the task.  A job that waits for a node gets signs of life from here.
 """
 
 from __future__ import annotations
@@ -15,15 +16,24 @@ import selectors
 import socket
 import sys
 import threading
+import time
 from collections.abc import Generator
 from typing import Any, Final
 
-from runner.cluster.ray_engine import CAPACITY_LINE, check_trust, is_loopback
-from runner.cluster.wire import MAX_LINE_BYTES, End, Ended, JobSpec, WireError, line_of
+from runner.cluster.boundary import HEARTBEAT_S
+from runner.cluster.ray_engine import CAPACITY_LINE
+from runner.cluster.ray_trust import check_nodes, is_loopback, knock
+from runner.cluster.wire import MAX_LINE_BYTES, End, Ended, Heartbeat, JobSpec, WireError, line_of
 from runner.errors import RequestError
+
+log = logging.getLogger(__name__)
 
 _AHEAD: Final = 4
 """How many batches a task may be ahead of whoever takes them."""
+
+_REACH_S: Final = 5.0
+
+_SIGN: Final = line_of(Heartbeat())
 
 _LAST: Final = (b'{"event": "finished"', b'{"event": "ended"')
 
@@ -51,24 +61,32 @@ class Driver:
         self._task = ray.remote(num_cpus=1, max_retries=0)(attempt)
         self._selector = selectors.DefaultSelector()
         self._connections: dict[socket.socket, _Connection] = {}
+        self._is_wanted = True
 
     def serve(self) -> None:
         """Serve until the control socket ends; then cancel what is left."""
         self._selector.register(self._control, selectors.EVENT_READ)
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is not self._control:
+        reassured = time.monotonic()
+        while self._is_wanted:
+            for key, _ in self._selector.select(HEARTBEAT_S):
+                if key.fileobj is self._control:
+                    self._accept()
+                else:
                     self._read(self._connections[key.fileobj])  # type: ignore[index]
-                    continue
-                data, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
-                if not data:
-                    for each in self._connections.values():
-                        self._cancel(each)
-                    return
-                for descriptor in descriptors:
-                    connection = socket.socket(fileno=descriptor)
-                    self._connections[connection] = _Connection(connection)
-                    self._selector.register(connection, selectors.EVENT_READ)
+            if time.monotonic() - reassured >= HEARTBEAT_S:
+                reassured = time.monotonic()
+                for each in self._connections.values():
+                    each.reassure()
+        for each in self._connections.values():
+            self._cancel(each)
+
+    def _accept(self) -> None:
+        data, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
+        self._is_wanted = bool(data)
+        for descriptor in descriptors:
+            connection = socket.socket(fileno=descriptor)
+            self._connections[connection] = _Connection(connection)
+            self._selector.register(connection, selectors.EVENT_READ)
 
     def _read(self, connection: _Connection) -> None:
         try:
@@ -80,7 +98,8 @@ class Driver:
         if not data or is_asked or len(connection.unread) > MAX_LINE_BYTES:
             self._selector.unregister(connection.socket)
             del self._connections[connection.socket]
-            self._cancel(connection)
+            # Ray may take its time over it, and the others are not to wait.
+            threading.Thread(target=self._cancel, args=(connection,), daemon=True).start()
             if not is_asked:
                 connection.socket.close()
         elif data.endswith(b"\n"):
@@ -113,10 +132,15 @@ class Driver:
         connection.hang_up()
 
     def _run(self, connection: _Connection, line: bytes) -> None:
+        connection.is_waiting = True
         try:
             ended = self._pass_on(connection, line)
         except OSError:
             ended = None  # nobody listens any more
+        except Exception as error:
+            log.exception("the driver failed at a job")  # whose caller is not to wait for ever
+            ended = _ended(error, End.LOST)
+        connection.begin()
         if ended is not None:
             connection.say(line_of(ended))
         connection.hang_up()
@@ -137,6 +161,7 @@ class Driver:
                 ).remote(line)
             for reference in connection.task:
                 data = self._ray.get(reference)
+                connection.begin()
                 if _is_last(data):
                     # To cancel a task that is about to end can crash the whole driver (Ray 2.60).
                     with connection.lock:
@@ -163,9 +188,22 @@ class _Connection:
         self.lock = threading.Lock()
         self.unread = bytearray()
         self.is_complete = False
+        self.is_waiting = False
         self.is_cancelled = False
         self.is_over = False
         self.task: Any = None
+        self._beginning = threading.Lock()
+
+    def begin(self) -> None:
+        """Say that a node has the job: from now on what is said comes from there."""
+        with self._beginning:
+            self.is_waiting = False
+
+    def reassure(self) -> None:
+        """Give a sign of life to whose job waits for a node; never blocks."""
+        with self._beginning, contextlib.suppress(OSError):
+            if self.is_waiting:
+                self.socket.send(_SIGN, socket.MSG_DONTWAIT)
 
     def say(self, data: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -187,28 +225,52 @@ def _ended(error: Exception, how: End) -> Ended:
     return Ended(how=how, reason=f"{type(error).__name__}: {lines[-1]:.300}")
 
 
+# --- connecting ---------------------------------------------------------------------------------
+
+
+def connect(address: str) -> Any:
+    """Return Ray, connected to the cluster.  Raises RequestError, with what to do about it."""
+    host, _, port = address.rpartition(":")
+    if is_loopback(host):
+        # Else Ray replaces the address by this machine's outward one, where nobody listens.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
+    except OSError as error:
+        msg = f"nobody answers at {address} ({error}): is that the head of a Ray cluster that runs?"
+        raise RequestError(msg) from error
+    import ray
+
+    try:
+        knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ray.exceptions.AuthenticationError as error:
+        msg = (
+            f"the Ray cluster at {address} does not accept this caller's token: set "
+            "RAY_AUTH_MODE=token here, and RAY_AUTH_TOKEN_PATH to a file with the token that the "
+            f"cluster was started with (docs/cluster.md); Ray says: {error.message}"
+        )
+        raise RequestError(msg) from error
+    except Exception as error:
+        msg = f"Ray at {address}: {type(error).__name__}: {error!s:.300}"
+        raise RequestError(msg) from error
+    check_nodes([each["NodeManagerAddress"] for each in ray.nodes()], address)
+    return ray
+
+
 def main() -> int:
     """Connect to the cluster at argv[2] and serve the control socket argv[1]."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    address = sys.argv[2]
-    if is_loopback(address.rpartition(":")[0]):
-        # Else Ray replaces the address by this machine's outward one, where nobody listens.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray
-
     answer: dict[str, str] = {}
+    ray = None
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        for each in ray.nodes():
-            check_trust(each["NodeManagerAddress"])
+        ray = connect(sys.argv[2])
     except RequestError as error:
         answer["refused"] = str(error)
-    except Exception as error:  # noqa: BLE001  whatever Ray raises: said to the caller
-        answer["refused"] = f"Ray at {address}: {type(error).__name__}: {error!s:.300}"
     control.sendall(json.dumps(answer).encode() + b"\n")
-    if not answer:
+    if ray is not None:
         Driver(control, ray).serve()
-    ray.shutdown()
+        ray.shutdown()
     return 0
 
 

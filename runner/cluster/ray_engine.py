@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import ipaddress
 import json
 import os
-import select
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from packaging.specifiers import SpecifierSet
 
-from runner.cluster.boundary import Capacity, NodeCapacity
+from runner.cluster.boundary import LOST_S, Capacity, NodeCapacity
+from runner.cluster.ray_trust import check_token, check_trust
 from runner.cluster.stdio import LastWords
-from runner.cluster.stream import Stream
+from runner.cluster.stream import Stream, Streams
 from runner.cluster.wire import AttemptEvent, End, JobSpec
 from runner.errors import RequestError, RunnerError
 
@@ -38,10 +38,11 @@ CAPACITY_LINE: Final = b'{"do": "capacity"}\n'
 _CONNECT_S: Final = 60.0
 _ANSWER_S: Final = 20.0
 _EXIT_S: Final = 10.0
+_GOING_S: Final = 0.2
 _MAX_ANSWER_BYTES: Final = 1 << 20
 
 
-class RayEngine:
+class RayEngine(Streams):
     """Submits to the cluster at `address` (HOST:PORT of its head); None finds the local one.
 
     Raises RequestError if there is no Ray or no cluster, or if one that others could reach takes
@@ -51,49 +52,56 @@ class RayEngine:
     name = "ray"
 
     def __init__(self, address: str | None = None) -> None:
+        super().__init__()
         _check_installed()
         self.address = _resolved(address or os.environ.get("RAY_ADDRESS"))
         check_trust(self.address.rpartition(":")[0])
+        check_token()
         self._lock = threading.Lock()
         self._driver: _Driver | None = None
-        self._streams: set[Stream] = set()
+        self._drivers: weakref.WeakKeyDictionary[Stream, _Driver] = weakref.WeakKeyDictionary()
 
     def submit(self, spec: JobSpec) -> Stream:
         """Hand the job to Ray.  Raises RunnerError."""
         line = spec.to_line()
-        # What the driver loses, when it ends, is no more than what a node that dies does.
-        stream = Stream(_Connection(*self._connection()), line, untaken=End.LOST)
-        with self._lock:
-            self._streams.add(stream)
+        driver, connection = self._connection()
+        # What the driver loses, when it ends, is no more than what a node that dies does; and it
+        # gives signs of life for jobs that wait, as nodes do for those that run.
+        channel = _Connection(driver, connection)
+        stream = self._open(channel, line, untaken=End.LOST, patience_s=LOST_S)
+        self._drivers[stream] = driver
         return stream
 
     def events(self, handle: Stream) -> Iterator[AttemptEvent]:
-        """Yield what the node says, up to its one last event."""
+        """Yield what the node says; a driver that says nothing any more is replaced."""
         try:
-            yield from handle.events()
+            yield from super().events(handle)
         finally:
-            with self._lock:
-                self._streams.discard(handle)
-
-    def cancel(self, handle: Stream) -> None:
-        """Ask for the end."""
-        handle.cancel()
+            if handle.is_lost and handle.node is None:
+                self._drivers[handle].kill()
 
     def capacity(self) -> Capacity:
         """Return what the living nodes have.  Raises RunnerError."""
-        _, connection = self._connection()
-        with connection:
-            connection.sendall(CAPACITY_LINE)
-            answer = _receive(connection, _ANSWER_S)
+        driver, answer = self._ask()
+        if answer is None and driver.has_ended():
+            _, answer = self._ask()  # a new one
+        if answer is None:
+            msg = f"the Ray driver does not answer: {driver.last_words() or 'it says nothing'}"
+            raise RunnerError(msg)
         return Capacity(nodes=tuple(NodeCapacity(**each) for each in answer["nodes"]))
+
+    def _ask(self) -> tuple[_Driver, dict[str, Any] | None]:
+        driver, connection = self._connection()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(CAPACITY_LINE)
+            return driver, _receive(connection, _ANSWER_S)
+        return driver, None
 
     def close(self) -> None:
         """End the driver, and with it every job that is left."""
         with self._lock:
             driver, self._driver = self._driver, None
-            streams, self._streams = self._streams, set()
-        for each in streams:
-            each.close()
+        super().close()
         if driver is not None:
             driver.close()
 
@@ -107,26 +115,6 @@ class RayEngine:
             self._driver = None
             self._driver = _Driver(self.address)
             return self._driver, self._driver.connect()
-
-
-def check_trust(host: str) -> None:
-    """Raise RequestError if others can reach this host's Ray, and it would obey them."""
-    if is_loopback(host) or os.environ.get("RAY_AUTH_MODE") == "token":
-        return
-    msg = (
-        f"the Ray cluster at {host} can be reached from other machines and asks nobody for a "
-        "token: whoever reaches it runs code next to a container engine, which is as good as "
-        "root. Start it with RAY_AUTH_MODE=token, in a private network, and set RAY_AUTH_MODE and "
-        "RAY_AUTH_TOKEN_PATH here too (docs/cluster.md)"
-    )
-    raise RequestError(msg)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    return host == "localhost"
 
 
 def _check_installed() -> None:
@@ -177,10 +165,10 @@ class _Driver:
         self._words = LastWords(self._process)
         try:
             answer = _receive(self._control, _CONNECT_S)
-        except RunnerError as error:
+        except OSError as error:
             said = self.last_words()
             self.close()
-            msg = f"Ray at {address}: {error}" + (f" ({said})" if said else "")
+            msg = f"the driver of Ray at {address} does not answer: {said or error}"
             raise RunnerError(msg) from error
         if reason := answer.get("refused"):
             self.close()
@@ -199,12 +187,19 @@ class _Driver:
         return ours
 
     def has_ended(self) -> bool:
-        """Whether the process is gone."""
-        return self._process.poll() is not None
+        """Whether the process is gone, or about to go."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GOING_S)
+            return True
+        return False
 
     def last_words(self) -> str:
         """Return what it said last, if it has ended."""
         return self._words.text() if self.has_ended() else ""
+
+    def kill(self) -> None:
+        """End it now; what it still has to do, others do."""
+        self._process.kill()
 
     def close(self) -> None:
         """Let it go home, and kill it if it does not."""
@@ -243,16 +238,14 @@ class _Connection:
 
 
 def _receive(connection: socket.socket, timeout_s: float) -> dict[str, Any]:
-    """Return the object that stands on the one line of an answer.  Raises RunnerError."""
+    """Return the object that stands on the one line of an answer.  Raises OSError."""
     received = b""
+    connection.settimeout(timeout_s)
     while not received.endswith(b"\n"):
-        if not select.select([connection], [], [], timeout_s)[0]:
-            msg = f"no answer within {timeout_s:g} s"
-            raise RunnerError(msg)
         data = connection.recv(1 << 16)
         if not data or len(received) > _MAX_ANSWER_BYTES:
-            msg = "the connection to the cluster ended"
-            raise RunnerError(msg)
+            msg = "it has ended"
+            raise ConnectionError(msg)
         received += data
     answer: dict[str, Any] = json.loads(received)
     return answer

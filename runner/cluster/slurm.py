@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Final
 
-from runner.cluster.boundary import Capacity, NodeCapacity
+from runner.cluster.boundary import SPARE_S, Capacity, NodeCapacity
 from runner.cluster.stdio import StdioEngine
 from runner.cluster.stream import Stream
 from runner.cluster.wire import AttemptEvent, End, JobSpec
@@ -19,9 +19,6 @@ from sandbox.protocol import MIB
 
 _ANSWER_S: Final = 20.0
 _SCANCEL_S: Final = 2.0
-_SPARE_S: Final = 300.0
-"""What a job may need beyond its limits for building its image and cleaning up."""
-
 _AVOIDED_S: Final = 300.0
 """How long a lost node gets no job: Slurm itself notices after its `SlurmdTimeout`, 300 s."""
 
@@ -33,6 +30,7 @@ class SlurmEngine(StdioEngine):
 
     name = "slurm"
     untaken = End.LOST  # the node that Slurm has chosen may have died, and it does not say so
+    patience_s: float | None = None  # a job may wait for a node as long as Slurm lets it
 
     def __init__(self, options: tuple[str, ...] = ()) -> None:
         super().__init__(self._srun)
@@ -43,7 +41,7 @@ class SlurmEngine(StdioEngine):
 
     def _srun(self, spec: JobSpec) -> list[str]:
         limits = spec.limits
-        minutes = math.ceil((limits.timeout_s + limits.startup_s + _SPARE_S) / 60)
+        minutes = math.ceil((limits.timeout_s + limits.startup_s + SPARE_S) / 60)
         return [
             "srun",
             "--ntasks=1",

@@ -11,28 +11,28 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from runner.cluster.boundary import Capacity, NodeCapacity, node_name
-from runner.cluster.stream import Stream
-from runner.cluster.wire import AttemptEvent, End, JobSpec
+from runner.cluster.stream import Stream, Streams
+from runner.cluster.wire import End, JobSpec
 from runner.errors import RunnerError
 
 _LAST_WORDS: Final = 1 << 14
 _SHOWN: Final = 500
 
 
-class StdioEngine:
+class StdioEngine(Streams):
     """Starts one process per job; `prefix` is what to put before the node part's command."""
 
     name = "stdio"
     untaken = End.REFUSED
+    patience_s: float | None = 60.0  # for a Python to start and import us, on a busy machine
 
     def __init__(self, prefix: Callable[[JobSpec], Sequence[str]] = lambda _: ()) -> None:
+        super().__init__()
         self._prefix = prefix
-        self._lock = threading.Lock()
-        self._streams: set[Stream] = set()
 
     def submit(self, spec: JobSpec) -> Stream:
         """Start the node part.  Raises RunnerError."""
@@ -43,35 +43,13 @@ class StdioEngine:
         except OSError as error:
             msg = f"the command {command[0]!r} cannot be started: {error.strerror}"
             raise RunnerError(msg) from error
-        stream = Stream(channel, line, self.untaken)
-        with self._lock:
-            self._streams.add(stream)
-        return stream
-
-    def events(self, handle: Stream) -> Iterator[AttemptEvent]:
-        """Yield what the node says, up to its one last event."""
-        try:
-            yield from handle.events()
-        finally:
-            with self._lock:
-                self._streams.discard(handle)
-
-    def cancel(self, handle: Stream) -> None:
-        """Ask for the end."""
-        handle.cancel()
+        return self._open(channel, line, untaken=self.untaken, patience_s=self.patience_s)
 
     def capacity(self) -> Capacity:
         """Return what this machine has."""
         cpus = float(os.cpu_count() or 1)
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return Capacity(nodes=(NodeCapacity(name=node_name(), cpus=cpus, memory_bytes=memory),))
-
-    def close(self) -> None:
-        """End every process that is left."""
-        with self._lock:
-            streams, self._streams = self._streams, set()
-        for each in streams:
-            each.close()
 
 
 def node_command() -> list[str]:

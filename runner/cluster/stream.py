@@ -2,12 +2,14 @@
 
 `Stream` owns two descriptors and knows what its node has said last; how the stream came about, and
 how its far end is made to go, is the engine's (`Channel`).  No job ends here without exactly one
-last event, and no wait is without a limit once the node has said hello.
+last event, and the only wait without a limit is the one in the queue of a cluster that says nothing
+to those who wait.  `Streams` is what is common to all engines whose handles are streams.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import threading
@@ -60,13 +62,22 @@ class Stream:
     """The caller's end of one attempt.  `events` belongs to one thread, `cancel` to any.
 
     `node` is its name, None before it has spoken; `is_lost`: it has ended, or says nothing any
-    more, without a last event.  `untaken` is what an end is called before a node has spoken.
+    more, without a last event.  Before a node has spoken, an end without a last event is called
+    `untaken`, and silence is one after `patience_s` (None: never).
     """
 
-    def __init__(self, channel: Channel, line: bytes, untaken: End = End.REFUSED) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        line: bytes,
+        *,
+        untaken: End = End.REFUSED,
+        patience_s: float | None = None,
+    ) -> None:
         self._channel = channel
         self._unsent = memoryview(line)
         self._untaken = untaken
+        self._patience_s = patience_s
         self._unfinished = bytearray()
         self._lock = threading.Lock()
         self.node: str | None = None
@@ -151,25 +162,25 @@ class Stream:
     def _wait(self) -> bool:
         """Wait until there is something to read, sending meanwhile; False if it is over."""
         # From now, not from the last sign: while nobody asked for more, nothing could be heard.
-        began = time.monotonic()
-        while True:
+        until = self._lost_at()
+        while (now := time.monotonic()) < until:
             poll = select.poll()
             poll.register(self._channel.reader, select.POLLIN)
             if self._unsent:
                 poll.register(self._channel.writer, select.POLLOUT)
-            wait_s = _TICK_S
-            if self.node is not None:
-                wait_s = min(_TICK_S, max(0.0, began + LOST_S - time.monotonic()) + 0.01)
-            ready = dict(poll.poll(wait_s * 1000))
+            ready = dict(poll.poll(min(_TICK_S, until - now) * 1000))
             if self._channel.writer in ready:
                 self._send(ready[self._channel.writer])
+                until = self._lost_at()  # that somebody reads is a sign of life as well
             if self._channel.reader in ready:
                 return True
-            now = time.monotonic()
             if self._cancelled_at is not None and now - self._cancelled_at > _CANCEL_S:
                 return False
-            if self.node is not None and now - began > LOST_S:
-                return False
+        return False
+
+    def _lost_at(self) -> float:
+        patience_s = self._patience_s if self.node is None else LOST_S
+        return math.inf if patience_s is None else time.monotonic() + patience_s
 
     def _send(self, what: int) -> None:
         with self._lock:
@@ -189,8 +200,9 @@ class Stream:
             return Ended(how=End.CANCELLED, reason="cancelled by the caller")
         said = self._channel.last_words()
         if self.node is None:
-            reason = f"no node has taken the job: {said or 'its engine ended without a word'}"
-            return Ended(how=self._untaken, reason=reason)
+            self.is_lost = self._untaken is End.LOST
+            said = said or "its engine has ended, or says nothing any more"
+            return Ended(how=self._untaken, reason=f"no node has taken the job: {said}")
         return self._in_full(Ended(how=End.LOST, reason=said))
 
     def _in_full(self, event: Ended) -> Ended:
@@ -204,3 +216,38 @@ class Stream:
             f"{self._sign.isoformat(timespec='milliseconds')}, {silent:.1f} s before"
         )
         return Ended(how=End.LOST, reason=f"{reason} ({event.reason})" if event.reason else reason)
+
+
+class Streams:
+    """The streams of one engine, of which those are known that have not ended."""
+
+    def __init__(self) -> None:
+        self._streams_lock = threading.Lock()
+        self._streams: set[Stream] = set()
+
+    def _open(
+        self, channel: Channel, line: bytes, *, untaken: End, patience_s: float | None
+    ) -> Stream:
+        stream = Stream(channel, line, untaken=untaken, patience_s=patience_s)
+        with self._streams_lock:
+            self._streams.add(stream)
+        return stream
+
+    def events(self, handle: Stream) -> Iterator[AttemptEvent]:
+        """Yield what the node says, up to its one last event."""
+        try:
+            yield from handle.events()
+        finally:
+            with self._streams_lock:
+                self._streams.discard(handle)
+
+    def cancel(self, handle: Stream) -> None:
+        """Ask for the end."""
+        handle.cancel()
+
+    def close(self) -> None:
+        """Let go of every stream that is left."""
+        with self._streams_lock:
+            streams, self._streams = self._streams, set()
+        for each in streams:
+            each.close()

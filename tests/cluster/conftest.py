@@ -9,24 +9,23 @@ import time
 
 import pytest
 
-from runner import Supervisor
 from runner.engine import OWN_LABEL
 from runner.sandboxes import residence
 from runner.sandboxes.owner import Owner
 from tests.cluster.nodes import KINDS, UnavailableError, why_not
+from tests.engine.bare import Supervisor
 
 MUST_WORK = "QRUNNER_CLUSTER_MUST_WORK"
 
 
-def open_kind(kind):
+def open_kind(kind, **arguments):
     """Return a running cluster; where there can be none, skip, or fail if it must work."""
-    reason = why_not(kind)
-    if reason is None:
-        try:
-            return KINDS[kind]()
-        except UnavailableError as error:
-            reason = str(error)
-    return (pytest.fail if os.environ.get(MUST_WORK) == "1" else pytest.skip)(reason)
+    if reason := why_not(kind):
+        pytest.skip(reason)
+    try:
+        return KINDS[kind](**arguments)
+    except UnavailableError as error:
+        return (pytest.fail if os.environ.get(MUST_WORK) == "1" else pytest.skip)(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +44,9 @@ def doomed(request):
     found.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def supervisor(cluster):
+    """A supervisor on that cluster, one for the session; its programs get no backend."""
     with Supervisor(cluster=cluster.cluster) as running:
         yield running
 

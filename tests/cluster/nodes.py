@@ -43,10 +43,17 @@ class Ray:
 
     name = "ray"
 
-    def __init__(self):
+    def __init__(self, token=None):
+        """`token` is a file with what every part has to know, and every caller."""
+        if importlib.util.find_spec("ray") is None:
+            msg = "Ray is not installed: pip install 'qiskit-program-runner[ray]'"
+            raise UnavailableError(msg)
         self.base = tempfile.mkdtemp(prefix="qr-")  # short: Ray makes sockets below it
+        script = str(Path(__file__).with_name("ray_nodes.py"))
+        auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)} if token else {}
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("ray_nodes.py")), self.base],
+            [sys.executable, script, self.base],
+            env={**os.environ, **auth},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -65,6 +72,7 @@ class Ray:
         return descendants({self.raylets[node.rpartition("/")[2]]})
 
     def close(self):
+        """End it; harmless if repeated."""
         self.process.stdin.close()
         try:
             self.process.wait(30)
@@ -126,11 +134,9 @@ KINDS = {"local": Local, "stdio": Stdio, "ray": Ray, "slurm": Slurm}
 
 
 def why_not(kind):
-    """Return why this kind of cluster cannot be had here, None if it can."""
-    if kind == "ray" and importlib.util.find_spec("ray") is None:
-        return "Ray is not installed: pip install 'qiskit-program-runner[ray]'"
-    if kind == "slurm" and os.geteuid() != 0:
-        return "Slurm's daemons are started as root only"
+    """Return why a machine like this has no such cluster, None if it can have one."""
+    if kind == "slurm" and subprocess.run([ROOT / "tools" / "apt-install"]).returncode:
+        return "Slurm is installed and started by root on Debian only"
     return None
 
 
@@ -154,6 +160,17 @@ def descendants(roots):
     found = set(roots)
     while more := {pid for pid, of in parents.items() if of in found} - found:
         found |= more
+    return found
+
+
+def mentioning(text):
+    """Return the processes whose command or environment mentions it."""
+    found = set()
+    for pid in all_processes():
+        with contextlib.suppress(OSError):
+            told = [Path(f"/proc/{pid}/{each}").read_bytes() for each in ("cmdline", "environ")]
+            if text.encode() in b"".join(told):
+                found.add(pid)
     return found
 
 

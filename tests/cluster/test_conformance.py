@@ -10,84 +10,9 @@ import time
 
 import pytest
 
-from runner import JobFailedError, JobStatus, Limits, Outcome, RequestError, Supervisor
-
-ALL = ["local", "ray", "slurm"]
-CLUSTERS = ["ray", "slurm"]
-
-TALKER = """
-def main(backend, user_messenger, n=3, fail=False):
-    print("to the log")
-    for i in range(n):
-        user_messenger.publish({"i": i, "text": "naïve\\n"})
-    if fail:
-        raise ValueError("on purpose")
-    return {"sum": sum(range(n)), "nan": float("nan")}
-"""
-SLEEPER = """
-import time
-def main(backend, user_messenger, seconds=120):
-    user_messenger.publish("up")
-    time.sleep(seconds)
-    return "awake"
-"""
-FLOODER = """
-def main(backend, user_messenger):
-    while True:
-        user_messenger.publish("x" * 1000)
-"""
-BURST = """
-def main(backend, user_messenger, n=20_000):
-    for i in range(n):
-        user_messenger.publish(i)
-"""
-SEEDED = """
-from qiskit import transpile
-from qiskit.circuit.random import random_circuit
-def main(backend, user_messenger, seed):
-    for i in range(3):
-        circuit = transpile(random_circuit(4, 4, measure=True, seed=seed + i), backend)
-        counts = backend.run(circuit, seed_simulator=seed).result().get_counts()
-        user_messenger.publish(counts)
-    return counts
-"""
-
-
-def on(*kinds, brief=()):
-    """Run a test on these kinds of cluster; `make test` runs it on those that are `brief`."""
-    marks = {True: [pytest.mark.brief], False: []}
-    params = [pytest.param(each, marks=marks[each in brief]) for each in kinds]
-    return pytest.mark.parametrize("cluster", params, indirect=True)
-
-
-@on(*ALL, "stdio", brief=("stdio", "ray", "slurm"))
-def test_a_job_is_the_ordinary_one(cluster, supervisor, program, watch):
-    path = program(TALKER)
-    seen, finals = [], []
-    job = supervisor.run(
-        path,
-        {"n": 4},
-        callback=lambda job_id, message: seen.append((job_id, message)),
-        on_final=lambda job_id, result: finals.append(result),
-    )
-    expected = [{"i": i, "text": "naïve\n"} for i in range(4)]
-    watch.of(path)
-    assert list(job.messages()) == expected, job.record
-    assert job.result(60)["sum"] == 6
-    assert list(job.messages(2)) == expected[2:]
-    assert [each for _, each in seen] == expected
-    assert {each for each, _ in seen} == {job.id}
-    assert len(finals) == 1
-    assert job.logs() == "to the log\n"
-    assert job.status() is JobStatus.DONE
-    assert job.usage.messages == 4
-    assert job.usage.wall_s > 0
-    assert job.image
-    assert job.attempt == job.record.attempt == 1
-    if cluster.nodes:
-        assert job.node in cluster.nodes or job.node.rpartition("/")[2] in cluster.nodes
-    assert job.record.node == job.node
-    assert job.record.timestamps["created"] == job.created.isoformat()
+from runner import JobFailedError, JobStatus, Outcome
+from tests.cluster.tried import ALL, BURST, CLUSTERS, FLOODER, ONCE, SEEDED, SLEEPER, TALKER, on
+from tests.engine.bare import Supervisor
 
 
 @on(*ALL)
@@ -101,12 +26,34 @@ def test_a_program_that_fails_shows_its_own_lines(supervisor, program):
 
 
 @on(*ALL)
-def test_twenty_jobs_go_over_all_nodes(cluster, supervisor, program, watch):
+def test_twenty_jobs_go_over_all_nodes(cluster, program, watch):
     path = program(TALKER)
-    jobs = [supervisor.run(path, {"n": n}) for n in range(20)]
-    assert [job.result(120)["sum"] for job in jobs] == [sum(range(n)) for n in range(20)]
-    assert all(len(list(job.messages())) == n for n, job in enumerate(jobs))
-    assert len({job.node for job in jobs}) == max(1, len(cluster.nodes))
+    with Supervisor(cluster=cluster.cluster) as supervisor:  # to which no node was ever lost
+        jobs = [supervisor.run(path, {"n": n}, owner="many") for n in range(20)]
+        single = supervisor.run(path, {"n": 0}, owner="single")
+        assert [job.result(120)["sum"] for job in jobs] == [sum(range(n)) for n in range(20)]
+        assert all(len(list(job.messages())) == n for n, job in enumerate(jobs))
+        assert len({job.node for job in jobs}) == max(1, len(cluster.nodes))
+        # It came last, and had to wait only for those that were on their way to the nodes.
+        end = single.wait(60).timestamps["finished"]
+        assert sum(job.record.timestamps["finished"] > end for job in jobs) >= 5
+
+
+@on(*ALL)
+def test_owners_take_turns(cluster, program):
+    path = program(ONCE)
+    with Supervisor(cluster=cluster.cluster, max_jobs=1) as supervisor:
+        first = supervisor.run(path, {"seconds": 2}, owner="many")
+        assert next(first.messages()) == "up"  # the others come while the only place is taken
+        with supervisor.session(path, backend="none", owner="many") as session:
+            many = [session.run({"seconds": 0}) for _ in range(4)]
+            few = [supervisor.run(path, {"seconds": 0}, owner="few") for _ in range(2)]
+            ended = sorted((each.wait(60).timestamps["finished"], each) for each in (*many, *few))
+    order = ["few" if each in few else "many" for _, each in ended]
+    assert order in (
+        ["few", "many", "few", "many", "many", "many"],
+        ["many", "few", "many", "few", "many", "many"],
+    )
 
 
 @on(*ALL)
@@ -114,19 +61,6 @@ def test_a_burst_arrives_whole_and_in_order(supervisor, program):
     job = supervisor.run(program(BURST))
     assert list(job.messages()) == list(range(20_000))
     assert job.wait(60).outcome is Outcome.COMPLETED
-
-
-@on(*ALL, brief=("ray",))
-def test_cancel_ends_a_running_job_at_once(supervisor, program, watch):
-    path = program(SLEEPER)
-    job = supervisor.run(path)
-    next(job.messages())
-    assert watch.of(path)
-    began = time.monotonic()
-    job.cancel()
-    assert job.wait(10).outcome is Outcome.CANCELLED
-    assert time.monotonic() - began < 5
-    watch.gone_within(path, 5)
 
 
 @on(*CLUSTERS)
@@ -182,22 +116,12 @@ def test_cancel_reaches_a_job_whose_consumer_stalls(supervisor, program, watch):
         stall.set()
 
 
-@on(*CLUSTERS, brief=CLUSTERS)
-def test_a_job_larger_than_any_node_is_refused_with_the_numbers(cluster, program):
-    pattern = r"needs 64 CPUs and 2048 MiB.*has 2 and 4096 MiB"
-    with (
-        Supervisor(cluster=cluster.cluster, limits=Limits(cpus=64.0)) as supervisor,
-        pytest.raises(RequestError, match=pattern),
-    ):
-        supervisor.run(program(TALKER))
-
-
 @on(*ALL)
 def test_equal_seeds_give_equal_results(supervisor, program):
     path = program(SEEDED)
     with Supervisor() as here:
-        expected = here.run(path, {"seed": 7})
-        job = supervisor.run(path, {"seed": 7})
+        expected = here.run(path, {"seed": 7}, backend=None)
+        job = supervisor.run(path, {"seed": 7}, backend=None)
         assert job.result(60) == expected.result(60)
         assert list(job.messages()) == list(expected.messages())
 

@@ -4,72 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
-import pytest
-
-from runner import Outcome, Supervisor
+from runner import Outcome
 from runner.sandboxes.sweep import sweep
-from tests.cluster.nodes import ROOT, kill_all, signal_all, wait_until
-from tests.cluster.test_conformance import SLEEPER, on
-
-KNOWN_WITHIN_S = 12
-"""After which a caller knows that a node is lost, whatever happened to it."""
-
-ONCE = """
-import time
-def main(backend, user_messenger, seconds=6):
-    user_messenger.publish("up")
-    time.sleep(seconds)
-    return "awake"
-"""
-CALLER = """
-import sys
-sys.path.insert(0, {root!r})
-from runner import Supervisor
-with Supervisor(cluster={cluster!r}) as supervisor:
-    job = supervisor.run({path!r})
-    next(job.messages())
-    print("up", flush=True)
-    job.wait()
-"""
-
-
-def doomed_on(*kinds):
-    return pytest.mark.parametrize("doomed", kinds, indirect=True)
-
-
-@on("local", "ray", "slurm", brief=("ray", "slurm"))
-def test_a_caller_that_is_killed_takes_its_sandboxes_along(cluster, program, watch):
-    path = program(SLEEPER)
-    code = CALLER.format(root=str(ROOT), cluster=cluster.cluster, path=str(path))
-    caller = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    try:
-        assert caller.stdout.readline() == b"up\n"
-        assert watch.of(path)
-    finally:
-        caller.kill()
-        caller.wait()
-        caller.stdout.close()
-    watch.gone_within(path, 5)
-
-
-@on("stdio", "ray", "slurm", brief=("ray",))
-def test_a_node_part_that_is_killed_is_told_by_name(cluster, supervisor, program, watch):
-    path = program(SLEEPER)
-    job = supervisor.run(path)
-    next(job.messages())
-    (owner,) = watch.of(path).values()
-    began = time.monotonic()
-    os.kill(owner.pid, signal.SIGKILL)
-    assert job.wait(30).outcome is Outcome.INTERRUPTED
-    assert time.monotonic() - began < KNOWN_WITHIN_S
-    assert f"node {job.node} is lost" in job.evidence.detail
-    assert "last sign of life" in job.evidence.detail
-    assert job.attempt == 1
-    watch.gone_within(path, 5)
+from tests.cluster.nodes import kill_all, signal_all, wait_until
+from tests.cluster.tried import KNOWN_WITHIN_S, ONCE, SLEEPER, doomed_on, on
+from tests.engine.bare import Supervisor
 
 
 @on("stdio", "ray", "slurm")
@@ -144,7 +85,7 @@ def test_a_node_that_hangs_is_told_by_name(doomed, program, engine, watch):
     sweep(engine)  # which the node's next supervisor does: Ray ends janitors with their workers
 
 
-@on("stdio", brief=("stdio",))
+@on("stdio")
 def test_a_hung_node_part_is_lost_within_five_heartbeats(cluster, supervisor, program, watch):
     path = program(SLEEPER)
     job = supervisor.run(path)
@@ -158,49 +99,36 @@ def test_a_hung_node_part_is_lost_within_five_heartbeats(cluster, supervisor, pr
 
 
 @on("ray")
+def test_a_driver_that_hangs_is_a_loss_and_replaced(cluster, program, watch):
+    path, other = program(SLEEPER), program(ONCE, "other")
+    with Supervisor(cluster=cluster.cluster, max_jobs=8) as supervisor:
+        running = [supervisor.run(path) for _ in range(4)]
+        for each in running:
+            next(each.messages())
+        watch.of(path)
+        jobs = [*running, supervisor.run(path)]  # the last one waits for a node
+        time.sleep(3)  # longer than a heartbeat
+        driver = supervisor._site.engine._driver
+        began = time.monotonic()
+        driver._process.send_signal(signal.SIGSTOP)
+        assert {each.wait(30).outcome for each in jobs} == {Outcome.INTERRUPTED}
+        assert time.monotonic() - began < KNOWN_WITHIN_S
+        assert "no node has taken the job" in jobs[-1].evidence.detail
+        assert supervisor.run(other, {"seconds": 0.1}).result(60) == "awake"
+        watch.gone_within(path, 5)
+
+
+@on("ray")
 def test_a_driver_that_is_killed_is_a_loss_and_replaced(cluster, supervisor, program, watch):
     path, other = program(SLEEPER), program(ONCE, "other")
     job = supervisor.run(path)
     next(job.messages())
     watch.of(path)
-    supervisor._remote.engine._driver._process.kill()
+    supervisor._site.engine._driver._process.kill()
     assert job.wait(30).outcome is Outcome.INTERRUPTED
     assert f"node {job.node} is lost" in job.evidence.detail
     assert supervisor.run(other, {"seconds": 0.1}).result(60) == "awake"
     watch.gone_within(path, 5)
-
-
-def _wrapped(tmp_path, code):
-    """Return a command that stands in for a node's Python, with something changed in it."""
-    script = tmp_path / "python"
-    text = f"{code}\nimport runpy; runpy.run_module('runner.cluster.node', run_name='__main__')"
-    (tmp_path / "node.py").write_text(text)
-    script.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/node.py\n")
-    script.chmod(0o755)
-    return str(script)
-
-
-@on("stdio", brief=("stdio",))
-def test_a_node_of_another_version_refuses_by_name(cluster, program, tmp_path, monkeypatch):
-    python = _wrapped(tmp_path, "import runner; runner.__version__ = '99.1'")
-    monkeypatch.setenv("QRUNNER_NODE_PYTHON", python)
-    monkeypatch.setenv("QRUNNER_NODE", "the-old-one")
-    with Supervisor(cluster=cluster.cluster) as supervisor:
-        record = supervisor.run(program(SLEEPER)).wait(60)
-    assert record.outcome is Outcome.SANDBOX_ERROR
-    assert "node the-old-one has qiskit-program-runner 99.1" in record.error
-
-
-@on("stdio", brief=("stdio",))
-def test_a_node_without_the_base_image_says_so(cluster, program, tmp_path, monkeypatch):
-    code = "from runner import transfer; transfer.missing_base = lambda _: 'x/stack:1'"
-    monkeypatch.setenv("QRUNNER_NODE_PYTHON", _wrapped(tmp_path, code))
-    monkeypatch.setenv("QRUNNER_NODE", "the-bare-one")
-    with Supervisor(cluster=cluster.cluster) as supervisor:
-        record = supervisor.run(program(SLEEPER)).wait(60)
-    assert record.outcome is Outcome.SANDBOX_ERROR
-    assert "node the-bare-one has no base image x/stack:1" in record.error
-    assert "qrunner build --base" in record.error
 
 
 @on("stdio")

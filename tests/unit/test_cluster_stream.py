@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from runner.cluster import ray_driver, ray_engine, slurm, stream
+from runner.cluster import ray_driver, ray_engine, ray_trust, slurm, stream
 from runner.cluster.engines import open_engine
 from runner.cluster.slurm import SlurmEngine
 from runner.cluster.stream import Stream
@@ -72,6 +72,35 @@ def test_an_end_without_a_record_is_a_loss_that_names_the_node(far):
     assert last.how is End.LOST
     assert "node n1 is lost: its last sign of life came at 20" in last.reason
     assert "its last words" in last.reason
+
+
+def test_silence_before_any_node_is_an_end_where_signs_are_to_come(far, monkeypatch):
+    monkeypatch.setattr(stream, "_TICK_S", 0.05)
+    far.say(line_of(Heartbeat()))
+    silent = Stream(far, b"{}\n", untaken=End.LOST, patience_s=0.2)
+    sign, last = silent.events()
+    assert sign == Heartbeat()
+    assert last.how is End.LOST
+    assert "no node has taken the job" in last.reason
+    assert silent.is_lost
+
+
+def test_a_job_that_is_still_being_handed_over_is_not_lost(far, monkeypatch):
+    monkeypatch.setattr(stream, "_TICK_S", 0.05)
+    line = b"x" * (1 << 19) + b"\n"
+
+    def hear():
+        heard = 0
+        while heard < len(line):
+            heard += len(os.read(far.hears, 1 << 16))
+            time.sleep(0.05)  # 0.4 s in all, and something is taken all the time
+        far.say(HELLO + DONE)
+
+    thread = threading.Thread(target=hear)
+    thread.start()
+    events = list(Stream(far, line, patience_s=0.3).events())
+    thread.join(10)
+    assert isinstance(events[-1], Finished)
 
 
 def test_an_end_before_any_node_has_the_job_is_no_loss(far):
@@ -176,19 +205,35 @@ def test_a_node_that_ignores_a_cancellation_is_cut_off(far, monkeypatch):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.3.2.1"])
 def test_loopback_needs_no_token(host, monkeypatch):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    ray_engine.check_trust(host)
+    ray_trust.check_trust(host)
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "head.example", "0.0.0.0", "::"])
 def test_a_cluster_that_others_reach_must_ask_for_a_token(host, monkeypatch):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with pytest.raises(RequestError, match="RAY_AUTH_MODE=token"):
-        ray_engine.check_trust(host)
+        ray_trust.check_trust(host)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(RequestError, match="RAY_AUTH_MODE=token"):
-        ray_engine.check_trust(host)
+        ray_trust.check_trust(host)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    ray_engine.check_trust(host)
+    ray_trust.check_trust(host)
+
+
+def test_a_token_that_nobody_looks_at_is_no_protection(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    asked = []
+
+    def answer(found):
+        return lambda address: asked.append(address) or found
+
+    monkeypatch.setattr(ray_trust, "asks_for_a_token", answer(False))
+    ray_trust.check_nodes(["127.0.0.1"], "127.0.0.1:1")
+    assert not asked
+    with pytest.raises(RequestError, match=r"10\.0\.0\.1 can be reached .* asks nobody"):
+        ray_trust.check_nodes(["127.0.0.1", "10.0.0.1"], "127.0.0.1:1")
+    monkeypatch.setattr(ray_trust, "asks_for_a_token", answer(True))
+    ray_trust.check_nodes(["127.0.0.1", "10.0.0.1"], "127.0.0.1:1")
 
 
 def test_ray_is_asked_for_by_an_address_that_can_be_one(monkeypatch, tmp_path):

@@ -27,8 +27,9 @@ from runner.workers import Workers
 
 log = logging.getLogger(__name__)
 
-REFILL_S: Final = 0.02
-"""How long after a sandbox was taken the next one is started: the job has the machine first."""
+REFILL_S: Final = 0.5
+"""How long after a sandbox was taken the next one is started, if its job is not over before: a
+start takes every core, and most jobs that wait for nothing are over by then."""
 
 LOOK_S: Final = 1.0
 """How often those that wait are looked at."""
@@ -119,6 +120,9 @@ class _Shelf:
     waiting: deque[_Waiting] = field(default_factory=deque)
     starting: int = 0
     not_before: float = 0.0
+    """Because starts have failed."""
+    leave_until: float = 0.0
+    """Because a job has the machine."""
     pause_s: float = _FIRST_PAUSE_S
     short_at: float = 0.0
     looked_at: float = 0.0
@@ -173,7 +177,8 @@ class Pool:
             if shelf is None or self._closed:
                 return None
             now = time.monotonic()
-            shelf.not_before = max(shelf.not_before, now + REFILL_S)
+            if not _lacks(shelf):
+                shelf.leave_until = now + REFILL_S
             self._changed.notify_all()
             while shelf.waiting:
                 each = shelf.waiting.popleft()
@@ -183,6 +188,13 @@ class Pool:
             shelf.target = min(shelf.target + 1, shelf.size.most)
             shelf.short_at = now
             return None
+
+    def job_over(self) -> None:
+        """Start what is missing now: a job for which it was left has ended."""
+        with self._changed:
+            for shelf in self._shelves.values():
+                shelf.leave_until = 0.0
+            self._changed.notify_all()
 
     def _edited(self, program: Program, limits: Limits, key: Hashable) -> _Shelf | None:
         """Return the shelf of a program that has been edited since, emptied of its old state."""
@@ -251,7 +263,7 @@ class Pool:
                 for shelf in list(self._shelves.values()):
                     self._shrink(shelf, now)
                     self._fill(shelf, now)
-                due = [each.not_before - now for each in self._shelves.values() if _lacks(each)]
+                due = [_start_at(each) - now for each in self._shelves.values() if _lacks(each)]
                 left = [each for each in due if each > 0]
                 self._changed.wait(min([LOOK_S, *left]))
 
@@ -283,7 +295,7 @@ class Pool:
         if shelf.waiting and now - shelf.looked_at >= IMAGE_S:
             shelf.looked_at = now
             self._order(_Order(shelf), self._check_image)
-        while _lacks(shelf) and now >= shelf.not_before and self._has_room():
+        while _lacks(shelf) and now >= _start_at(shelf) and self._has_room():
             shelf.starting += 1
             if not self._order(_Order(shelf), self._start):
                 shelf.starting -= 1
@@ -368,6 +380,10 @@ class Pool:
 
 def _lacks(shelf: _Shelf) -> bool:
     return len(shelf.waiting) + shelf.starting < shelf.target
+
+
+def _start_at(shelf: _Shelf) -> float:
+    return max(shelf.not_before, shelf.leave_until)
 
 
 @contextlib.contextmanager

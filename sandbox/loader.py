@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from sandbox import lookups
 from sandbox.protocol import PACKAGES_DIRECTORY
 from sandbox.warmup import Warmth, is_ours
 
@@ -43,15 +44,25 @@ def clear_stage(directory: str, warmth: Warmth) -> None:
     for name in [*warmth.ours, *(name for name in later if is_ours(name))]:
         _hidden.append(sys.modules.pop(name))
     if warmth.tops:
-        own = {name.partition(".")[0] for name in os.listdir(directory)}  # noqa: PTH208
+        files = os.listdir(directory)  # noqa: PTH208
+        own = {name.partition(".")[0] for name in files}
         for name in warmth.modules if own & warmth.tops else ():
             if name.partition(".")[0] in own:
                 sys.modules.pop(name, None)
+        if own & warmth.tops or _may_have_plugins(files):
+            lookups.forget()
     sys.modules["__main__"] = types.ModuleType("__main__")
     others = [each for each in sys.path if each != _OUR_DIRECTORY]
     sys.path[:] = [directory, *others, PACKAGES_DIRECTORY]
     if os.environ.get("PYTHONPATH") == _OUR_DIRECTORY:
         del os.environ["PYTHONPATH"]
+
+
+def _may_have_plugins(files: list[str]) -> bool:
+    """Whether Qiskit's plugins may be among a program's own files, or its packages."""
+    if os.path.isdir(PACKAGES_DIRECTORY):  # noqa: PTH112
+        return True
+    return any(name.endswith((".dist-info", ".egg-info")) for name in files)
 
 
 def load(directory: str, entry: str) -> Callable[..., Any]:

@@ -25,8 +25,14 @@ MAX_DIGITS: Final = 4300
 _MAX_TOKENS: Final = 2000
 """Without a comma, brackets nested as deep as is allowed, their keys and colons are far fewer."""
 
-_MAX_WHOLE_STRING: Final = 1 << 21
-"""Strings up to here are built to be checked, which is fastest."""
+_MAX_WHOLE: Final = 1 << 21
+"""Flat texts up to here are built to be checked, which is fastest."""
+
+_FIRST_CHARS: Final = 1 << 10
+_MORE_CHARS: Final = 1 << 18
+"""How much of a string is looked at first, as most are short, and then at a time."""
+
+_ESCAPE_CHARS: Final = len(r"\u0000")
 
 _FLAT: Final = range(24, 4096)
 """Characters from comma to comma, on average, of a text whose values are built at once: they are
@@ -39,11 +45,7 @@ _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _MANY_DIGITS: Final = b"0" * 200
 _LARGE_EXPONENT: Final = re.compile(rb"[eE]\+?[0-9]{3}")
-_TOKEN: Final = re.compile(
-    r"[ \t\n\r]++"
-    r'|"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
-    r'|[^ \t\n\r",]{1,500}'
-)
+_TOKEN: Final = re.compile(r'[ \t\n\r]++|[^ \t\n\r",]{1,500}')
 
 
 def check(text: str, max_depth: int, max_nodes: int) -> None:
@@ -57,7 +59,7 @@ def check(text: str, max_depth: int, max_nodes: int) -> None:
         if text.count("[") + text.count("{") > max_depth:
             _check_depth(value, max_depth)
         return
-    if len(text) <= _MAX_WHOLE_STRING and _is_flat(text, max_depth):
+    if len(text) <= _MAX_WHOLE and _is_flat(text, max_depth):
         _DECODE_CAREFULLY(text)
         return
     position, is_open, end = -1, "", -1
@@ -84,9 +86,8 @@ def check(text: str, max_depth: int, max_nodes: int) -> None:
 
 def _is_flat(text: str, max_depth: int) -> bool:
     """Whether the text has so few brackets that nothing in it is nested too deep."""
-    sample = text[:PIECE_CHARS]
     return (
-        len(sample) // (sample.count(",") + 1) in _FLAT
+        PIECE_CHARS // (text.count(",", 0, PIECE_CHARS) + 1) in _FLAT
         and not any(_has_more(text, bracket, max_depth // 2) for bracket in "[{")
         and len(text) // (text.count(",") + 1) in _FLAT
     )
@@ -108,9 +109,12 @@ def _next_piece(text: str, position: int) -> tuple[str, bytes, int]:
     The piece is not long, and as good as the text there: a long string in it may have been checked
     and left out.
     """
-    piece = text[position : position + PIECE_CHARS]
+    last = position + PIECE_CHARS
+    if last < len(text) and text.find(",", position, last) < 0:
+        return _skim(text, position)
+    piece = text[position:last]
     parts = _masked(piece).split('"')  # those with even numbers are outside strings
-    if position + PIECE_CHARS >= len(text):
+    if last >= len(text):
         return piece, _ascii(parts[::2]), len(text)
     end = len(piece)
     for number in reversed(range(len(parts))):
@@ -138,13 +142,14 @@ def _skim(text: str, position: int) -> tuple[str, bytes, int]:
     """Return the next piece where the next comma is far, with its strings and spaces left out."""
     tokens: list[str] = []
     while position < len(text) and text[position] != ",":
-        end = _end_of_string(text, position) if text[position] == '"' else 0
-        if not end and (match := _TOKEN.match(text, position)):
-            end = match.end()
+        first = text[position]
+        if first == '"':
+            end = _end_of_string(text, position)
+        else:
+            end = match.end() if (match := _TOKEN.match(text, position)) else 0
         if not end or len(tokens) > _MAX_TOKENS:
             msg = f"no value that could be read, from character {position}"
             raise ValueError(msg)
-        first = text[position]
         tokens.append('""' if first == '"' else " " if first in _SPACE else text[position:end])
         position = end
     piece = "".join(tokens)
@@ -152,18 +157,30 @@ def _skim(text: str, position: int) -> tuple[str, bytes, int]:
 
 
 def _end_of_string(text: str, start: int) -> int:
-    """Return the end of a string in the fastest way; 0 for one with escapes in a long text."""
-    end = text.find('"', start + 1)
-    if end < 0:
-        return 0
-    if text.find("\\", start, end) >= 0:
-        # With escapes it takes some times its own size, so only where that is bounded.
-        return int(scanstring(text, start + 1)[1]) if len(text) <= _MAX_WHOLE_STRING else 0
-    if end - start <= _MAX_WHOLE_STRING:
-        return int(scanstring(text, start + 1)[1])
-    for position in range(start + 1, end, PIECE_CHARS):
-        json.loads(f'"{text[position : min(position + PIECE_CHARS, end)]}"')
-    return end + 1
+    """Return where a string ends, of which no more than a piece is built at a time.
+
+    Memory for a piece is there already, where that for a long one would be mapped anew.
+    """
+    position, size = start + 1, _FIRST_CHARS
+    while position + size < len(text):
+        cut = _before_escape(text, position, position + size)
+        piece = text[position:cut]
+        piece += '"'  # in place
+        end = position + int(scanstring(piece, 0)[1])
+        if end <= cut:
+            return end
+        position, size = cut, _MORE_CHARS
+    return position + int(scanstring(text[position:], 0)[1])
+
+
+def _before_escape(text: str, start: int, end: int) -> int:
+    """Return where a piece of a string can be cut, at `end` or so, with no escape cut in two."""
+    last = text.rfind("\\", end - _ESCAPE_CHARS, end)
+    if last < 0:
+        return end
+    # Of backslashes in a row every second one begins an escape.
+    row = text[start : last + 1] if text[last - 1] == "\\" else "\\"
+    return last if (len(row) - len(row.rstrip("\\"))) % 2 else end
 
 
 def _open_after(is_open: str, brackets: bytes, max_depth: int) -> str:

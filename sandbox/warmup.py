@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-from sandbox import backends, codec  # noqa: F401  (the codec is imported before the job comes)
+from sandbox import backends, codec, lookups  # noqa: F401  (the codec is imported before the job)
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _LOG: Final = 2
@@ -30,7 +30,7 @@ class Warmth:
     modules that would not have been imported yet.
 
     `tops` are the first parts of their names.  `ours` are the names of our own modules among the
-    first `count` that were imported.
+    first `count` that were imported.  `prepared` is the backend that a job is expected to ask for.
     """
 
     said: bytes = b""
@@ -38,6 +38,7 @@ class Warmth:
     tops: frozenset[str] = frozenset()
     ours: tuple[str, ...] = ()
     count: int = 0
+    prepared: backends.Prepared | None = None
 
 
 def is_ours(name: str) -> bool:
@@ -45,10 +46,11 @@ def is_ours(name: str) -> bool:
     return name.partition(".")[0] == _PACKAGE
 
 
-def warm_up(names: tuple[str, ...]) -> Warmth:
+def warm_up(names: tuple[str, ...], backend: str = "") -> Warmth:
     """Import the stack and those of the named modules that belong to it, and use each part once.
 
-    Never fails: what cannot be imported or used here is the program's own affair later.
+    And build the backend, if one is given as `backends.Prepared` takes it.  Never fails: what
+    cannot be imported, used or built here is the program's own affair later.
     """
     import tempfile  # here and below: a cold sandbox imports this module, and none of these
     import warnings
@@ -61,6 +63,10 @@ def warm_up(names: tuple[str, ...]) -> Warmth:
     with _listening(), warnings.catch_warnings(), contextlib.suppress(Exception):
         warnings.simplefilter("ignore")
         _use_once()
+    prepared = None
+    with _listening(), warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        prepared = backends.Prepared(backend) if backend else None
     _empty(tempfile.gettempdir())
     early = frozenset(sys.modules) - before
     return Warmth(
@@ -69,6 +75,7 @@ def warm_up(names: tuple[str, ...]) -> Warmth:
         tops=frozenset(name.partition(".")[0] for name in early),
         ours=tuple(filter(is_ours, sys.modules)),
         count=len(sys.modules),
+        prepared=prepared,
     )
 
 
@@ -91,7 +98,7 @@ def _site() -> str:
 
 
 def _use_once() -> None:
-    """Pay for what a first transpile and a first simulation build up.
+    """Pay for what a first transpile and a first simulation build up, and keep what each looks up.
 
     At the default level, as nearly every program does.  It leaves a native thread of linear
     algebra, which waits for ever: a fork does not miss it (QISKIT_IN_PARALLEL is TRUE).
@@ -105,6 +112,7 @@ def _use_once() -> None:
     circuit.cx(0, 1)
     circuit.measure_all()
     circuit = qiskit.transpile(circuit, backend)
+    lookups.remember()
     executor, utils.DEFAULT_EXECUTOR = utils.DEFAULT_EXECUTOR, _Inline()
     try:
         backend.run(circuit, shots=1).result().get_counts()

@@ -132,6 +132,56 @@ def test_nothing_of_the_program_or_beyond_the_stack_is_imported_early():
     assert report.log == "imported\n"
 
 
+def test_a_transpile_looks_nothing_up_that_a_warm_one_has_looked_up():
+    source = """
+        import importlib.metadata, inspect, qiskit
+        asked = []
+
+        def counted(kind, name):
+            function = getattr(kind, name)
+            def count(*arguments, **options):
+                asked.append(name)
+                return function(*arguments, **options)
+            setattr(kind, name, count)
+
+        def main(backend, user_messenger):
+            circuit = qiskit.QuantumCircuit(2)
+            circuit.h(0)
+            circuit.cx(0, 1)
+            before = qiskit.transpile(circuit, backend, seed_transpiler=1)
+            counted(importlib.metadata.EntryPoint, "load")
+            counted(inspect, "_signature_from_function")
+            after = qiskit.transpile(circuit, backend, seed_transpiler=1)
+            assert after == before
+            return [asked.count("load"), asked.count("_signature_from_function")]
+    """
+    cold, warm = (json.loads(run(source, arguments=each).value) for each in ((), WARM))
+    assert min(cold) > 30, "Qiskit looks elsewhere now: is sandbox/lookups.py of use?"
+    assert warm == [0, 0], "Qiskit looks elsewhere now: sandbox/lookups.py leaves answers in vain"
+
+
+@pytest.mark.parametrize("arguments", [(), WARM])
+def test_plugins_of_the_programs_own_are_found(arguments):
+    entry = "[qiskit.transpiler.routing]\nown = own_plugin:Own\n"
+    plugin = """
+from qiskit.transpiler.preset_passmanagers.plugin import PassManagerStagePlugin
+
+class Own(PassManagerStagePlugin):
+    def pass_manager(self, pass_manager_config, optimization_level=None):
+        raise KeyError("called")
+"""
+    source = """
+        import qiskit
+        def main(backend, user_messenger):
+            try:
+                qiskit.transpile(qiskit.QuantumCircuit(2), backend, routing_method="own")
+            except KeyError as error:
+                return str(error)
+    """
+    files = {"own-1.0.dist-info/entry_points.txt": entry, "own_plugin.py": plugin}
+    assert run(source, arguments=arguments, files=files).value == "\"'called'\""
+
+
 def test_a_fork_after_the_warm_up_can_transpile():
     source = """
         import os, qiskit, time

@@ -205,6 +205,31 @@ def test_nobody_waits_for_a_start(factory, pool):
     assert time.monotonic() - began < 5
 
 
+def test_a_job_has_the_machine_until_it_is_over(factory, pool, monkeypatch):
+    monkeypatch.setattr("runner.pool.REFILL_S", 3600)
+    pool.stock(program(), LIMITS, Warm(minimum=2))
+    assert pool.wait(10)
+    assert take(pool, factory)
+    assert take(pool, factory)
+    assert not pool.wait(0.3)
+    assert len(factory.made) == 2
+    pool.job_over()
+    assert pool.wait(10)
+
+
+def test_the_next_is_started_all_the_same_if_a_job_is_long(factory, pool, monkeypatch):
+    monkeypatch.setattr("runner.pool.REFILL_S", 0.2)
+    pool.stock(program(), LIMITS, Warm(minimum=1))
+    assert pool.wait(10)
+    assert take(pool, factory)
+    began = time.monotonic()
+    while len(factory.made) < 2:  # those who find none put nothing off
+        found = take(pool, factory)
+        assert found is None or len(factory.made) > 1
+        assert time.monotonic() - began < 10
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     "size", [{"minimum": -1}, {"minimum": 2, "maximum": 1}, {"minimum": 0}, {"minimum": 1.5}]
 )

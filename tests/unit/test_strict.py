@@ -90,12 +90,18 @@ def verdict(text, depth=64, nodes=10**6):
 @example('{"a":{"b":[1,2],"c":3},"d":[]}', 5)
 @example("[1] ,", 2)
 @example("[1, ]", 3)
+@example(r'"\\\\\\\\\\\\\\\\\\\\\\\\\\"', 1)
+@example(r'"\\\\\\\\\\\\\\\\\\\\\\\\\\\"', 1)
+@example(r'"abcde\\u0abcde\\\u00e9abcdef\u12"', 1)
+@example(r'["\ud83d\ude00\ud83d\ude00\ud83d\ude00"]', 2)
 def test_pieces_of_any_size_make_no_difference(text, size):
     whole = verdict(text)
     assert whole == expected(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strict, "PIECE_CHARS", size)
-        patch.setattr(strict, "_MAX_WHOLE_STRING", size)
+        patch.setattr(strict, "_MAX_WHOLE", size)
+        for each in ("_FIRST_CHARS", "_MORE_CHARS"):
+            patch.setattr(strict, each, size + len(r"\u0000"))
         assert verdict(text) == whole
 
 

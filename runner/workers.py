@@ -3,6 +3,9 @@
 A thread exists only while there is work, and holds on to a task only while it works on it.  So
 whoever submitted may be forgotten and collected when the last task has ended, and the end of the
 interpreter waits for nobody.  Every operation costs the same, however many tasks wait.
+
+What a task has built up may rest for a later one of its group: it keeps the task's weight, and is
+evicted when somebody who waits has no room otherwise.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from runner.errors import RequestError, RunnerError
 
@@ -27,14 +30,25 @@ class _Entry(Generic[T]):
     task: T
     work: Callable[[T], object]
     weight: int
+    group: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    thing: Any
+    group: Hashable
+    weight: int
+    evict: Callable[[], object]
 
 
 class Workers(Generic[T]):
     """Runs `work(task)` for each task; a task is live from `submit` until its work has returned.
 
     No more than `limit` at the same time, and together no heavier than `budget` (None: any weight;
-    a single task always runs).  Owners take turns, the tasks of one run in the order submitted.
-    Whose turn it is waits until there is room: nobody overtakes, so heavy tasks do not starve.
+    a single task always runs), what rests included.  Owners take turns, the tasks of one run in the
+    order submitted.  Whose turn it is waits until there is room: nobody overtakes, so heavy tasks
+    do not starve.  If `work` returns a function, that is called when the task is live no more, by a
+    thread that then takes the next: what it submits needs no other.
     """
 
     def __init__(self, limit: int, *, budget: int | None = None) -> None:
@@ -45,21 +59,33 @@ class Workers(Generic[T]):
         self._waiting: OrderedDict[str, OrderedDict[T, _Entry[T]]] = OrderedDict()
         self._owners: dict[T, str] = {}
         self._live: set[T] = set()
+        self._weights: dict[T, int] = {}
+        self._resting: OrderedDict[int, _Rest] = OrderedDict()
+        self._resumed: dict[T, Any] = {}
         self._threads: set[threading.Thread] = set()
         self._weight = 0
         self._running = 0
         self._closed = False
 
     def submit(
-        self, task: T, work: Callable[[T], object], *, owner: str = "", weight: int = 0
+        self,
+        task: T,
+        work: Callable[[T], object],
+        *,
+        owner: str = "",
+        weight: int = 0,
+        group: Hashable = None,
     ) -> None:
-        """Queue a task.  Raises RequestError after `close`, RunnerError if no thread starts."""
+        """Queue a task.  Raises RequestError after `close`, RunnerError if no thread starts.
+
+        If something of its group rests when its turn comes, it gets that and is no heavier.
+        """
         with self._changed:
             if self._closed:
                 msg = "this Supervisor is closed: make a new one"
                 raise RequestError(msg)
             queue = self._waiting.setdefault(owner, OrderedDict())
-            queue[task] = _Entry(task, work, weight)
+            queue[task] = _Entry(task, work, weight, group)
             self._owners[task] = owner
             self._live.add(task)
             try:
@@ -83,6 +109,32 @@ class Workers(Generic[T]):
                 self._forget(task)
                 self._start_threads_or_leave_it()  # it may have been the one that had no room
                 self._changed.notify_all()
+
+    # --- what rests -------------------------------------------------------------------------------
+
+    def rest(self, task: T, group: Hashable, thing: object, evict: Callable[[], object]) -> None:
+        """Keep a thing of a running task for the next of its group, with the task's weight.
+
+        It belongs to these workers until `resumed` or `forget` hands it out, or `evict` is called:
+        under the lock, so that must neither block nor come back here.
+        """
+        with self._changed:
+            weight, self._weights[task] = self._weights[task], 0
+            self._resting[id(thing)] = _Rest(thing, group, weight, evict)
+            self._start_threads_or_leave_it()
+
+    def resumed(self, task: T) -> Any:
+        """Return what rested for a running task, once; None if nothing did."""
+        with self._changed:
+            return self._resumed.pop(task, None)
+
+    def forget(self, group: Hashable) -> list[Any]:
+        """Return everything of a group that rests: it weighs nothing any more."""
+        with self._changed:
+            mine = [key for key, each in self._resting.items() if each.group == group]
+            things = [self._end_rest(key).thing for key in mine]
+            self._start_threads_or_leave_it()
+            return things
 
     def close(self) -> list[T]:
         """Accept no more, and return the tasks that are live."""
@@ -127,11 +179,28 @@ class Workers(Generic[T]):
             log.warning("no thread for a job that waits, the next that ends takes it: %s", error)
 
     def _next_fits(self) -> bool:
+        """Return whether the next task may run now; for that, evict what has rested longest."""
         queue = next(iter(self._waiting.values()))
         entry = next(iter(queue.values()))
-        return (
-            self._budget is None or not self._weight or self._weight + entry.weight <= self._budget
-        )
+        if self._budget is None or self._rest_of(entry.group) is not None:
+            return True
+        busy = self._weight - sum([each.weight for each in list(self._resting.values())])
+        if busy and busy + entry.weight > self._budget:
+            return False
+        while self._resting and self._weight + entry.weight > self._budget:
+            self._end_rest(next(iter(self._resting))).evict()
+        return True
+
+    def _rest_of(self, group: Hashable) -> int | None:
+        """Return the key of what has rested longest for a group, None if nothing does."""
+        if group is None:
+            return None
+        return next((key for key, each in self._resting.items() if each.group == group), None)
+
+    def _end_rest(self, key: int) -> _Rest:
+        rest = self._resting.pop(key)
+        self._weight -= rest.weight
+        return rest
 
     def _take(self) -> _Entry[T] | None:
         """Take the next task out of the queue, and give its owner's turn to the next owner."""
@@ -143,10 +212,19 @@ class Workers(Generic[T]):
         self._waiting.move_to_end(owner)
         if not queue:
             del self._waiting[owner]
-        self._weight += entry.weight
+        self._weigh(entry)
         self._running += 1
         self._start_threads_or_leave_it()
         return entry
+
+    def _weigh(self, entry: _Entry[T]) -> None:
+        """Count the weight of a task that begins, or of what it finds instead."""
+        weight, key = entry.weight, self._rest_of(entry.group)
+        if key is not None:
+            rest = self._end_rest(key)
+            weight, self._resumed[entry.task] = rest.weight, rest.thing
+        self._weights[entry.task] = weight
+        self._weight += weight
 
     def _forget(self, task: T) -> None:
         owner = self._owners.pop(task)
@@ -164,13 +242,20 @@ class Workers(Generic[T]):
                 if entry is None:
                     self._threads.discard(threading.current_thread())
                     return
-            try:
-                entry.work(entry.task)
-            except BaseException:
-                log.exception("a job's thread failed")
+            then = self._done(entry.work, entry.task)
             with self._changed:
-                self._weight -= entry.weight
+                self._weight -= self._weights.pop(entry.task)
                 self._running -= 1
                 self._live.discard(entry.task)
                 self._changed.notify_all()
-            del entry  # what it belongs to may be collected now
+            if callable(then):
+                self._done(then)
+            del entry, then  # what they belong to may be collected now
+
+    @staticmethod
+    def _done(work: Callable[..., object], *arguments: T) -> object:
+        try:
+            return work(*arguments)
+        except BaseException:
+            log.exception("a job's thread failed")
+            return None

@@ -60,7 +60,7 @@ class Job:
         configure_logging(run.options)
         inputs = codec.from_data(run.inputs, "inputs", trusted=True)
         self._kind = "init_error"
-        backend = backends.build(run.backend, run.limits)
+        backend = backends.build(run.backend, run.limits, self._warmth.prepared)
         loader.clear_stage(self._directory, self._warmth)
         if self._warmth.said:
             os.write(2, self._warmth.said)

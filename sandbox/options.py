@@ -17,7 +17,8 @@ class Options:
 
     `carrier` None means: the socket if it can be connected, else stdio.  `modules` are those that
     the program names, to be imported by a warm sandbox if they are of the stack.  `wipe` names the
-    directories that a session empties after each job.
+    directories that a session empties after each job.  `backend` is the JSON text of a backend, and
+    of the limits that it is built for, which jobs are expected to ask for: see `backends.Prepared`.
     """
 
     carrier: str | None = None
@@ -27,6 +28,7 @@ class Options:
     modules: tuple[str, ...] = ()
     session: bool = False
     wipe: tuple[str, ...] = ()
+    backend: str = ""
 
 
 def parse(arguments: list[str]) -> Options:
@@ -44,6 +46,8 @@ def parse(arguments: list[str]) -> Options:
                 options = replace(options, session=True)
             case "--wipe":
                 options = replace(options, wipe=(*options.wipe, _value(argument, rest)))
+            case "--backend":
+                options = replace(options, backend=_value(argument, rest))
             case "--carrier":
                 options = replace(options, carrier=_carrier(_value(argument, rest)))
             case "--socket":
@@ -53,7 +57,7 @@ def parse(arguments: list[str]) -> Options:
             case _:
                 msg = (
                     f"sandbox: unknown argument {argument!r}; it takes --carrier, --socket, "
-                    "--program, --warm, --import, --session and --wipe"
+                    "--program, --warm, --import, --session, --wipe and --backend"
                 )
                 raise SystemExit(msg)
     return options

@@ -42,7 +42,7 @@ def main(options: Options, control: int, *, is_alone: bool) -> NoReturn:
 
     def serve() -> None:
         outlet = channel.open_channel(options)
-        warmth = warm_up(options.modules)
+        warmth = warm_up(options.modules, options.backend)
         guard.protect()
         worker.say_ready(outlet)
         try:

@@ -8,6 +8,7 @@ happened.  It knows no callers and delivers nothing; a `Supervisor` submits to i
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping
@@ -36,6 +37,9 @@ from sandbox import protocol
 
 log = logging.getLogger(__name__)
 
+_ARGUMENT_BYTES: Final = 1 << 16
+"""The longest of a guest's arguments; the kernel takes twice as much."""
+
 IDLE_SHARE: Final = 0.25
 """Of the machine's memory, what sandboxes may use that wait for jobs."""
 
@@ -54,6 +58,8 @@ class Claim(Protocol):
 
     @property
     def program(self) -> Program: ...
+    @property
+    def request(self) -> protocol.Run: ...
     @property
     def limits(self) -> Limits: ...
     @property
@@ -168,10 +174,14 @@ class Dispatcher:
         sandbox = claim.sandbox
         claim.hold(None)
         if sandbox is not None:
+            if sandbox.spec.mode is Mode.WARM and self._holdings.pool is not None:
+                self._holdings.pool.job_over()
             self.discard(sandbox)
 
     def _start(self, claim: Claim) -> Sandbox:
         spec = self._spec(claim.program, claim.limits, claim.mode, claim.image)
+        if claim.mode is Mode.SESSION:
+            spec = dataclasses.replace(spec, backend=_expected(claim.request))
         claim.trace.mark("image")
         sandbox = Sandbox(self._engine, spec, claim.trace)
         claim.hold(sandbox)
@@ -268,3 +278,9 @@ class Dispatcher:
             sweep(self._engine)
             self._holdings.move_in(own_cgroup=self._own_cgroup)
             self._is_prepared = True
+
+
+def _expected(request: protocol.Run) -> str:
+    """Return the backend of a request as a guest's argument; nothing if it is too long for one."""
+    text = json.dumps({"backend": request.backend, "limits": request.limits}, separators=(",", ":"))
+    return text if len(text) <= _ARGUMENT_BYTES else ""

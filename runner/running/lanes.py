@@ -1,9 +1,10 @@
 """The sandboxes of one session: which job has which, one after another in each.
 
-A lane is a place for one sandbox, which is started for the first job and kept for the next as long
-as nothing is left of the one before.  Jobs that wait stand in the session's own queue; a job is
-submitted to the supervisor's workers when a lane is free for it, so that sessions share the slots
-with everybody else, job by job, and a lane without a job holds no thread.
+A lane is one sandbox, which is started for a job and kept for the next as long as nothing is left
+of the one before.  Jobs that wait stand in the session's own queue; as many as there are lanes are
+submitted to the supervisor's workers, so that sessions share the slots with everybody else, job by
+job.  Between two jobs a lane rests with the workers: it holds no thread, but its memory is counted,
+and it is given up when another job waits for that.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -42,7 +44,7 @@ _CLOSING_S: Final = 10.0
 
 @dataclass(slots=True)
 class Lane:
-    """One sandbox of a session, if there is one now.
+    """One sandbox of a session, None before it has started.
 
     `number` is that of its last job, `counted` what the kernel had counted when that had ended.
     """
@@ -80,8 +82,8 @@ class Lanes:
         self._owner = owner
         # Re-entrant, as is every lock here: the garbage collector may close a session anywhere.
         self._changed = threading.Condition()
-        self._idle = [Lane() for _ in range(count)]
-        self._busy: dict[Task, Lane] = {}
+        self._free = count
+        self._busy: set[Task] = set()
         self._waiting: deque[tuple[Task, object]] = deque()
         self._is_closed = False
 
@@ -114,40 +116,50 @@ class Lanes:
             task.job.cancel()
         with self._changed:
             self._changed.wait_for(lambda: not self._busy, _CLOSING_S)
-            idle, self._idle = self._idle, []
-        for lane in idle:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for lane in self._workers.forget(self):
             self._give_up(lane)
 
     def _fill(self) -> None:
-        """Give each free lane a job; the lock is held."""
-        while self._idle and self._waiting:
-            lane = self._idle.pop()
+        """Submit as many jobs as there are lanes for; the lock is held."""
+        while self._free and self._waiting:
             task, keep = self._waiting.popleft()
-            self._busy[task] = lane
+            self._free -= 1
+            self._busy.add(task)
             try:
-                work = functools.partial(self._work, lane, keep)
+                work = functools.partial(self._work, keep)
                 weight = task.limits.memory_bytes
-                self._workers.submit(task, work, owner=self._owner, weight=weight)
+                self._workers.submit(task, work, owner=self._owner, weight=weight, group=self)
             except RunnerError as error:
-                del self._busy[task]
-                self._idle.append(lane)
+                self._free += 1
+                self._busy.discard(task)
                 task.finish(our_fault(str(error)))
 
     # --- in a worker thread ---------------------------------------------------------------------
 
-    def _work(self, lane: Lane, keep: object, task: Task) -> None:
+    def _work(self, keep: object, task: Task) -> Callable[[], None]:
         del keep  # whoever calls holds it
+        lane = self._workers.resumed(task) or Lane()
         try:
             execute = functools.partial(self._execute, lane)
             self._dispatcher.work(task, execute, functools.partial(self._release, lane))
         finally:
             if self._is_closed:
                 self._give_up(lane)
-            with self._changed:
-                del self._busy[task]
-                self._idle.append(lane)
-                self._changed.notify_all()
-                self._fill()
+            elif lane.sandbox is not None:
+                self._workers.rest(task, self, lane, functools.partial(self._evict, lane))
+        return functools.partial(self._leave, task)
+
+    def _leave(self, task: Task) -> None:
+        with self._changed:
+            self._busy.discard(task)
+            self._free += 1
+            self._changed.notify_all()
+            self._fill()
+        if self._is_closed:
+            self._give_back()
 
     def _execute(self, lane: Lane, task: Task) -> Verdict:
         with task.interrupt.scope():
@@ -182,6 +194,12 @@ class Lanes:
         task.hold(None)
         if not lane.is_clean:
             self._give_up(lane)
+
+    def _evict(self, lane: Lane) -> None:
+        sandbox, lane.sandbox = lane.sandbox, None
+        if sandbox is not None:
+            log.info("sandbox %s is given up: a job waits for its memory", sandbox.name)
+            self._dispatcher.leave_to_reaper(sandbox)
 
     def _give_up(self, lane: Lane) -> None:
         sandbox, lane.sandbox, lane.counted = lane.sandbox, None, None

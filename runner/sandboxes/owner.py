@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+_UNKNOWN = "unknown"
 _FIELDS_BEFORE_START_TIME = 19  # in /proc/<pid>/stat, counted from after the command's name
 
 
@@ -30,7 +31,7 @@ class Owner:
     def current(cls) -> Self:
         """Return the calling process."""
         pid = os.getpid()
-        return cls(_machine(), _boot(), _pid_namespace(), pid, _start_time(pid) or "unknown")
+        return cls(_machine(), _boot(), _pid_namespace(), pid, _start_time(pid) or _UNKNOWN)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -47,8 +48,8 @@ class Owner:
         """Whether this process certainly lives no more; False where that cannot be known."""
         if self.machine != _machine():
             return False
-        if self.boot != _boot():
-            return True
+        if self.boot != (boot := _boot()):
+            return _UNKNOWN not in {self.boot, boot}
         if self.namespace != _pid_namespace():
             return False
         return _start_time(self.pid) != self.started
@@ -56,18 +57,18 @@ class Owner:
 
 def _machine() -> str:
     text = _read("/etc/machine-id") or socket.gethostname()
-    return "".join(each for each in text if each.isalnum())[:12] or "unknown"
+    return "".join(each for each in text if each.isalnum())[:12] or _UNKNOWN
 
 
 def _boot() -> str:
-    return _read("/proc/sys/kernel/random/boot_id").replace("-", "")[:12] or "unknown"
+    return _read("/proc/sys/kernel/random/boot_id").replace("-", "")[:12] or _UNKNOWN
 
 
 def _pid_namespace() -> str:
     try:
         link = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  it is no path, only text
     except OSError:
-        return "unknown"
+        return _UNKNOWN
     return "".join(each for each in link if each.isdigit())
 
 
@@ -76,7 +77,7 @@ def _start_time(pid: int) -> str | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return None if Path("/proc/self/stat").exists() or not _exists(pid) else "unknown"
+        return None if Path("/proc/self/stat").exists() or not _exists(pid) else _UNKNOWN
     fields = stat.rpartition(")")[2].split()
     is_zombie = fields[0] == "Z"
     return None if is_zombie else fields[_FIELDS_BEFORE_START_TIME]

@@ -28,8 +28,9 @@ class Reaper:
         self._hurry = False
 
     def add(self, sandbox: Sandbox) -> None:
-        """Take over a sandbox whose `destroy` has returned False."""
-        log.warning("sandbox %s is not gone yet: %s", sandbox.name, sandbox.obstacle)
+        """Take over a sandbox whose `destroy` has returned False, or was not called yet."""
+        if sandbox.obstacle:
+            log.warning("sandbox %s is not gone yet: %s", sandbox.name, sandbox.obstacle)
         with self._changed:
             self._left.append(sandbox)
             self._start_thread()

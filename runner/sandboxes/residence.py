@@ -24,7 +24,7 @@ from runner.sandboxes.owner import Owner
 SCRATCH_PREFIX: Final = "qrunner-wheels-"
 """How the temporary directory of a build begins; its owner's name follows."""
 
-_ATTEMPTS: Final = 10
+_ATTEMPTS: Final = 100
 
 _lock: Final = threading.RLock()
 _residents: Final[Counter[Owner]] = Counter()
@@ -55,11 +55,13 @@ def channel_root() -> Path:
     uid = os.getuid()
     root = Path(tempfile.gettempdir()) / f"qrunner-{uid}"
     for _ in range(_ATTEMPTS):
+        # Not exist_ok: that raises too if the directory is removed between its two steps.
+        with contextlib.suppress(FileExistsError):
+            root.mkdir(mode=0o700)
         try:
-            root.mkdir(mode=0o700, exist_ok=True)
             status = root.lstat()
         except FileNotFoundError:
-            continue  # between the two the last supervisor until now has removed it, being empty
+            continue  # the last supervisor until now has removed it, being empty
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid or status.st_mode & 0o077:
             msg = f"{root} is not a private directory of user {uid}: remove it, or set TMPDIR"
             raise EngineError(msg)

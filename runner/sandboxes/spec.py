@@ -30,7 +30,8 @@ class SandboxSpec:
     """What a sandbox is made of; sandboxes of equal specs are interchangeable.
 
     `limits` are those of the container: see `Limits.for_container`.  `modules` are those that a
-    warm sandbox imports, if they are of the stack.
+    warm sandbox imports, if they are of the stack.  `backend` is the text of the one that a
+    session's jobs ask for, which is built once: see `sandbox.backends.Prepared`.
     """
 
     image: str
@@ -43,6 +44,7 @@ class SandboxSpec:
     owner: Owner
     mode: Mode = Mode.COLD
     modules: tuple[str, ...] = ()
+    backend: str = ""
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -51,5 +53,6 @@ class SandboxSpec:
             return ("--warm", "--import", ",".join(self.modules))
         if self.mode is Mode.SESSION:
             wiped = [each for path in WRITABLE for each in ("--wipe", path)]
-            return ("--session", "--import", ",".join(self.modules), *wiped)
+            built = ("--backend", self.backend) if self.backend else ()
+            return ("--session", "--import", ",".join(self.modules), *wiped, *built)
         return ()

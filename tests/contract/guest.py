@@ -60,6 +60,7 @@ class Guest:
             # A short path: a socket's address has room for 107 bytes.
             self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="g-")))
             for name, text in self.files.items():
+                (self.directory / name).parent.mkdir(exist_ok=True)
                 (self.directory / name).write_text(text)
             self.path = str(self.directory / "channel")
             self.frames = []

@@ -265,6 +265,19 @@ import time; time.sleep(60)
     assert within(10, lambda: not containers_of(engine, child.pid))
 
 
+def test_a_resting_sandbox_counts_in_the_budget_and_gives_way_to_a_job_that_waits(path):
+    limits = {"memory_bytes": 300 << 20}
+    with (
+        Supervisor(memory_budget_bytes=400 << 20) as supervisor,
+        supervisor.session(path, backend="none", limits=limits, sandboxes=2) as session,
+    ):
+        first = [session.run({"code": WHO}) for _ in range(3)]
+        assert len({job.result(60) for job in first}) == 1  # no room for another
+        other = supervisor.run(path, {"code": "value = 1"}, backend="none", limits=limits)
+        assert other.result(60) == 1
+        assert do(session, WHO).result() != first[0].result()
+
+
 SEEDED = """
 from qiskit import transpile
 from qiskit.circuit.random import random_circuit

@@ -6,26 +6,26 @@ import dataclasses
 import subprocess
 import sys
 
+from runner.sandboxes import owner
 from runner.sandboxes.owner import Owner
 
 
 def test_the_own_process_is_alive_and_its_text_can_be_read_back():
-    owner = Owner.current()
-    assert not owner.is_dead()
-    assert Owner.parse(str(owner)) == owner
+    me = Owner.current()
+    assert not me.is_dead()
+    assert Owner.parse(str(me)) == me
 
 
 def test_a_process_that_has_ended_is_dead():
     code = "from runner.sandboxes.owner import Owner; print(Owner.current())"
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    owner = Owner.parse(text.stdout.strip())
-    assert owner is not None
-    assert owner.is_dead()
+    ended = Owner.parse(text.stdout.strip())
+    assert ended is not None
+    assert ended.is_dead()
 
 
 def test_a_reused_process_id_is_not_the_owner():
-    owner = dataclasses.replace(Owner.current(), started="1")
-    assert owner.is_dead()
+    assert dataclasses.replace(Owner.current(), started="1").is_dead()
 
 
 def test_another_machine_or_pid_namespace_is_left_alone():
@@ -36,6 +36,13 @@ def test_another_machine_or_pid_namespace_is_left_alone():
 
 def test_an_earlier_boot_of_this_machine_is_dead():
     assert dataclasses.replace(Owner.current(), boot="before").is_dead()
+
+
+def test_a_boot_that_cannot_be_read_makes_nobody_dead(monkeypatch):
+    living = Owner.current()
+    monkeypatch.setattr(owner, "_read", lambda path: "" if "boot" in path else living.machine)
+    assert not living.is_dead()
+    assert not Owner.current().is_dead()
 
 
 def test_foreign_texts_are_no_owners():

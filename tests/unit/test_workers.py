@@ -225,3 +225,57 @@ def test_a_long_queue_and_a_storm_of_withdrawals_leave_nothing():
     assert not workers._owners
     assert not workers._live
     assert not workers._weight
+
+
+def test_what_rests_keeps_its_weight_serves_its_group_and_is_evicted_for_others():
+    workers, evicted, seen = Workers(4, budget=10), [], []
+
+    def work(task):
+        thing = workers.resumed(task) or f"new by {task}"
+        seen.append((task, thing))
+        workers.rest(task, "group", thing, lambda: evicted.append(thing))
+
+    def do(task, work, **options):
+        workers.submit(task, work, **options)
+        assert workers.join(5)
+
+    do("a", work, weight=6, group="group")
+    do("b", work, weight=6, group="group")
+    assert seen == [("a", "new by a"), ("b", "new by a")]
+    do("light", seen.append, weight=4)
+    assert not evicted
+    do("heavy", seen.append, weight=5)
+    assert evicted == ["new by a"]
+    do("c", work, weight=6, group="group")
+    assert seen[-1] == ("c", "new by c")
+    assert (workers.forget("group"), workers.forget("group")) == (["new by c"], [])
+    do("heaviest", seen.append, weight=10)
+    assert evicted == ["new by a"]
+
+
+def test_nothing_is_evicted_for_what_does_not_fit_all_the_same():
+    workers, evicted, go_on, seen = Workers(4, budget=10), [], threading.Event(), []
+    workers.submit("a", lambda task: workers.rest(task, "g", "thing", evicted.append), weight=3)
+    assert workers.join(5)
+    workers.submit("busy", lambda _: go_on.wait(5), weight=5)
+    workers.submit("heavy", seen.append, weight=8)
+    time.sleep(0.05)
+    assert (seen, evicted) == ([], [])
+    assert workers.forget("g") == ["thing"]
+    go_on.set()
+    assert workers.join(5)
+    assert seen == ["heavy"]
+
+
+def test_what_work_returns_is_called_when_its_task_has_ended_by_the_thread_of_the_next():
+    workers, threads = Workers(4), []
+
+    def work(number):
+        threads.append(threading.get_ident())
+        return (lambda: workers.submit(number + 1, work)) if number < 5 else None
+
+    workers.submit(0, work)
+    deadline = time.monotonic() + 5
+    while len(threads) < 6 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (len(threads), len(set(threads))) == (6, 1)

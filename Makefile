@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster bench-cluster test-fast check fuzz bench soak fmt build doctor runsc lock record clean venv venv-dev engine
+.PHONY: help run test test-cluster bench-cluster test-fast check fuzz bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
 
 BIN := .venv/bin
 BENCHMARKS := compare commands hardening neighbour relay transpile
@@ -47,15 +47,15 @@ fuzz: venv-dev ## search longer for bytes that the host cannot stand (FUZZ_S=60 
 	@$(BIN)/python tests/fuzz/fuzz.py
 
 bench: venv engine ## measure: tables, JSON and a picture in build/bench (on a quiet machine)
-	@tools/setup-bench; status=0; \
+	@tools/setup-group --optional bench; status=0; \
 	for each in $(BENCHMARKS); do \
 		rm -f build/bench/$$each.json; \
 		$(BIN)/python -m benchmarks.$$each --json build/bench || status=1; \
 	done; \
 	$(BIN)/python -m benchmarks.targets --json build/bench && exit $$status
 
-# All of it takes about ten minutes. Where Ray or Slurm cannot be had its tests are skipped, unless
-# QRUNNER_CLUSTER_MUST_WORK=1.
+# All of it takes about fifteen minutes; `make test` runs tests/cluster/test_brief.py only. Where Ray
+# or Slurm cannot be had its tests are skipped, unless QRUNNER_CLUSTER_MUST_WORK=1.
 test-cluster: venv-dev engine ## run the cluster tests: Ray and Slurm on this machine's loopback
 	@QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest -q --durations 15 tests/cluster
 
@@ -81,8 +81,21 @@ runsc: engine ## install gVisor for --isolation runsc and register it with the e
 lock: venv-dev ## renew every lock file: the host's, the developers', the sandbox's (needs uv)
 	@tools/lock
 
-record: venv-dev engine ## record the screens of docs/terminal.md again
+record: venv-dev engine ## write again what docs/ show of screens and of modules
+	@$(BIN)/python -m tests.architecture
 	@$(BIN)/python -m tests.recording
+	@$(BIN)/python -m tests.notebooks
+
+docs: venv ## make the pages of docs/ into build/docs, and fail on every warning and dead link
+	@tools/setup-group docs
+	@rm -rf build/docs
+	@.venv/docs/bin/python -m sphinx -q -W --keep-going -E -b html -d build/doctrees docs build/docs
+	@.venv/docs/bin/python docs/check_site.py build/docs
+	@echo "docs: build/docs/index.html"
+
+dist: venv-dev engine ## build sdist and wheel into dist/, and try the wheel in an empty environment
+	@tools/setup-group dist
+	@tools/dist
 
 clean: ## remove leftovers of dead runs, old images, and the caches of this clone
 	rm -rf .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis build dist

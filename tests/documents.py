@@ -1,17 +1,19 @@
 """The documents as a reader follows them: links, headings, files to write, commands to run.
 
-A block of code is a file if the paragraph before it ends with the file's name and a colon, or if
-its own first line is a comment that begins with that name.  Blocks of `sh` and `python` that are no
-file are run, in their order, unless a comment above them says why not:
+A block is a file if the paragraph before it ends with the file's name and a colon, or if its own
+first line is a comment that begins with that name.  Blocks of `sh` and `python` that are no file
+are run, in their order, unless a comment above them says why not:
 
     <!-- not run: needs a cluster -->
 
 A block of `text` after one that is run is what that one shows at its end; `...` stands for
-anything.  tests/unit/test_documents.py reads the documents, tests/engine/test_documents.py runs them.
+anything.  tests/unit/test_documents.py reads all documents, tests/engine/test_documents.py does
+what those in docs/ say.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +28,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *PAGES])
 
 RUN = ("sh", "python")
 _NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
-_NAMED_INSIDE = re.compile(r"# ([\w./-]+\.\w+)(?:  .*)?")
+_NAME = re.compile(r"[\w./-]+\.\w+")
+_NAMED_INSIDE = re.compile(rf"# ({_NAME.pattern})(?:  .*)?")
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
@@ -71,13 +74,15 @@ def blocks(page: Path) -> list[Block]:
 
 
 def _file(fence: Token, before: list[Token]) -> str | None:
+    if fence.info == "sh":
+        return None
     if inside := _NAMED_INSIDE.fullmatch(fence.content.partition("\n")[0]):
         return inside[1]
     if [each.type for each in before] != ["inline", "paragraph_close"]:
         return None
-    parts = before[0].children
-    named = len(parts) > 1 and parts[-2].type == "code_inline" and parts[-1].content == ":"
-    return parts[-2].content if named else None
+    *_, name, colon = [None, None, *before[0].children]
+    is_named = name and name.type == "code_inline" and colon.content == ":"
+    return name.content if is_named and _NAME.fullmatch(name.content) else None
 
 
 def _reason(before: Token) -> str | None:
@@ -98,10 +103,12 @@ def anchors(page: Path) -> set[str]:
     """Return the names of a document's headings, as GitHub and the site make them."""
     found: set[str] = set()
     tokens = _MARKDOWN.parse(page.read_text())
-    for opening, inline in zip(tokens, tokens[1:], strict=False):
+    for opening, inline in itertools.pairwise(tokens):
         if opening.type == "heading_open":
             text = "".join(each.content for each in inline.children or [])
             name = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
-            same = sum(re.fullmatch(rf"{re.escape(name)}(-\d+)?", each) is not None for each in found)
+            same = sum(
+                re.fullmatch(rf"{re.escape(name)}(-\d+)?", each) is not None for each in found
+            )
             found.add(f"{name}-{same}" if same else name)
     return found

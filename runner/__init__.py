@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from runner.job import Job
     from runner.job.record import JobRecord, JobStatus, Outcome, Usage
+    from runner.pictures.drawing import Picture
     from runner.policy import Limits, Policy
     from runner.pool import PoolState, Warm
     from runner.store import Store
@@ -46,6 +47,7 @@ __all__ = [
     "Limits",
     "ManifestError",
     "Outcome",
+    "Picture",
     "Policy",
     "PoolState",
     "RequestError",
@@ -65,6 +67,7 @@ _HOMES = {
     "Supervisor": "runner.supervisor",
     "Value": "runner.values",
     "Job": "runner.job",
+    "Picture": "runner.pictures.drawing",
     **dict.fromkeys(("JobRecord", "JobStatus", "Outcome", "Usage"), "runner.job.record"),
     **dict.fromkeys(("Limits", "Policy"), "runner.policy"),
     **dict.fromkeys(("PoolState", "Warm"), "runner.pool"),

@@ -7,20 +7,27 @@ import os
 import tempfile
 import time
 import warnings
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineUnavailableError
+from runner.images import ImageStore
 from runner.sandboxes import cgroup
 from runner.sandboxes.owner import Owner
 from runner.sandboxes.residence import channel_root
+from tests.scheduling import in_order, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_xdist_make_scheduler"]  # a hook
 
 ENGINE_DIRECTORIES = {"cluster", "engine", "programs", "security"}
 MUST_WORK = "QRUNNER_ENGINE_MUST_WORK"
 RUNSC_MUST_WORK = "QRUNNER_RUNSC_MUST_WORK"
 GONE_WITHIN_S = 10.0
+ROOT = Path(__file__).parents[1]
+SHARED = (ROOT / "images" / "programs", ROOT / "tests" / "security" / "corpus")
 
 # Jobs of tests are kept apart from the user's own; a test may name a store of its own.
 STORE = tempfile.TemporaryDirectory(prefix="qrunner-test-store-")
@@ -52,6 +59,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if ENGINE_DIRECTORIES & {parent.name for parent in item.path.parents}:
             item.add_marker(pytest.mark.engine)
+    in_order(items)
     marked = [item for item in items if item.get_closest_marker("engine")]
     if not marked or config.option.collectonly or not (reason := why_no_engine()):
         return
@@ -85,6 +93,23 @@ def left_behind(engine):
     return containers | directories | groups
 
 
+def passing_images(engine):
+    """Return the tags of all images but those that runs share: the bases, examples, the corpus."""
+    shared = {path.parent.name for each in SHARED for path in each.glob("*/program.yaml")}
+    return {
+        each.tag
+        for each in ImageStore(engine).images()
+        if each.kind in {"program", "packages"} and each.repository.rpartition("/")[2] not in shared
+    }
+
+
+def is_alone(engine):
+    """Return whether nobody else has a sandbox here: images may be theirs then."""
+    names = [each.get(f"{OWN_LABEL}.owner", "") for each in engine.containers().values()]
+    owners = {Owner.parse(each) for each in names} | cgroup.owners()
+    return all(each is not None and each.is_dead() for each in owners - {Owner.current()})
+
+
 def pytest_sessionstart(session):
     """Note what is there before the tests; in the process that started the others, if any."""
     is_worker = hasattr(session.config, "workerinput")
@@ -93,11 +118,15 @@ def pytest_sessionstart(session):
         return
     connection = Engine.connect()
     session.config.left_before = left_behind(connection)
+    session.config.images_before = passing_images(connection)
     connection.close()
 
 
 def pytest_sessionfinish(session):
-    """Fail the session if its tests left a container, a directory or a control group of ours."""
+    """Fail the session if its tests left a container, a directory or a control group of ours.
+
+    Their images are removed only here, as many tests use the same, and where nobody else may.
+    """
     before = session.config.left_before
     if before is None or why_no_engine():
         return
@@ -105,6 +134,9 @@ def pytest_sessionfinish(session):
     deadline = time.monotonic() + GONE_WITHIN_S
     while (left := left_behind(connection) - before) and time.monotonic() < deadline:
         time.sleep(0.2)
+    if is_alone(connection):
+        for tag in passing_images(connection) - session.config.images_before:
+            connection.remove_image(tag)
     connection.close()
     if left:
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")

@@ -1,7 +1,8 @@
 """A supervisor whose programs get no backend unless a test asks for one.
 
 Most tests here are about anything but backends, and importing Qiskit is most of what a short job
-costs.  With the default backend: test_complaints, test_contract, test_cli, and the examples.
+costs.  With the default backend: test_complaints, test_contract, some of test_cli, and the
+examples.
 """
 
 from __future__ import annotations

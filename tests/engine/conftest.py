@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import textwrap
 import time
 from pathlib import Path
 
+import docker
 import pytest
 
+from runner.images import ImageStore
 from tests.engine.bare import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +51,19 @@ def supervisor(sandboxing):
     """One supervisor per module, isolation and carrier."""
     with Supervisor(**sandboxing) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A docker-py connection of the tests' own, to look past our seam."""
+    with contextlib.closing(docker.from_env(timeout=300)) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def guest(engine):
+    """The guest image on whatever root there is here; built first if it is missing."""
+    return ImageStore(engine).guest()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli import main
 from tests.engine.traces import containers_of
 
 pytestmark = pytest.mark.engine
@@ -23,6 +24,20 @@ QRUNNER = [sys.executable, "-m", "runner"]
 def qrunner(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     command = [*QRUNNER, *(str(each) for each in arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.fixture
+def in_process(monkeypatch, capfd):
+    """Run the command line without a process of its own, where that makes no difference."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["qrunner", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(arguments, ended.value.code, *capfd.readouterr())
+
+    return run
 
 
 def events(done: subprocess.CompletedProcess[str]) -> list[dict]:
@@ -73,7 +88,7 @@ def test_json_events_are_one_strict_object_per_line_the_last_is_finished():
 
 def test_a_program_that_raises_exits_1_with_its_own_traceback_only(program):
     path = program("def main(backend, user_messenger):\n    raise RuntimeError('mine')\n")
-    done = qrunner("run", path)
+    done = qrunner("run", path, "--backend", "none")
     assert done.returncode == 1
     assert done.stdout == ""
     assert f'File "{path}", line 2, in main' in done.stderr
@@ -96,12 +111,12 @@ def test_a_program_that_raises_exits_1_with_its_own_traceback_only(program):
         (["random_circuits", "--memory", "lots"], "'lots'"),
     ],
 )
-def test_what_is_refused_says_why_exits_2_and_still_finishes_in_json(arguments, said):
-    done = qrunner("run", *arguments)
+def test_what_is_refused_says_why_exits_2_and_still_finishes_in_json(in_process, arguments, said):
+    done = in_process("run", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
-    as_json = qrunner("run", *arguments, "--format", "json")
+    as_json = in_process("run", *arguments, "--format", "json")
     assert as_json.returncode == 2
     (finished,) = events(as_json)
     assert (finished["event"], finished["outcome"]) == ("finished", "invalid_inputs")
@@ -120,12 +135,13 @@ def test_inputs_come_from_text_file_stdin_and_pairs(program, tmp_path):
     path = program("def main(backend, user_messenger, **kwargs):\n    return kwargs\n")
     text = json.dumps({"quote": 'it\'s "$HOME" $(x)', "n": 1})
     (tmp_path / "inputs.json").write_text(text)
+    pairs = ["-i", "n=[2]", "-i", "t=plain text", "--backend", "none"]
     for arguments, stdin in (
         (["--inputs", text], None),
         (["--inputs", f"@{tmp_path / 'inputs.json'}"], None),
         (["--inputs", "-"], text),
     ):
-        done = qrunner("run", path, *arguments, "-i", "n=[2]", "-i", "t=plain text", input=stdin)
+        done = qrunner("run", path, *arguments, *pairs, input=stdin)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == {
             "quote": 'it\'s "$HOME" $(x)',
@@ -136,7 +152,7 @@ def test_inputs_come_from_text_file_stdin_and_pairs(program, tmp_path):
 
 def test_limits_come_from_the_flags_and_end_with_exit_code_3(program):
     path = program("import time\ndef main(b, m):\n    time.sleep(60)\n")
-    done = qrunner("run", path, "--timeout", "1", "--format", "json")
+    done = qrunner("run", path, "--backend", "none", "--timeout", "1", "--format", "json")
     assert done.returncode == 3
     finished = events(done)[-1]
     assert finished["outcome"] == "time_limit"
@@ -153,7 +169,7 @@ def test_hostile_output_is_escaped_and_never_starts_a_line(program):
             raise ValueError("::stop-commands::y\n::error::z")
         """
     )
-    done = qrunner("run", path)
+    done = qrunner("run", path, "--backend", "none")
     assert "\x1b" not in done.stderr
     assert "\x07" not in done.stderr
     assert "\u202e" not in done.stderr
@@ -164,7 +180,7 @@ def test_hostile_output_is_escaped_and_never_starts_a_line(program):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_cancels_and_leaves_nothing(program, engine, number):
     path = program("import time\ndef main(b, m):\n    m.publish('up')\n    time.sleep(60)\n")
-    command = [*QRUNNER, "run", str(path), "--format", "json"]
+    command = [*QRUNNER, "run", str(path), "--backend", "none", "--format", "json"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as child:
@@ -196,7 +212,8 @@ def test_check_reports_every_case_and_exits_with_the_highest_code(tmp_path):
         (directory / "program.yaml").write_text(f"name: {name}\n")
         (directory / "program.py").write_text(source)
         for case, content in (cases or {}).items():
-            (directory / "cases" / f"{case}.json").write_text(json.dumps(content))
+            text = json.dumps({"backend": "none", **content})
+            (directory / "cases" / f"{case}.json").write_text(text)
 
     write("plain", "def main(b, m): return 1\n")
     write(

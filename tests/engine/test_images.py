@@ -1,20 +1,15 @@
 """Images on a real engine: what is in them, when they are built, and what failures leave."""
 
-import contextlib
-import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-import urllib.request
 import uuid
 from pathlib import Path
 
-import docker
 import pytest
 
 from runner import images
@@ -22,21 +17,10 @@ from runner.errors import ImageError
 from runner.images import ImageStore
 from runner.images.builds import BUILD_LABEL, KIND_LABEL
 from runner.images.roots import PACKAGES_LABEL, RootLock, bootstrap, machine
+from tests.engine.inside import check_stack, run
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = b"def main(backend, user_messenger):\n    return 1\n"
-
-
-@pytest.fixture(scope="module")
-def client():
-    with contextlib.closing(docker.from_env(timeout=300)) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def guest(engine):
-    """The guest image on whatever root there is here; built first if it is missing."""
-    return ImageStore(engine).guest()
 
 
 @pytest.fixture
@@ -52,15 +36,6 @@ def name(client):
 def base(tmp_path):
     """A copy of images/base to spoil."""
     return Path(shutil.copytree(images.base_directory(), tmp_path / "base"))
-
-
-def run(client, image, *command, user=None):
-    """Return what the command prints in a container of the image."""
-    # No network: the tests are not about it, and not every engine has a bridge.
-    output = client.containers.run(
-        image, list(command), user=user, remove=True, network_mode="none", stderr=True
-    )
-    return output.decode()
 
 
 def our_untagged(client):
@@ -240,21 +215,6 @@ def test_an_image_in_use_is_not_pruned(engine, client, guest, name):
 # --- what is in the image -------------------------------------------------------------------------
 
 
-def check_stack(client, image):
-    """Assert what holds for every image of ours, whatever root it stands on."""
-    found = run(client, image, "find", "/", "-xdev", "-perm", "/6000", user="0")
-    assert found == "", "setuid or setgid"
-    everybody = ["find", "/", "-xdev", "-perm", "-o+w", "-not", "-type", "l"]
-    writable = run(client, image, *everybody, user="0").split()
-    assert [each for each in writable if not each.startswith("/dev/")] == ["/tmp"]
-    tools = ["apt", "dpkg", "pip", "pip3", "perl", "gcc", "cc", "make", "su", "mount", "awk"]
-    which = "import shutil, sys; print([n for n in sys.argv[1:] if shutil.which(n, path=P)])"
-    path = "P='/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'\n"
-    assert run(client, image, "python3", "-c", path + which, *tools) == "[]\n"
-    script = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.find_spec(n)])"
-    assert run(client, image, "python3", "-c", script, "pip", "ensurepip", "setuptools") == "[]\n"
-
-
 def test_qiskit_can_be_imported_without_flags(client, guest):
     script = "import qiskit, qiskit_aer, os; print(qiskit.__version__, os.getuid() > 60000)"
     output = run(client, guest, "python3", "-c", script).split()
@@ -308,137 +268,7 @@ def test_nothing_of_this_host_is_in_the_image(client, guest):
     assert run(client, guest, "python3", "-c", script, *names) == "[]\n"
 
 
-# --- the registry ---------------------------------------------------------------------------------
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def install_registry():
-    """Return the path of Debian's docker-registry, installed now if that is possible here."""
-    if found := shutil.which("docker-registry"):
-        return found
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(
-            ["apt-get", "install", "-y", "-q", "--no-install-recommends", "docker-registry"],
-            env=environment,
-            capture_output=True,
-            timeout=180,
-        )
-    return shutil.which("docker-registry")
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    """The address of a registry of our own on the loopback interface."""
-    program = install_registry()
-    if program is None:
-        pytest.skip("needs Debian's docker-registry")
-    directory = tmp_path_factory.mktemp("registry")
-    address = f"localhost:{free_port()}"
-    config = {
-        "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}},
-        "http": {"addr": address},
-        "log": {"level": "error"},
-    }
-    (directory / "config.json").write_text(json.dumps(config))  # JSON is YAML
-    with (directory / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [program, "serve", str(directory / "config.json")], stdout=log, stderr=log
-        )
-        try:
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    urllib.request.urlopen(f"http://{address}/v2/", timeout=5).close()
-                    break
-                except OSError:
-                    assert server.poll() is None, (directory / "log").read_text()
-                    assert time.monotonic() < deadline
-                    time.sleep(0.1)
-            yield address
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
-@pytest.fixture(scope="module")
-def published_root(client, registry, engine, tmp_path_factory):
-    """A root in the registry and not on the engine, by digest; with things that must not get out.
-
-    Built on the root that the stack here stands on, as the official image cannot be had everywhere.
-    """
-    ImageStore(engine).guest()
-    roots = [each for each in ImageStore(engine).images() if each.kind == "root"]
-    if not roots:
-        pytest.skip("the stack stands on the official image already")
-    context = tmp_path_factory.mktemp("root")
-    (context / "Dockerfile").write_text(
-        f"FROM {roots[0].tag}\n"
-        "ENV LEAKED=yes LD_PRELOAD= PYTHONSTARTUP=/leaked.py\n"
-        "LABEL leaked=yes\n"
-        "RUN cp /usr/bin/env /usr/bin/sudo && chmod 4755 /usr/bin/sudo && chmod 777 /opt \\\n"
-        "    && cp /usr/bin/env /usr/bin/gcc-12 && echo root:secret > /etc/shadow\n"
-        'ENTRYPOINT ["/bin/false"]\n'
-    )
-    tag = f"{registry}/python:3.11-slim-bookworm"
-    image, _ = client.images.build(path=str(context), tag=tag, network_mode="none", rm=True)
-    answers = client.api.push(tag, stream=True, decode=True)
-    digests = [each["aux"]["Digest"] for each in answers if "aux" in each]
-    client.images.remove(image.id, force=True)
-    return f"{tag}@{digests[-1]}"
-
-
-@pytest.fixture(scope="module")
-def stack_from_registry(client, engine, published_root, tmp_path_factory):
-    """A guest image over the published root, and what was said while it was made."""
-    base = tmp_path_factory.mktemp("images") / "base"
-    shutil.copytree(images.base_directory(), base)
-    lock = json.loads((base / "root.lock").read_text())
-    lock["official"]["reference"] = published_root
-    (base / "root.lock").write_text(json.dumps(lock))
-    assert engine.image(published_root) is None
-    tags = {tag for image in client.images.list() for tag in image.tags}
-    said = []
-    yield ImageStore(engine, base=base, progress=said.append).guest(), said
-    for tag in {tag for image in client.images.list() for tag in image.tags} - tags:
-        if "/guest:" in tag or "/stack:" in tag:
-            client.images.remove(tag, force=True)
-    client.images.remove(published_root, force=True)
-
-
-def test_the_pinned_root_comes_from_the_registry_by_digest(
-    client, engine, stack_from_registry, published_root
-):
-    _, said = stack_from_registry
-    assert any(published_root in line for line in said)
-    assert any("root (official)" in line for line in said), said
-    assert not any("bootstrapping" in line for line in said), said
-    assert published_root in {
-        f"{published_root.partition('@')[0]}@{each.partition('@')[2]}"
-        for each in client.images.get(engine.image_id(published_root)).attrs["RepoDigests"]
-    }
-
-
-def test_nothing_of_the_root_s_configuration_gets_out(client, guest, stack_from_registry):
-    image, _ = stack_from_registry
-    ours, theirs = (client.images.get(each).attrs["Config"] for each in (guest, image))
-    assert "LEAKED=yes" not in theirs["Env"]
-    assert "leaked" not in theirs["Labels"]
-    assert sorted(theirs["Env"]) == sorted(ours["Env"])
-    assert not theirs["Entrypoint"]
-    assert run(client, image, "python3", "-c", "import qiskit_aer; print('fine')") == "fine\n"
-
-
-def test_what_the_root_had_too_much_is_removed(client, stack_from_registry):
-    image, _ = stack_from_registry
-    check_stack(client, image)
-    assert "shadow" not in run(client, image, "ls", "/etc")
+# --- the root -------------------------------------------------------------------------------------
 
 
 def test_a_bootstrapped_root_says_which_packages_it_has(client, engine, guest):

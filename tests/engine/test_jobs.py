@@ -170,6 +170,7 @@ def test_without_a_store_jobs_are_found_as_long_as_their_handles_live(supervisor
         supervisor.job("job-none")
 
 
+PAIRS = 3
 LOAD = """
 with Supervisor(store={store!r}, max_jobs=3) as supervisor:
     jobs = [supervisor.run(path, {{"n": n}}, backend="none") for n in range(60)]
@@ -179,14 +180,14 @@ with Supervisor(store={store!r}, max_jobs=3) as supervisor:
 """
 
 
-def test_ten_times_killed_under_load_loses_no_job_and_leaves_nothing(
+def test_killed_under_load_again_and_again_no_job_is_lost_and_nothing_is_left(
     engine, child, trivial, tmp_path
 ):
     path = tmp_path / "jobs.db"
     with Supervisor(store=path) as supervisor:  # so that no image has to be built below
         supervisor.run(trivial, backend="none").result(60)
     completed, pids = {}, []
-    for _ in range(5):  # two at a time, on one store
+    for _ in range(PAIRS):  # two at a time, on one store
         pair = [child(LOAD.format(store=str(path)), trivial) for _ in range(2)]
         for each in pair:
             completed |= dict([each.stdout.readline().split()])
@@ -198,7 +199,7 @@ def test_ten_times_killed_under_load_loses_no_job_and_leaves_nothing(
     assert completed
     with contextlib.closing(Store(path)) as store:
         found = {each.id: each.outcome for each in store.summaries(Query(limit=None))}
-        assert len(found) == 1 + 10 * 60
+        assert len(found) == 1 + PAIRS * 2 * 60
         assert set(found.values()) == {Outcome.COMPLETED, Outcome.INTERRUPTED}
         for job, value in completed.items():
             assert store.load(job).record.result == value

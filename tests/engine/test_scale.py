@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import RequestError, Supervisor
+from runner import RequestError
+from tests.engine.bare import Supervisor
 
 NUMBER = 20
 MIB = 1 << 20

@@ -111,7 +111,7 @@ def submitted(request, meter, supervisor, isolation):
     for name in sorted(wanted):
         program = read_directory(CORPUS / name)
         jobs[name] = [
-            (case, supervisor.run(program, case.inputs, limits=case.limits))
+            (case, supervisor.run(program, case.inputs, backend=case.backend, limits=case.limits))
             for case in chosen(cases(program), isolation)
         ]
     return jobs

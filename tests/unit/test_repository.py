@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -75,16 +74,11 @@ def test_every_make_target_has_a_help_text():
     assert set(phony) == targets()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=short)
-def test_every_relative_link_leads_somewhere(document):
-    for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", document.read_text()):
-        assert (document.parent / link).exists(), link
-
-
 def test_every_file_that_the_documents_name_exists():
+    made = {"build", "dist"}
     tops = "|".join(
-        sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
-    )
+        each.name for each in ROOT.iterdir() if each.is_dir() and each.name not in made
+    ).replace(".", r"\.")
     for document in DOCUMENTS:
         for path in re.findall(rf"`((?:{tops})/[\w./-]+)`", document.read_text()):
             assert (ROOT / path).exists(), f"{short(document)} names {path}"
@@ -194,28 +188,6 @@ def test_the_protocol_imports_nothing_but_the_standard_library():
         names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
         tops = {name.partition(".")[0] for name in names} - {"sandbox"}  # itself tested above
         assert tops <= sys.stdlib_module_names
-
-
-def test_the_wheel_carries_the_images_and_programs(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "hatchling",
-        "build",
-        "--target",
-        "wheel",
-        "--directory",
-        tmp_path,
-    ]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        names = set(wheel.namelist())
-    for folder in ("base", "programs"):
-        for path in (ROOT / "images" / folder).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                assert f"runner/data/{short(path)}" in names
-    assert {"runner/cli/entry.py", "runner/manifest.schema.json", "sandbox/protocol.py"} <= names
-    assert not {name for name in names if name.startswith(("tests/", "tools/", "requirements/"))}
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=short)

@@ -179,7 +179,7 @@ class Dispatcher:
             self.discard(sandbox)
 
     def _start(self, claim: Claim) -> Sandbox:
-        spec = self._spec(claim.program, claim.limits, claim.mode, claim.image)
+        spec = self._spec(claim.program, claim.limits, claim.policy, claim.mode, claim.image)
         if claim.mode is Mode.SESSION:
             spec = dataclasses.replace(spec, backend=_expected(claim.request))
         claim.trace.mark("image")
@@ -189,12 +189,17 @@ class Dispatcher:
         return sandbox
 
     def _spec(
-        self, program: Program, limits: Limits, mode: Mode, image: str | None = None
+        self,
+        program: Program,
+        limits: Limits,
+        policy: Policy,
+        mode: Mode,
+        image: str | None = None,
     ) -> SandboxSpec:
         return SandboxSpec(
             image=image or self._images.program(program.files, program.name, program.pins).id,
             build=self._build,
-            policy=self._policy_for(program),
+            policy=policy,
             limits=limits.for_container(),
             rootful=self._rootful,
             own_cgroup=self._own_cgroup,
@@ -229,7 +234,8 @@ class Dispatcher:
     def launch(self, program: Program, limits: Limits, waker: Waker) -> Sandbox:
         """Return a sandbox that has warmed up and waits; what fails is cleaned up here."""
         self._prepare()
-        sandbox = Sandbox(self._engine, self._spec(program, limits, Mode.WARM))
+        policy = self._policy_for(program)
+        sandbox = Sandbox(self._engine, self._spec(program, limits, policy, Mode.WARM))
         try:
             self._bring_up(sandbox, waker, urgent=False)
         except BaseException:

@@ -194,4 +194,5 @@ def _resolve_for(
 
 def _pip(verb: str, *arguments: str) -> list[str]:
     quiet = ("--quiet", "--no-input", "--disable-pip-version-check")
-    return [sys.executable, "-m", "pip", verb, *quiet, *arguments]
+    # -P: else modules of the working directory, which may be a stranger's checkout, come first.
+    return [sys.executable, "-P", "-m", "pip", verb, *quiet, *arguments]

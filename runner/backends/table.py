@@ -9,8 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +18,7 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from runner import values
+from runner import files, values
 from runner.backends import devices
 from runner.errors import InputsError
 from runner.manifest import Manifest
@@ -250,12 +248,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        # Nobody may ever write into a pipe, so opening one must not wait.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                msg = f"--backend @{path}: must be a regular file"
-                raise BackendError(msg)
+        with files.regular(path, follow=True) as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         msg = f"--backend @{path}: cannot be read: {error.strerror}"

@@ -16,14 +16,15 @@ import os
 import re
 import resource
 import signal
-import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from runner import files
 from runner.errors import RequestError
+from runner.registry import NOT_SOURCES
 
 GIT_TIMEOUT_S: Final = 60.0
 MAX_GIT_BYTES: Final = 1 << 28
@@ -36,7 +37,6 @@ _PIECE: Final = 1 << 20
 _MAX_POINTER: Final = 4096
 _PACKS: Final = "\tpackedGitWindowSize = 32m\n\tpackedGitLimit = 256m\n"
 """What git maps of packs at once, of the memory that it has."""
-_SKIPPED: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
 _REGULAR: Final = b"100"  # how the mode of a regular file begins
 _FORMATS: Final = {40: "sha1", 64: "sha256"}
 _REVISION: Final = re.compile(r"[^\s\x00-\x1f\x7f-]\S{0,255}")
@@ -79,7 +79,7 @@ class Changes:
             if not mode.startswith(_REGULAR) or not _has_name(each, blob.decode()):
                 return True
             before.discard(name)
-        return any(not _SKIPPED & set(os.fsdecode(name).split("/")) for name in before)
+        return any(not NOT_SOURCES & set(os.fsdecode(name).split("/")) for name in before)
 
     def _names_below(self, inside: bytes) -> Iterator[bytes]:
         if inside in self._files:
@@ -95,12 +95,8 @@ def _has_name(path: Path, expected: str) -> bool:
     """Return whether git would give this content the expected name."""
     digest = hashlib.new(_FORMATS[len(expected)], usedforsecurity=False)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                return False
-            digest.update(b"blob %d\0" % found.st_size)
+        with files.regular(path) as file:
+            digest.update(b"blob %d\0" % os.fstat(file.fileno()).st_size)
             while piece := file.read(_PIECE):
                 digest.update(piece)
     except OSError:
@@ -115,9 +111,9 @@ def _files_below(path: Path) -> Iterator[Path]:
         return
     for parent, directories, names in os.walk(path):
         links = [each for each in directories if Path(parent, each).is_symlink()]
-        directories[:] = [each for each in directories if each not in _SKIPPED]
+        directories[:] = [each for each in directories if each not in NOT_SOURCES]
         for each in (*names, *links):
-            if not each.endswith(".pyc") and each not in _SKIPPED:
+            if not each.endswith(".pyc") and each not in NOT_SOURCES:
                 yield Path(parent, each)
 
 
@@ -154,11 +150,8 @@ def _followed(pointer: Path, base: Path, prefix: str, otherwise: Path | None = N
 
 def _start_of(path: Path, most: int) -> bytes | None:
     """Return the first bytes of a regular file, None if there is none to read."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return file.read(most)
+    with contextlib.suppress(OSError), files.regular(path, follow=True) as file:
+        return file.read(most)
     return None
 
 

@@ -24,7 +24,7 @@ from runner.errors import ManifestError, RequestError, RunnerError
 from runner.job import Job
 from runner.job.record import Outcome
 from runner.manifest import MANIFEST_NAMES
-from runner.registry import Program, check_name, find, read_directory
+from runner.registry import NOT_SOURCES, Program, check_name, find, read_directory
 from runner.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,6 @@ MAX_PROGRAMS: Final = 10_000
 MAX_CASES: Final = 100_000
 MANIFEST_CASE: Final = "manifest"
 """Names the report of a program that cannot be used at all."""
-
-_SKIPPED: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +85,7 @@ def discover(paths: Iterable[str]) -> Iterator[str]:
 
 def _programs_below(text: str) -> Iterator[Path]:
     for parent, directories, files in os.walk(text):
-        directories[:] = [each for each in directories if each not in _SKIPPED]
+        directories[:] = [each for each in directories if each not in NOT_SOURCES]
         if not {*MANIFEST_NAMES}.isdisjoint({*files, *directories}):
             yield Path(parent)
 

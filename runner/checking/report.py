@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 import junitparser
 
+from runner import files
 from runner.display import inert_json, one_line, quoted
 from runner.errors import RequestError
 from runner.job.record import Outcome
@@ -213,15 +213,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Put a whole report in place at once.  Raises RequestError."""
     check_writable(path)
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        files.replace(path, content)
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror}"
         raise RequestError(msg) from error

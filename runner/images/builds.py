@@ -1,7 +1,8 @@
 """Run image builds: each only once, found again by its digest, leaving nothing behind.
 
-What goes into an image is `runner.images`'s business.  Here is how: build contexts that say nothing
-about this host, a lock for each digest, and the removal of a build's intermediate images.
+What goes into an image is the business of `runner.images.layers`.  Here is how: build contexts
+that say nothing about this host, a lock for each digest, and the removal of a build's intermediate
+images.
 """
 
 from __future__ import annotations

@@ -69,7 +69,6 @@ class StoredImage:
     kind: str
     build: str
     created: float
-    size_bytes: int
 
     @property
     def repository(self) -> str:
@@ -210,7 +209,6 @@ class ImageStore:
                 kind=each["Labels"].get(KIND_LABEL, ""),
                 build=each["Labels"].get(BUILD_LABEL, ""),
                 created=float(each["Created"]),
-                size_bytes=int(each["Size"]),
             )
             for each in self._engine.images()
             for tag in each.get("RepoTags") or ()
@@ -361,8 +359,9 @@ def _program_context(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _cache_directory(environment: Mapping[str, str]) -> Path:
-    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / REPOSITORY
+    home = environment.get("XDG_CACHE_HOME") or ""
+    # The specification says to ignore relative ones.
+    return (Path(home) if home.startswith("/") else Path.home() / ".cache") / REPOSITORY
 
 
 def _guest_code() -> dict[str, bytes]:

@@ -3,7 +3,7 @@
 In this order: what QRUNNER_ROOT_IMAGE names; the official Python image by digest, if the engine has
 it; a root that was bootstrapped here before; the official image from its registry; a Debian of the
 same release, bootstrapped from signed packages with mmdebstrap.  Knows engine images and
-subprocesses; what is built on the root is `runner.images`'s business.
+subprocesses; what is built on the root is the business of `runner.images.layers`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner.registry.programs import (
     CASES_DIRECTORY,
+    NOT_SOURCES,
     Program,
     check_name,
     create,
@@ -16,6 +17,7 @@ from runner.registry.programs import (
 
 __all__ = [
     "CASES_DIRECTORY",
+    "NOT_SOURCES",
     "Program",
     "check_name",
     "create",

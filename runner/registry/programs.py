@@ -6,11 +6,11 @@ odd files are refused by name, and number and size are bounded.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Final
 from runner import wheels
 from runner.display import escape, one_line
 from runner.errors import ManifestError, RequestError, UnknownProgramError
+from runner.files import regular, replace
 from runner.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
 from runner.registry.signature import Signature
 from runner.wheels import Pin
@@ -29,7 +30,10 @@ MAX_PROGRAM_BYTES: Final = 16 * 1024 * 1024
 CASES_DIRECTORY: Final = "cases"
 TEMPLATE: Final = "template"
 
-_IGNORED: Final = frozenset({"__pycache__", ".git", ".ipynb_checkpoints", CASES_DIRECTORY})
+NOT_SOURCES: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
+"""Directories that tools make beside a program's own files, and that are no part of it."""
+
+_IGNORED: Final = NOT_SOURCES | {CASES_DIRECTORY}
 _METADATA_WORDS: Final = ("max_execution_time", "spec", "cost")
 _PACKAGE: Final = Path(__file__).parents[1]
 
@@ -149,7 +153,9 @@ def lock(directory: Path, progress: Callable[[str], object]) -> Path:
     progress(f"resolving {source} for {', '.join(wheels.MACHINES)} …")
     pins = wheels.resolve(_decode(content, source), str(source), stack)
     path = directory / lock_name(manifest.requirements)
-    _write(path, f"{wheels.digest(content)}\n{wheels.lock_text(pins)}".encode())
+    text = f"{wheels.digest(content)}\n{wheels.lock_text(pins)}"
+    with _telling(path):
+        replace(path, text.encode())
     return path
 
 
@@ -266,24 +272,26 @@ def check_name(path: Path) -> None:
 def _read_regular(path: Path) -> bytes:
     """Read a file that must be a regular one when it is open, not only when it was looked at."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return file.read(MAX_PROGRAM_BYTES + 1)
+        with regular(path) as file:
+            return file.read(MAX_PROGRAM_BYTES + 1)
     except OSError as error:
-        is_odd = path.is_symlink() or (path.exists() and not path.is_file())
-        if not is_odd:
-            msg = f"{path}: cannot be read: {error.strerror}"
-            raise ManifestError(msg) from error
-    msg = f"{path}: a symbolic link or special file; a program is made of regular files only"
-    raise ManifestError(msg)
+        msg = f"{path}: cannot be read: {error.strerror}"
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            msg = f"{path}: a symbolic link or special file; programs are of regular files only"
+        raise ManifestError(msg) from error
 
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file and the directories above it.  Raises RequestError."""
-    try:
+    with _telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror}; choose another directory to work in"
         raise RequestError(msg) from error

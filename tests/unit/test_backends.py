@@ -237,7 +237,7 @@ def test_a_backend_comes_as_a_name_as_json_or_in_a_file(tmp_path):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
-    with pytest.raises(InputsError, match="must be a regular file"):
+    with pytest.raises(InputsError, match="not a regular file"):
         backends.read(f"@{tmp_path}/pipe.json")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import registry, wheels
-from runner.errors import ManifestError
+from runner.errors import ImageError, ManifestError
 from runner.wheels import Pin
 
 HASH = "--hash=sha256:" + "a" * 64
@@ -21,6 +23,32 @@ def test_wheels_are_asked_for_the_sandbox_not_for_this_host(machine):
     assert f"--platform=manylinux_2_28_{machine}" in arguments
     assert f"--platform=manylinux_2_37_{machine}" not in arguments  # newer than the root's glibc
     assert all(machine in each for each in arguments if each.startswith("--platform"))
+
+
+def test_what_pip_leaves_when_it_is_killed_goes_with_the_wheels(tmp_path, monkeypatch):
+    pip = tmp_path / "python"
+    pip.write_text('#!/bin/sh\ntouch "$TMPDIR/left"\n')
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(pip))
+    directory = tmp_path / "wheels"
+    directory.mkdir()
+    with wheels.download([], directory, "x86_64") as command:
+        command.finish("touching", timeout_s=10)
+    assert [each.name for each in directory.iterdir()] == ["left"]
+
+
+def test_no_module_of_the_working_directory_is_executed(tmp_path, monkeypatch):
+    for name in ("pip/__init__.py", "pip/__main__.py", "json/__init__.py"):
+        path = tmp_path / "checkout" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path / "checkout")
+    with (
+        pytest.raises(ImageError, match="requirement"),  # by pip itself, because there are no locks
+        wheels.download([], tmp_path, "x86_64") as command,
+    ):
+        command.finish("fetching", timeout_s=60)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_lock_is_read_back_as_it_was_written():

@@ -1,0 +1,39 @@
+"""Files that a stranger may have made, or may be changing: opened once, and replaced as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def regular(path: Path, *, follow: bool = False) -> Iterator[BinaryIO]:
+    """Open a file for reading that is a regular one once it is open, not only when looked at.
+
+    Raises OSError, whose `strerror` says so for anything else; a link is only followed if `follow`.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    # Nobody may ever write into a pipe, so opening one must not wait.
+    with os.fdopen(os.open(path, flags | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        yield file
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put a whole file in place at once, never through a link there.  Raises OSError."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

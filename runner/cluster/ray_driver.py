@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, Final
 
 from runner.cluster.boundary import HEARTBEAT_S
@@ -261,6 +262,10 @@ def connect(address: str) -> Any:
 def main() -> int:
     """Connect to the cluster at argv[2] and serve the control socket argv[1]."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    # Ray's workers import from where the driver is: that may be a stranger's repository.
+    if token := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(Path(token).absolute())
+    os.chdir("/")
     answer: dict[str, str] = {}
     ray = None
     try:

@@ -155,7 +155,14 @@ class _Driver:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "runner.cluster.ray_driver", str(theirs.fileno()), address],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "runner.cluster.ray_driver",
+                    str(theirs.fileno()),
+                    address,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -32,7 +32,7 @@ def is_loopback(host: str) -> bool:
 def check_trust(host: str) -> None:
     """Raise RequestError if others can reach this host's Ray, and we have no token to show."""
     if not (is_loopback(host) or os.environ.get(_MODE) == _WANTED):
-        raise _untrusted(host)
+        raise _untrusted(host, "and RAY_AUTH_MODE is not token here")
 
 
 def check_token() -> None:
@@ -61,12 +61,12 @@ def check_nodes(hosts: list[str], address: str) -> None:
     for each in outward:
         check_trust(each)
     if outward and not asks_for_a_token(address):
-        raise _untrusted(outward[0])
+        raise _untrusted(outward[0], "and takes jobs without a token")
 
 
 def asks_for_a_token(address: str) -> bool:
     """Whether the cluster refuses who has no token."""
-    command = [sys.executable, "-m", "runner.cluster.ray_trust", address]
+    command = [sys.executable, "-P", "-m", "runner.cluster.ray_trust", address]
     environment = {**os.environ, _MODE: "disabled"}
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
@@ -87,11 +87,11 @@ def knock(address: str) -> None:
     inner.GcsClient(address=address)
 
 
-def _untrusted(host: str) -> RequestError:
+def _untrusted(host: str, why: str) -> RequestError:
     return RequestError(
-        f"the Ray cluster at {host} can be reached from other machines and asks nobody for a "
-        "token: whoever reaches it runs code next to a container engine, which is as good as "
-        "root. Start it with RAY_AUTH_MODE=token, in a private network, and set RAY_AUTH_MODE and "
+        f"the Ray cluster at {host} can be reached from other machines, {why}: whoever reaches one "
+        "that is open runs code next to a container engine, which is as good as root. Start it "
+        "with RAY_AUTH_MODE=token, in a private network, and set RAY_AUTH_MODE and "
         "RAY_AUTH_TOKEN_PATH here too (docs/cluster.md)"
     )
 

@@ -54,7 +54,12 @@ class StdioEngine(Streams):
 
 def node_command() -> list[str]:
     """Return the command of the node part: of this Python, unless QRUNNER_NODE_PYTHON says else."""
-    return [os.environ.get("QRUNNER_NODE_PYTHON") or sys.executable, "-m", "runner.cluster.node"]
+    return [
+        os.environ.get("QRUNNER_NODE_PYTHON") or sys.executable,
+        "-P",
+        "-m",
+        "runner.cluster.node",
+    ]
 
 
 class Process:

@@ -207,8 +207,10 @@ class Stream:
 
     def _in_full(self, event: Ended) -> Ended:
         """Return a loss with its node and the node's last sign of life; else the same."""
-        if event.how is not End.LOST or self.node is None:
+        if event.how is not End.LOST:
             return event
+        if self.node is None:  # chosen for the job, and gone before it could say who it is
+            return Ended(how=End.LOST, reason=f"no node has taken the job: {event.reason}")
         self.is_lost = True
         silent = (datetime.now(UTC) - self._sign).total_seconds()
         reason = (

@@ -75,3 +75,15 @@ def test_a_cluster_that_asks_is_told_from_one_that_takes_any_token(guarded, toke
 def test_a_cluster_that_does_not_ask_is_found_out(cluster, token, monkeypatch):
     present(monkeypatch, "token", token)
     assert not asks_for_a_token(cluster.cluster.removeprefix("ray://"))
+
+
+@on("ray")
+def test_no_worker_runs_what_lies_in_the_callers_directory(cluster, program, tmp_path, monkeypatch):
+    path, marker = program(TALKER), tmp_path / "was-run"
+    (tmp_path / "here" / "runner").mkdir(parents=True)
+    for name in ("runner/__init__.py", "ipaddress.py", "docker.py"):
+        (tmp_path / "here" / name).write_text(f"open({str(marker)!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path / "here")
+    with Supervisor(cluster=cluster.cluster) as supervisor:
+        assert supervisor.run(path).result(60)["sum"] == 3
+    assert not marker.exists()

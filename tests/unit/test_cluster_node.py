@@ -1,13 +1,16 @@
 """The part on a node, without a cluster and without an engine."""
 
 import json
+import subprocess
 
 import pytest
 
-from runner.cluster import node
+from runner.cluster import node, ray_engine, ray_trust
 from runner.cluster.boundary import identity
 from runner.cluster.node import NodeJob
+from runner.cluster.stdio import node_command
 from runner.cluster.wire import End, Ended, Heartbeat, Hello, JobSpec, event_of
+from runner.errors import RequestError
 from runner.isolation import Isolation
 from runner.job import Job
 from runner.policy import Limits
@@ -57,3 +60,27 @@ def test_a_specification_that_is_none_is_refused():
     _, last = [event_of(each) for each in NodeJob(line, "n1").batches()]
     assert last.how is End.REFUSED
     assert "node n1 refuses the job: not the specification of a job" in last.reason
+
+
+def test_no_process_of_ours_runs_what_lies_in_the_working_directory(tmp_path, monkeypatch):
+    """`qrunner check` is called in strangers' repositories."""
+    marker = tmp_path / "was-run"
+    planted = f"open({str(marker)!r}, 'w').close()\n"
+    (tmp_path / "runner").mkdir()
+    for name in ("runner/__init__.py", "ipaddress.py", "ray.py", "json.py"):
+        (tmp_path / name).write_text(planted)
+    monkeypatch.chdir(tmp_path)
+
+    said = subprocess.run(node_command(), input=b"{}\n", capture_output=True, timeout=60).stdout
+    kinds = [type(event_of(line)) for line in said.splitlines()]
+    assert kinds == [Hello, Ended]
+
+    with pytest.raises(RequestError, match="nobody answers at 127.0.0.1:1 "):
+        ray_engine._Driver("127.0.0.1:1")
+
+    commands = []
+    done = subprocess.CompletedProcess([], 77)
+    monkeypatch.setattr(ray_trust.subprocess, "run", lambda run, **_: commands.append(run) or done)
+    assert ray_trust.asks_for_a_token("127.0.0.1:1")
+    assert commands[0][1] == "-P"  # to run it takes Ray, and a minute where no head is
+    assert not marker.exists()

@@ -109,6 +109,15 @@ def test_an_end_before_any_node_has_the_job_is_no_loss(far):
     assert last == Ended(how=End.REFUSED, reason="no node has taken the job: its last words")
 
 
+def test_a_loss_before_any_node_has_spoken_is_told_in_the_words_of_the_engine(far):
+    far.say(line_of(Ended(how=End.LOST, reason="NodeDiedError: node ID: f61e")))
+    running = Stream(far, b"{}\n", untaken=End.LOST)
+    (last,) = running.events()
+    assert last.how is End.LOST
+    assert last.reason == "no node has taken the job: NodeDiedError: node ID: f61e"
+    assert not running.is_lost  # its engine is well
+
+
 def test_silence_is_a_loss(far, monkeypatch):
     monkeypatch.setattr(stream, "LOST_S", 0.3)
     monkeypatch.setattr(stream, "_TICK_S", 0.05)
@@ -230,7 +239,7 @@ def test_a_token_that_nobody_looks_at_is_no_protection(monkeypatch):
     monkeypatch.setattr(ray_trust, "asks_for_a_token", answer(False))
     ray_trust.check_nodes(["127.0.0.1"], "127.0.0.1:1")
     assert not asked
-    with pytest.raises(RequestError, match=r"10\.0\.0\.1 can be reached .* asks nobody"):
+    with pytest.raises(RequestError, match=r"10\.0\.0\.1 can be reached .* without a token"):
         ray_trust.check_nodes(["127.0.0.1", "10.0.0.1"], "127.0.0.1:1")
     monkeypatch.setattr(ray_trust, "asks_for_a_token", answer(True))
     ray_trust.check_nodes(["127.0.0.1", "10.0.0.1"], "127.0.0.1:1")
@@ -259,8 +268,10 @@ def test_the_extra_asks_for_the_versions_that_are_accepted():
     from packaging.requirements import Requirement
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    (wanted,) = project["optional-dependencies"]["ray"]
-    assert Requirement(wanted).specifier == ray_engine.VERSIONS
+    for extra in ("ray", "dev"):
+        wanted = map(Requirement, project["optional-dependencies"][extra])
+        (ray,) = [each for each in wanted if each.name == "ray"]
+        assert ray.specifier == ray_engine.VERSIONS
 
 
 # --- engines ----------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from runner.isolation import Isolation
+
 if TYPE_CHECKING:
     from runner.cli.output import Output
     from runner.config import Settings
@@ -27,7 +29,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 LOG_LEVELS: Final = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
 FORMATS: Final = click.Choice(["human", "json"])
-ISOLATIONS: Final = click.Choice(["runc", "runsc"])
+ISOLATIONS: Final = click.Choice([each.value for each in Isolation])
 _MAX_COMPLETIONS: Final = 200
 
 _OPERATOR_OPTIONS: Final = (
@@ -135,12 +137,14 @@ def cancelling(cancel: Callable[[], object]) -> Iterator[None]:
             signal.signal(each, handler)
 
 
-@contextlib.contextmanager
-def keeping(*, wanted: bool = True) -> Iterator[Store | None]:
+def keeping(*, wanted: bool) -> contextlib.AbstractContextManager[Store | None]:
     """Open the store of the command line, or give None where jobs are not to be kept."""
-    if not wanted:
-        yield None
-        return
+    return kept_jobs() if wanted else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def kept_jobs() -> Iterator[Store]:
+    """Open the store of the command line."""
     from runner.store import open_default
 
     with contextlib.closing(open_default()) as store:

@@ -313,7 +313,7 @@ def clean(everything: bool) -> int:  # noqa: FBT001  click passes options so
     return 0
 
 
-# --- helpers ------------------------------------------------------------------------------------
+# --- inputs -------------------------------------------------------------------------------------
 
 
 def _input_rows(program: Program) -> list[tuple[str, ...]]:

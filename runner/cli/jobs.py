@@ -6,7 +6,6 @@ they run or have run; what a program wrote is escaped before people see it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import click
 
 from runner.cli.common import (
     FORMATS,
-    keeping,
+    kept_jobs,
     operator_options,
     output_for,
     say,
@@ -60,7 +59,7 @@ def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
 
     outcomes = _words(options["outcome"])
     query = Query(program=options["program"], outcomes=outcomes, tags=tags, limit=options["limit"])
-    with _store() as store:
+    with kept_jobs() as store:
         found = store.summaries(query)
     if form == "json":
         for each in found:
@@ -82,7 +81,7 @@ def result(job: str) -> int:
     from runner.cli.output import HumanOutput
     from runner.store.kept import open_job
 
-    with _store() as store:
+    with kept_jobs() as store:
         found = open_job(store, store.find(job))
         if found.record is None:
             say(f"{found.id} still runs; Ctrl-C ends the waiting only")
@@ -139,7 +138,7 @@ def cancel(job: str) -> int:
     from runner.errors import RequestError
     from runner.job.record import Outcome
 
-    with _store() as store:
+    with kept_jobs() as store:
         job_id = store.find(job)
         if not store.request_cancel(job_id):
             msg = f"job {job_id} has ended already, as {store.summary(job_id).outcome}"
@@ -163,7 +162,7 @@ def delete(jobs: tuple[str, ...], force: bool) -> int:  # noqa: FBT001  click pa
     """Remove each JOB from the store, with all that it said."""
     from runner.errors import RequestError
 
-    with _store() as store:
+    with kept_jobs() as store:
         for job_id in dict.fromkeys([store.find(each) for each in jobs]):
             if not store.delete(job_id, even_running=force):
                 msg = f"job {job_id} still runs: `qrunner cancel {job_id}` first, or use --force"
@@ -186,7 +185,7 @@ def replay(job: str, form: str, **options: Any) -> int:
     from runner.store.kept import program_of
 
     chosen = settings(options)
-    with _store() as store:
+    with kept_jobs() as store:
         kept = store.load(store.find(job))
         program_of(store, kept)  # refused before anything is started
         summary, isolation = kept.summary, kept.record.isolation if kept.record else None
@@ -208,7 +207,7 @@ def replay(job: str, form: str, **options: Any) -> int:
 
 def show(job: str, form: str) -> int:
     """Show a kept job: for people what matters, with "json" all of it, as one object."""
-    with _store() as store:
+    with kept_jobs() as store:
         job_id = store.find(job)
         (_show_json if form == "json" else _show_human)(store, job_id)
     return 0
@@ -282,7 +281,7 @@ def _events(job: str, *, follow: bool) -> Iterator[Event]:
     """Yield what a job has said so far, or until its end."""
     from runner.store.kept import open_job
 
-    with _store() as store:
+    with kept_jobs() as store:
         job_id = store.find(job)
         if follow:
             yield from open_job(store, job_id).events()
@@ -291,13 +290,6 @@ def _events(job: str, *, follow: bool) -> Iterator[Event]:
         while batch := store.events(job_id, position, _EVENTS_AT_ONCE):
             position += len(batch)
             yield from batch
-
-
-@contextlib.contextmanager
-def _store() -> Iterator[Store]:
-    with keeping() as store:
-        assert store is not None
-        yield store
 
 
 def _words(outcome: str | None) -> tuple[str, ...]:

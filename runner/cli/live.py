@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from runner.cli.output import COLOURS, advice, say, write_result
+from runner.cli.output import COLOURS, show, show_end, write_result
 from runner.cli.terminal import Screen, console, speaks_unicode
-from runner.display import LOG_PREFIX, notice, one_line, quoted, shortened
-from runner.encoded.counts import counts_in, largest
+from runner.display import LOG_PREFIX, notice, one_line, shortened
+from runner.encoded.counts import counts_in_text, largest
 from runner.errors import RunnerError
-from runner.job.record import Event, JobRecord, LogEvent, MessageEvent, Outcome, StartedEvent
-from runner.job.words import after, because, size
+from runner.job.record import Event, JobRecord, LogEvent, MessageEvent, StartedEvent
+from runner.job.words import after, size
 from runner.policy import Limits
 from runner.trace import Trace
 from sandbox.protocol import JsonText
@@ -34,7 +34,6 @@ MAX_SHOWN: Final = 2000
 MAX_PROGRESS_BYTES: Final = 4096
 """A message that is longer is not looked at for progress."""
 
-MAX_COUNTS_BYTES: Final = 1 << 20
 MAX_BARS: Final = 16
 MAX_EXPERIMENTS: Final = 4
 MIN_BAR: Final = 4
@@ -108,17 +107,11 @@ class LiveOutput:
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Remove the live line, show how the job ended, its counts as bars, and the result."""
         self._screen.close()
-        for each in mismatches:
-            say(f"not as the manifest says: {one_line(each)}\n", "yellow")
-        if record.traceback:
-            say(quoted(record.traceback))
-        say(f"{record.program}: ")
-        say(record.outcome.value, COLOURS[record.outcome is Outcome.COMPLETED])
-        say(f"{after(record)}{because(record)}\n{advice(record.outcome)}")
-        for name, counts in counts_of(record.result):
+        show_end(record, mismatches, after(record))
+        for name, counts in counts_in_text(record.result, MAX_EXPERIMENTS):
             shown = console(sys.stderr)
             if name:
-                say(f"{one_line(name)}\n")
+                show(f"{one_line(name)}\n")
             shown.print(histogram(counts, shown.width, unicode=self._unicode), soft_wrap=True)
         if record.result is not None:
             write_result(record.result)
@@ -127,7 +120,7 @@ class LiveOutput:
         """Say why nothing was run: refused, or our fault."""
         del program
         self._screen.close()
-        say(f"qrunner: {notice(str(error))}\n", COLOURS[False])
+        show(f"qrunner: {notice(str(error))}\n", COLOURS[False])
 
     # --- the region -----------------------------------------------------------------------------
 
@@ -178,16 +171,6 @@ def progress_of(body: JsonText) -> tuple[float | None, bool]:
     if not _is_amount(said) or said > 1:
         return None, False
     return float(said), set(content) == {"progress"}
-
-
-def counts_of(result: JsonText | None) -> list[tuple[str, dict[str, int]]]:
-    """Return the counts that stand in a result, the first few, each with its name."""
-    if result is None or len(result) > MAX_COUNTS_BYTES:
-        return []
-    try:
-        return counts_in(json.loads(result), MAX_EXPERIMENTS)
-    except ValueError:  # a number of thousands of digits
-        return []
 
 
 def histogram(counts: Mapping[str, int], columns: int, *, unicode: bool = True) -> Text:

@@ -70,7 +70,7 @@ class _Plain:
 
     def doing(self, line: str) -> None:
         """Say what takes a while before the program starts, such as a build."""
-        say(f"qrunner: {notice(line)}\n")
+        show(f"qrunner: {notice(line)}\n")
 
     def watch(self, limits: Limits, memory: Callable[[], int | None]) -> None:
         """Show nothing of it: a line that is written once cannot say what changes."""
@@ -84,30 +84,23 @@ class HumanOutput(_Plain):
         match event:
             case StartedEvent():
                 place = "" if event.node is None else f" on {event.node} (run {event.attempt})"
-                say(f"{event.program} started as {event.job}{one_line(place)}\n")
+                show(f"{event.program} started as {event.job}{one_line(place)}\n")
             case MessageEvent():
-                say(f"#{event.seq} {one_line(event.body)}\n")
+                show(f"#{event.seq} {one_line(event.body)}\n")
             case LogEvent():
-                say(quoted(event.text))
+                show(quoted(event.text))
 
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Show how the job ended; a traceback is the program's own, its path the user's."""
-        for each in mismatches:
-            say(f"not as the manifest says: {one_line(each)}\n")
-        if record.traceback:
-            say(quoted(record.traceback))
         seconds = record.usage.wall_s
-        took = "" if seconds is None else f" after {seconds:.2f} s"
-        say(f"{record.program}: ")
-        say(record.outcome.value, COLOURS[record.outcome is Outcome.COMPLETED])
-        say(f"{took}{because(record)}\n{advice(record.outcome)}")
+        show_end(record, mismatches, "" if seconds is None else f" after {seconds:.2f} s")
         if record.result is not None:
             write_result(record.result)
 
     def refused(self, program: str, error: RunnerError) -> None:
         """Say why nothing was run: refused, or our fault."""
         del program
-        say(f"qrunner: {notice(str(error))}\n")
+        show(f"qrunner: {notice(str(error))}\n")
 
 
 _PLACE: Final = ("node", "attempt")
@@ -207,9 +200,20 @@ def advice(outcome: Outcome) -> str:
     return f"→ {_ADVICE[outcome]}\n" if outcome in _ADVICE else ""
 
 
-def say(text: str, colour: str | None = None) -> None:
+def show(text: str, colour: str | None = None) -> None:
     """Write text on stderr, without a newline of its own."""
     write(styled(text, colour, sys.stderr) if colour else text, sys.stderr)
+
+
+def show_end(record: JobRecord, mismatches: Sequence[str], took: str) -> None:
+    """Write on stderr how a job ended, and what to do about it; `took` is part of the line."""
+    for each in mismatches:
+        show(f"not as the manifest says: {one_line(each)}\n", "yellow")
+    if record.traceback:
+        show(quoted(record.traceback))
+    show(f"{record.program}: ")
+    show(record.outcome.value, COLOURS[record.outcome is Outcome.COMPLETED])
+    show(f"{took}{because(record)}\n{advice(record.outcome)}")
 
 
 def write_result(result: JsonText) -> None:

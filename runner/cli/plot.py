@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 
-from runner.cli.common import keeping, say
+from runner.cli.common import kept_jobs, say
+
+_MAX_NAME: Final = 40
+"""Characters of a field's name, which the program chose, that are said."""
 
 
 @click.command()
@@ -53,7 +57,7 @@ def plot(  # noqa: PLR0913  click passes options so
     from message to message are found by themselves, or named by --field. stdout gets the name of
     the file. Needs matplotlib: pip install 'qiskit-program-runner[plot]'.
     """
-    from runner.display import one_line
+    from runner.display import shortened
     from runner.job.history import History
     from runner.job.showing import picture
     from runner.pictures.contents import Wanted
@@ -62,15 +66,15 @@ def plot(  # noqa: PLR0913  click passes options so
     check_installed()
     if output is not None:
         form_of(output)
-    with keeping() as store:
-        assert store is not None
+    with kept_jobs() as store:
         job_id = store.find(job)
         kept = store.load(job_id)
         history = History(load=partial(store.events, job_id))
         wanted = Wanted(fields=fields, by=by, counts=counts)
         drawn = picture(job_id, kept.summary.program, history, kept.record, wanted, bars)
     if others := drawn.contents.others:
-        say(f"not drawn: {', '.join(map(one_line, others))} (--field NAME draws them)")
+        names = ", ".join(shortened(each, _MAX_NAME) for each in others)
+        say(f"not drawn: {names} (--field NAME draws them)")
     path = drawn.save(output or Path(f"{job_id}.png"), overwrite=force)
     click.echo(path)
     return 0

@@ -12,6 +12,7 @@ from runner.checking.check import Observer, Planned
 from runner.checking.report import CaseReport, case_line, human_lines
 from runner.cli.common import say
 from runner.cli.live import bar, spinner
+from runner.cli.output import COLOURS
 from runner.cli.terminal import Screen, can_move_cursor, speaks_unicode, styled, write
 from runner.display import notice, one_line
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 MAX_RUNNING: Final = 4
 """How many of the cases that run now are named below."""
-
-_COLOURS: Final = {True: "green", False: "red"}
 
 
 class Watching(Observer):
@@ -46,7 +45,7 @@ class Watching(Observer):
             write(f"{case_line(report)}\n", sys.stdout)
             return
         mark, lines = human_lines(report)
-        write(f"{styled(mark.ljust(4), _COLOURS[report.holds], sys.stdout)}  {lines}", sys.stdout)
+        write(f"{styled(mark.ljust(4), COLOURS[report.holds], sys.stdout)}  {lines}", sys.stdout)
 
 
 class LiveWatching(Watching):
@@ -96,7 +95,7 @@ class LiveWatching(Watching):
             self._screen.add(case_line(report))
         else:
             mark, lines = human_lines(report)
-            self._screen.add((mark.ljust(4), _COLOURS[report.holds]), f"  {lines}")
+            self._screen.add((mark.ljust(4), COLOURS[report.holds]), f"  {lines}")
 
     def _region(self, columns: int) -> RenderableType:
         from rich.text import Text

@@ -5,10 +5,12 @@ Works on encoded data, which may be hostile, without building objects of its cla
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from runner.encoded.arrays import Room
@@ -19,6 +21,12 @@ MAX_COUNT: Final = 1 << 53
 
 MAX_SEARCHED: Final = 100_000
 """In how many parts of a value counts are searched for."""
+
+MAX_TEXT: Final = 1 << 20
+"""Characters of a value that is looked at in passing, while something else is shown."""
+
+_MAX_NAME: Final = 200
+"""Characters of the words that say where counts stand: there may be as many as is searched."""
 
 _BIT_STRING: Final = re.compile(r"0x[0-9a-fA-F]+|[01][01 ]*")
 _MEANINGLESS: Final = frozenset({"counts", "pub_results", "data", "fields"})
@@ -72,6 +80,16 @@ def counts_in(data: Any, most: int) -> list[tuple[str, dict[str, int]]]:
     return found
 
 
+def counts_in_text(text: str | None, most: int) -> list[tuple[str, dict[str, int]]]:
+    """Return the same of encoded data as text; none of no text, or of more than `MAX_TEXT`."""
+    if text is None or len(text) > MAX_TEXT:
+        return []
+    try:
+        return counts_in(json.loads(text), most)
+    except ValueError:  # a number of thousands of digits
+        return []
+
+
 def has_counts(data: Any) -> bool:
     """Whether encoded data seems to hold counts by bit string; nothing is unpacked for that."""
     return next(_places(data), None) is not None
@@ -87,21 +105,22 @@ def _places(data: Any) -> Iterator[tuple[str, Any]]:
             yield name, part
         else:
             room = max(MAX_SEARCHED - searched - len(stack), 0)
-            stack += [(f"{name} {key}".strip(), each) for key, each in _parts(part)[:room]][::-1]
+            parts = list(islice(_parts(part), room))
+            stack += [(f"{name} {key}".strip()[:_MAX_NAME], each) for key, each in parts[::-1]]
 
 
-def _parts(data: Any) -> list[tuple[str, Any]]:
-    """Return the lists and objects in encoded data, each with what its key says."""
+def _parts(data: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the lists and objects in encoded data, each with what its key says."""
     if not isinstance(data, dict | list):
-        return []
+        return
     if isinstance(data, dict) and isinstance(data.get("__type__"), str) and "__value__" in data:
-        return [("", inside(data) if data["__type__"] in PAIRS else data["__value__"])]
-    pairs = data.items() if isinstance(data, dict) else enumerate(data)
-    return [
-        ("" if key in _MEANINGLESS else f"{key!s:.40}", value)
-        for key, value in pairs
-        if isinstance(value, dict | list)
-    ]
+        # No room for arrays: there are no counts in them, and a few bytes can stand for many.
+        is_paired = data["__type__"] in PAIRS
+        yield "", inside(data, Room(0)) if is_paired else data["__value__"]
+        return
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+        if isinstance(value, dict | list):
+            yield "" if key in _MEANINGLESS else f"{key!s:.40}", value
 
 
 def _are_bits(data: Any) -> bool:
@@ -123,7 +142,10 @@ def _is_count(value: Any) -> bool:
 def _counts_of_bits(data: Any, room: Room) -> dict[str, int]:
     """Return how often each bit string stands in the content of a `BitArray`, all axes together."""
     match data:
-        case {"num_bits": int(width), "array": {"__type__": "ndarray", "__value__": _} as array}:
+        case {
+            "num_bits": int(width),
+            "array": {"__type__": "ndarray", "__value__": _} as array,
+        } if width is not True:
             shots = _rows(untagged(array, room))
         case _:
             width, shots = -1, []

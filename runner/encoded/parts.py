@@ -11,7 +11,9 @@ from typing import Any, Final
 from runner.encoded import arrays
 
 _MAX_INDEX_DIGITS: Final = 9
-_LISTS: Final = frozenset({"tuple", "set", "frozenset"})
+LISTS: Final = frozenset({"tuple", "set", "frozenset"})
+"""Tags of what is written as a list of its items."""
+
 PAIRS: Final = frozenset({"dict", "OrderedDict", "Counter"})
 """Tags of mappings whose keys are not all texts: pairs of key and value."""
 
@@ -74,7 +76,7 @@ def untagged(data: dict[str, Any], room: arrays.Room) -> Any:
                 return arrays.unpack(packed, room)
             except ValueError:
                 return data
-        case str() as tag, list() as items if tag in _LISTS:
+        case str() as tag, list() as items if tag in LISTS:
             return [plain(each, room) for each in items]
     return data
 

@@ -253,7 +253,7 @@ class Job(Life):
             by: the key to draw them against; default: one that counts the messages, else their
                 numbers.
             counts: the counts, if there are `fields` beside them.
-            bars: how many outcomes are drawn, the others are added up; at most 128.
+            bars: how many outcomes are drawn, the others are added up; 1 to 128.
 
         A notebook shows it, `save` writes it to a file.  Raises RequestError if there is nothing
         to draw; it says what there is.

@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
 from runner.job.log import Log
-from runner.job.record import Event, LogEvent, MessageEvent, StartedEvent
+from runner.job.record import Event, LogEvent, MessageEvent, StartedEvent, length
 from runner.job.waiting import Changes
 from sandbox.protocol import JsonText
 
 _AT_ONCE: Final = 256
-"""Events that a coroutine takes before it lets others run."""
+_CHARS_AT_ONCE: Final = 1 << 16
+"""Events, and characters of them, that a coroutine takes before it lets others run."""
 
 
 class History:
@@ -81,8 +82,13 @@ class History:
                 with self.changed:
                     batch, has_ended = self.since(position, _AT_ONCE), self.has_ended
                 position += len(batch)
+                taken = 0
                 for each in batch:
                     yield each
+                    taken += length(each)
+                    if taken > _CHARS_AT_ONCE:  # which may take its reader long to decode
+                        taken = 0
+                        await asyncio.sleep(0)
                 if batch:
                     await asyncio.sleep(0)
                 elif has_ended:

@@ -162,6 +162,17 @@ class StartedEvent:
 Event: TypeAlias = StartedEvent | MessageEvent | LogEvent
 
 
+def length(event: Event) -> int:
+    """Return how many characters of the program's an event holds."""
+    match event:
+        case MessageEvent():
+            return len(event.body)
+        case LogEvent():
+            return len(event.text)
+        case StartedEvent():
+            return 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a job was asked to do, as it went to the sandbox: enough to ask for it again.
@@ -216,5 +227,4 @@ class JobRecord:
         evidence = self.evidence
         if evidence.limit is None or evidence.value is None:
             return self.error or evidence.detail or ""
-        seen = "" if evidence.observed is None else f", {evidence.observed:g} seen"
-        return f"{evidence.limit} {evidence.value:g}{seen}, by {evidence.source}"
+        return evidence.in_words()

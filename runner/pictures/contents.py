@@ -85,7 +85,10 @@ def _names_of_series(job: str, numbers: Numbers, wanted: Wanted, *, has_counts: 
             raise RequestError(msg)
     if wanted.fields or wanted.counts:
         return list(wanted.fields)
-    return numbers.obvious() or ([] if has_counts else numbers.counters())
+    found = [name for name in numbers.obvious() if name not in by]
+    if found or has_counts:
+        return found
+    return [name for name in numbers.counters() if name not in by]
 
 
 class _Said:

@@ -132,7 +132,7 @@ def check_installed() -> None:
 def _drawn(picture: Picture, form: str) -> bytes:
     from matplotlib.figure import Figure  # without pyplot, which keeps every figure
 
-    what, bars = picture.contents, min(picture.bars, MAX_BARS)
+    what, bars = picture.contents, max(1, min(picture.bars, MAX_BARS))
     rows = [what.counts[start : start + 2] for start in range(0, len(what.counts), 2)]
     most = [max(min(len(counts), bars + 1) for _, counts in row) for row in rows]
     heights = [_SERIES_IN] * len(what.series) + [_FRAME_IN + _BAR_IN * each for each in most]

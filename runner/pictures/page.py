@@ -6,13 +6,12 @@ All that a program wrote is escaped, cut, and stands where no notebook looks for
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from runner.display import escape, shortened
-from runner.encoded.counts import counts_in, largest
+from runner.encoded.counts import counts_in_text, largest
 from sandbox.protocol import JsonText
 
 MAX_MESSAGES: Final = 6
@@ -23,8 +22,7 @@ MAX_TROUBLE: Final = 4000
 
 MAX_COUNTS: Final = 4
 MAX_BARS: Final = 16
-MAX_SEARCHED: Final = 1 << 20
-"""Characters of a result in which counts are searched for."""
+"""... and counts, with how many outcomes each."""
 
 _BAR: Final = 30
 _COLOURS: Final = {True: "#1a7f37", False: "#cf222e", None: "#3b6fb6"}
@@ -36,7 +34,7 @@ class View:
     """What a page says: `state` and `words` on how it is, `is_good` None while it may be either.
 
     `messages` are the last ones, each with its number, of `message_count`; `trouble` is the
-    traceback, or whatever else tells why the job failed.
+    program's traceback, if it has ended by one.
     """
 
     program: str
@@ -78,21 +76,12 @@ def _messages(view: View) -> str:
 def _result(result: JsonText | None) -> list[str]:
     if result is None:
         return []
-    found = _counts(result)
+    found = counts_in_text(result, MAX_COUNTS)
     shown = [f"<p>result {_code(result, MAX_RESULT)}</p>"] if not found else []
     for name, counts in found:
         shown.append(f"<p>counts {_code(name, MAX_MESSAGE) if name else ''}</p>")
         shown.append(_table(_bars(counts)))
     return shown
-
-
-def _counts(result: JsonText) -> list[tuple[str, dict[str, int]]]:
-    if len(result) > MAX_SEARCHED:
-        return []
-    try:
-        return counts_in(json.loads(result), MAX_COUNTS)
-    except ValueError:  # a number of thousands of digits
-        return []
 
 
 def _bars(counts: dict[str, int]) -> list[tuple[str, ...]]:

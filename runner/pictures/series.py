@@ -30,7 +30,7 @@ WHOLE: Final = ""
 """The name of a message that is a number itself."""
 
 _PROGRESS: Final = "progress"  # moves the bar of `qrunner run`
-_NUMBERS: Final = frozenset({"float", "numpy", "ndarray"})
+_NUMBERS: Final = ("float", "numpy", "ndarray")
 _MAX_PACKED: Final = 256  # one number takes about 110 characters
 
 
@@ -93,13 +93,9 @@ class Numbers:
                 self._fields.setdefault(name, _Field()).add(message, number)
 
     def _named(self, data: Any) -> Iterator[tuple[str, Any]]:
-        if not isinstance(data, dict) or "__type__" in data:
-            yield WHOLE, data
-        else:
-            keys = islice(data.items(), MAX_KEYS)
-            yield from (
-                each for each in keys if each[0] not in self._asked and each[0] != _PROGRESS
-            )
+        is_whole = not isinstance(data, dict) or "__type__" in data
+        pairs = [(WHOLE, data)] if is_whole else islice(data.items(), MAX_KEYS)
+        yield from (each for each in pairs if each[0] not in self._asked and each[0] != _PROGRESS)
         for name, pointer in self._asked.items():
             try:
                 yield name, lookup(data, pointer, self._room)
@@ -114,7 +110,7 @@ class Numbers:
         """Return what a message calls itself: the first field that counts, else its number."""
         for name, each in self._fields.items():
             if name and each.counts and message in each.messages:
-                return f"{name} {each.values[each.messages.index(message)]:g}"
+                return f"{name} {each.values[each.messages.index(message)]:.0f}"
         return f"message {message}"
 
     def series(self, name: str, by: str | None = None) -> Series:
@@ -166,7 +162,7 @@ def _pointer(field: str) -> str:
 
 def _number(value: Any, room: Room) -> int | float | None:
     """Return the number that encoded data is; None if it is none, or would be large to unpack."""
-    if isinstance(value, dict) and str(value.get("__type__")) in _NUMBERS:
+    if isinstance(value, dict) and value.get("__type__", "") in _NUMBERS:
         packed = value.get("__value__")
         if isinstance(packed, str) and len(packed) > _MAX_PACKED:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import subprocess
 import sys
 import threading
@@ -190,6 +191,27 @@ def test_reading_does_not_keep_others_waiting():
 
     asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
     assert turns > 20
+
+
+def test_reading_large_messages_does_not_keep_others_waiting_either():
+    job, turns, seen = make_job(), 0, []
+    for _ in range(9):
+        job.add_message(JsonText(json.dumps("x" * (1 << 17))))
+    job.finish(completed())
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main():
+        counting = asyncio.ensure_future(count())
+        seen.extend([turns async for _ in job.messages()])
+        counting.cancel()
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
+    assert len(set(seen)) == len(seen) == 9, "others get their turn between any two of them"
 
 
 def test_messages_are_an_iterator_as_well():

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.cli import cli
-from runner.encoded.counts import MAX_SEARCHED, counts_in, has_counts, largest
+from runner.encoded.counts import largest
 from runner.errors import RequestError
 from runner.job import Job
 from runner.job.record import JobRecord, Outcome, StartedEvent, Usage
@@ -89,6 +89,8 @@ def test_fields_are_chosen_by_key_or_by_pointer():
     assert [each.by for each in asked.series] == ["/point/0"] * 2
     assert asked.counts == []
     assert found(messages, BELL, fields=("n",), counts=True).counts == [("", BELL)]
+    (series,) = found([{"x": x, "y": -x} for x in (2, 1)], by="x").series
+    assert (series.name, series.by) == ("y", "x")
     with pytest.raises(RequestError, match=r"no message with a number in 'x'.* n \(3\)"):
         found(messages, fields=("x",))
     with pytest.raises(RequestError, match="in 'y'"):
@@ -103,54 +105,6 @@ def test_counts_come_from_the_result_else_from_the_last_messages():
     ]
     assert found(messages, "done").series == [], "what counts the messages says nothing"
     assert found([{"counts": BELL}]).counts == [("message 0", BELL)]
-
-
-def test_counts_are_found_wherever_they_stand_and_in_every_form():
-    containers = pytest.importorskip("qiskit.primitives.containers")
-    bits = containers.BitArray.from_samples(["01", "01", "11"])
-    data = containers.DataBin(meas=bits)
-    result = containers.PrimitiveResult([containers.SamplerPubResult(data)] * 2)
-    counts = {"01": 2, "11": 1}
-    encoded = json.loads(codec.encode(result))
-    assert counts_in(encoded, 9) == [("0 meas", counts), ("1 meas", counts)]
-    assert counts_in(encoded, 1) == [("0 meas", counts)]
-    assert has_counts(encoded)
-    for value, name in (
-        ({"x": counts}, "x"),
-        ([1, (counts,)], "1 0"),
-        ({1: {"counts": counts}}, "1"),
-        ({"counts": [counts]}, "0"),
-    ):
-        assert counts_in(json.loads(codec.encode(value)), 9) == [(name, counts)]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {},
-        {"00": 1.5},
-        {"00": True},
-        {"00": 0},
-        {"a": 1},
-        {"0": 2**53 + 1},
-        [[[]]],
-        "00",
-        None,
-        {"__type__": [], "__value__": {}},
-        {"__type__": "BitArray", "__value__": 3},
-        {"__type__": "ndarray", "__value__": "x"},
-    ],
-)
-def test_what_is_no_counts(value):
-    assert counts_in(value, 9) == []
-
-
-def test_the_search_for_counts_ends():
-    assert counts_in([[]] * (2 * MAX_SEARCHED) + [BELL], 1) == []
-    deep = BELL
-    for _ in range(60):
-        deep = [deep]
-    assert counts_in(deep, 1)[0][1] == BELL
 
 
 def test_nothing_to_draw_is_an_error_that_says_what_there_is():
@@ -245,7 +199,9 @@ def test_extreme_numbers_are_drawn_without_a_warning(values):
 
 
 def test_the_rest_is_summed_and_said():
-    text = drawn(found([], {f"{n:07b}": 100 - n for n in range(100)}), bars=3).decode()
+    what = found([], {f"{n:07b}": 100 - n for n in range(100)})
+    assert "99 more" in drawn(what, bars=-5).decode()
+    text = drawn(what, bars=3).decode()
     assert "97 more" in text
     assert "4753 (94.1%)" in text
     assert "times, of 5050" in text
@@ -294,35 +250,45 @@ def directory(tmp_path, monkeypatch):
     return tmp_path
 
 
+def keep(store, job_id):
+    """Return a job that is kept and has not begun."""
+    keeper = Recorder(store, keep_open=True)
+    job = Job(
+        job_id,
+        "vqe",
+        decode=json.loads,
+        on_cancel=lambda: None,
+        log_kept_bytes=1000,
+        keeper=keeper,
+    )
+    job.enqueue()
+    keeper.add(job, None)
+    return job
+
+
+def end(job):
+    record = JobRecord(
+        job=job.id,
+        program="vqe",
+        outcome=Outcome.COMPLETED,
+        result=JsonText(json.dumps(BELL)),
+        usage=Usage(wall_s=1.5),
+    )
+    job.finish(record)
+
+
 @pytest.fixture
 def job(directory):
     """A kept job that a cluster has tried twice."""
     with contextlib.closing(Store(directory / "jobs.db")) as store:
-        keeper = Recorder(store, keep_open=True)
-        job = Job(
-            "job-00000000000000a1",
-            "vqe",
-            decode=json.loads,
-            on_cancel=lambda: None,
-            log_kept_bytes=1000,
-            keeper=keeper,
-        )
-        job.enqueue()
-        keeper.add(job, None)
+        job = keep(store, "job-00000000000000a1")
         job.add_message(JsonText('{"energy": 77}'))
         job.begin_again()
         job.start()
         job.add_events([StartedEvent(job=job.id, program="vqe", image=None, attempt=2)])
         for number in range(3):
             job.add_message(JsonText(json.dumps({"energy": -number / 2, "other": number % 2})))
-        record = JobRecord(
-            job=job.id,
-            program="vqe",
-            outcome=Outcome.COMPLETED,
-            result=JsonText(json.dumps(BELL)),
-            usage=Usage(wall_s=1.5),
-        )
-        job.finish(record)
+        end(job)
         yield job
 
 
@@ -373,3 +339,16 @@ def test_fields_that_found_no_place_are_named(job):
     for number in range(3):
         job._history.add_message(JsonText(json.dumps({f"f{k}": -number for k in range(5)})))
     assert job.plot().contents.others == ["f2", "f3", "f4"]
+
+
+def test_the_names_that_are_said_are_cut(directory):
+    names = [f"{k}" + "x" * 10_000 for k in range(9)]
+    with contextlib.closing(Store(directory / "jobs.db")) as store:
+        job = keep(store, "job-00000000000000a2")
+        job.start()
+        for number in range(3):
+            job.add_message(JsonText(json.dumps(dict.fromkeys(names, -number))))
+        end(job)
+        said = call(job.id)[2]
+    assert "not drawn: " in said
+    assert len(said) < 1000

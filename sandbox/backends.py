@@ -31,6 +31,11 @@ def prepare() -> None:
     qiskit.transpile  # noqa: B018 (the package resolves some of its names on first use)
 
 
+def is_none(text: str) -> bool:
+    """Return whether a text that `Prepared` takes says that `main` gets no backend."""
+    return bool(text) and json.loads(text)["backend"]["name"] == "none"
+
+
 class Prepared:
     """A backend that is built before there is a job, for whichever asks for just that.
 

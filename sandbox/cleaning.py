@@ -32,6 +32,8 @@ _OF_A_PIPE: Final = (
 )
 """How to ask for a setting of a pipe, and how to change it."""
 
+_F_GETOWN_EX: Final = 16
+_F_OWNER_PGRP: Final = 2
 _F_SET_RW_HINT: Final = 1036
 _LEFT_ON_A_PIPE: Final = (
     (fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_UNLCK, 0, 0, 0, 0)),
@@ -160,5 +162,16 @@ class Pipe:
 
 def _ask(descriptor: int, command: int) -> int | None:
     with contextlib.suppress(OSError):  # tests use files and sockets, too
+        if command == fcntl.F_GETOWN:
+            return _owner(descriptor)
         return fcntl.fcntl(descriptor, command)
     return None
+
+
+def _owner(descriptor: int) -> int:
+    """Return what F_GETOWN means; the C library's returns what its stack had before under gVisor.
+
+    It asks by F_GETOWN_EX, and gVisor writes no answer where there is no owner.
+    """
+    kind, owner = struct.unpack("ii", fcntl.fcntl(descriptor, _F_GETOWN_EX, bytes(8)))
+    return -owner if kind == _F_OWNER_PGRP else int(owner)

@@ -1,9 +1,9 @@
 """Values as strict JSON and back, for both sides: inputs, messages and results.
 
 Plain JSON values are written as they are.  Everything else is `{"__type__": tag, "__value__": …}`
-by one closed table, `sandbox.table`; the names and forms that IBM's
-runtime clients use are kept.  Nothing is changed on the way (a tuple stays a tuple, NaN stays NaN);
-what has no row is refused with the path to it.
+by one closed table, `sandbox.table`; the names and forms that IBM's runtime clients use are kept.
+Nothing is changed on the way (a tuple stays a tuple, NaN stays NaN); what has no row is refused
+with the path to it.
 
 Standard library only at import.  A value can only be a NumPy or Qiskit one if that library is
 already imported, so encoding looks them up in `sys.modules` and imports nothing.  Decoding what a
@@ -57,7 +57,7 @@ def encode(value: Any, name: str = "value") -> protocol.JsonText:
 def decode(text: str, *, trusted: bool = False) -> Any:
     """Return the value that `encode` wrote; DecodingError for anything else.
 
-    Unless `trusted`, one that would take more memory than `MAX_UNPACKED_BYTES` is refused, too.
+    Unless `trusted`, one that would take more than 256 MiB of memory is refused, too.
     """
     decoder = Decoder.for_caller(trusted=trusted, owns_data=True)
     try:

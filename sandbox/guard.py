@@ -20,7 +20,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _UNTOUCHED: Final = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
 _IGNORED: Final = tuple(map(int, signal.valid_signals() - _UNTOUCHED - {signal.SIGCHLD}))
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
+libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def protect() -> None:
@@ -58,7 +58,7 @@ def adopt_orphans() -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         error = ctypes.get_errno()
         msg = f"prctl({option}, {value}): {os.strerror(error)}"
         raise OSError(error, msg)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
 from sandbox.rows import (
@@ -40,29 +41,24 @@ _PARAMETER: Final = struct.Struct("!H16s")
 _MEASURED: Final = {"meas_level": "MeasLevel", "meas_return": "MeasReturnType"}
 _EXACT_GATES: Final = frozenset(
     {
-        *(
-            "x",
-            "y",
-            "z",
-            "h",
-            "s",
-            "sdg",
-            "t",
-            "tdg",
-            "sx",
-            "sxdg",
-            "id",
-            "p",
-            "u",
-            "rx",
-            "ry",
-            "rz",
-        ),
-        *("cx", "cy", "cz", "ch", "cp", "crx", "cry", "crz", "swap", "iswap", "ecr", "rxx", "ryy"),
-        *("rzz", "rzx", "ccx", "cswap", "measure", "barrier", "reset", "delay"),
+        *("x", "y", "z", "h", "s", "sdg", "t", "tdg", "sx", "sxdg", "id", "p", "u", "rx", "ry"),
+        *("rz", "cx", "cy", "cz", "ch", "cp", "crx", "cry", "crz", "swap", "iswap", "ecr", "rxx"),
+        *("ryy", "rzz", "rzx", "ccx", "cswap", "measure", "barrier", "reset", "delay"),
     }
 )
 """Circuits of these only, without parameters, need no second look at what QPY gives back."""
+
+
+def _row(
+    name: str,
+    to_data: Callable[[Any], Any],
+    from_data: Callable[[Any, Reader], Any],
+    module: str = "qiskit.circuit",
+    *,
+    derived: bool = False,
+) -> Row:
+    """Return the row of a class whose tag is its name."""
+    return Row(name, f"{module}:{name}", to_data, from_data, derived=derived, needs_trust=True)
 
 
 def _qiskit() -> Any:
@@ -245,7 +241,7 @@ def _register_row(name: str) -> Row:
         size, text = data
         return getattr(_qiskit().circuit, name)(a_size(size), a_text(text))
 
-    return Row(name, f"qiskit.circuit:{name}", _register_to, register_from, needs_trust=True)
+    return _row(name, _register_to, register_from)
 
 
 def _coupling_to(value: Any) -> dict[str, Any]:
@@ -322,43 +318,15 @@ def _noise_from(data: Any, _: Reader) -> Any:
 
 
 ROWS: Final = (
-    Row(
-        "QuantumCircuit",
-        "qiskit.circuit:QuantumCircuit",
-        _circuit_to,
-        _circuit_from,
-        derived=True,
-        needs_trust=True,
-    ),
-    Row(
-        "Instruction",
-        "qiskit.circuit:Instruction",
-        _instruction_to,
-        _instruction_from,
-        derived=True,
-        needs_trust=True,
-    ),
-    Row(
-        "Parameter",
-        "qiskit.circuit:Parameter",
-        _parameter_to,
-        _parameter_from,
-        needs_trust=True,
-    ),
-    Row(
+    _row("QuantumCircuit", _circuit_to, _circuit_from, derived=True),
+    _row("Instruction", _instruction_to, _instruction_from, derived=True),
+    _row("Parameter", _parameter_to, _parameter_from),
+    _row(
         "ParameterVectorElement",
-        "qiskit.circuit:ParameterVectorElement",
         lambda value: [_vector_to(value.vector), value.index],
         _element_from,
-        needs_trust=True,
     ),
-    Row(
-        "ParameterVector",
-        "qiskit.circuit:ParameterVector",
-        _vector_to,
-        _vector_from,
-        needs_trust=True,
-    ),
+    _row("ParameterVector", _vector_to, _vector_from),
     Row(
         "expression",
         "qiskit.circuit:ParameterExpression",
@@ -367,26 +335,13 @@ ROWS: Final = (
         needs_trust=True,
     ),
     *map(_register_row, ("QuantumRegister", "ClassicalRegister", "AncillaRegister")),
-    Row(
-        "CouplingMap",
-        "qiskit.transpiler:CouplingMap",
-        _coupling_to,
-        _coupling_from,
-        needs_trust=True,
-    ),
-    Row("Options", "qiskit.providers:Options", _options_to, _options_from, needs_trust=True),
-    Row(
-        "Result",
-        "qiskit.result:Result",
-        _result_to,
-        _result_from,
-        needs_trust=True,
-    ),
-    Row(
+    _row("CouplingMap", _coupling_to, _coupling_from, "qiskit.transpiler"),
+    _row("Options", _options_to, _options_from, "qiskit.providers"),
+    _row("Result", _result_to, _result_from, "qiskit.result"),
+    _row(
         "NoiseModel",
-        "qiskit_aer.noise:NoiseModel",
         lambda value: _as_ibm_writes(value.to_dict()),
         _noise_from,
-        needs_trust=True,
+        "qiskit_aer.noise",
     ),
 )

@@ -10,6 +10,7 @@ the next one is forked.  What cannot be removed ends the session: the host start
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import resource
@@ -31,6 +32,9 @@ CLEANING_S: Final = 1.0
 
 _STDIN: Final = 0
 _BUFFER_BYTES: Final = 64 * protocol.KIB
+
+_HUGE_BYTES: Final = 2 * protocol.MIB
+_MADV_COLLAPSE: Final = 25
 
 
 class HungUpError(Exception):
@@ -90,6 +94,7 @@ class Parent:
         configure_logging({})  # here, or each job would pay for it
         gc.collect()
         gc.freeze()  # what is here now stays for ever: no job's collector need touch it
+        _join_pages()
         while True:
             child, request = self._fork()
             order = self._take_next()
@@ -238,6 +243,23 @@ class Intake:
         self._buffer[:left] = self._buffer[count : self._filled]
         self._buffer[left : self._filled] = bytes(self._filled - left)
         self._filled = left
+
+
+def _join_pages() -> None:
+    """Let the kernel make huge pages of this process's memory: a fork copies entries, not pages.
+
+    Most of what a fork and its end cost is one entry for each page.  A kernel that knows no such
+    request (before Linux 6.1, gVisor) refuses, and nothing is lost.
+    """
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        areas = [line.split() for line in file]
+    for place, rights, *_ in areas:
+        if rights == "rw-p":
+            start, end = (int(each, 16) for each in place.split("-"))
+            start, end = -(-start // _HUGE_BYTES) * _HUGE_BYTES, end // _HUGE_BYTES * _HUGE_BYTES
+            if start < end:
+                size = ctypes.c_size_t(end - start)
+                guard.libc.madvise(ctypes.c_void_p(start), size, _MADV_COLLAPSE)
 
 
 def _reseed() -> None:

@@ -49,20 +49,24 @@ def is_ours(name: str) -> bool:
 def warm_up(names: tuple[str, ...], backend: str = "") -> Warmth:
     """Import the stack and those of the named modules that belong to it, and use each part once.
 
-    And build the backend, if one is given as `backends.Prepared` takes it.  Never fails: what
-    cannot be imported, used or built here is the program's own affair later.
+    And build the backend, if one is given as `backends.Prepared` takes it.  Where that is none, and
+    no Qiskit is named, none is imported.  Never fails: what cannot be imported, used or built here
+    is the program's own affair later.
     """
     import tempfile  # here and below: a cold sandbox imports this module, and none of these
     import warnings
 
-    backends.prepare()
+    is_quantum = not backends.is_none(backend) or any(name.startswith("qiskit") for name in names)
+    if is_quantum:
+        backends.prepare()
     before = frozenset(sys.modules)
     with _listening() as said:
         for name in names:
             _import(name)
     with _listening(), warnings.catch_warnings(), contextlib.suppress(Exception):
         warnings.simplefilter("ignore")
-        _use_once()
+        if is_quantum:
+            _use_once()
     prepared = None
     with _listening(), warnings.catch_warnings(), contextlib.suppress(Exception):
         warnings.simplefilter("ignore")
@@ -94,7 +98,10 @@ def _import(name: str) -> None:
 
 def _site() -> str:
     """Return the directory in which the stack is installed."""
-    return os.path.dirname(os.path.dirname(sys.modules["numpy"].__file__ or ""))  # noqa: PTH120
+    import importlib.util
+
+    found = importlib.util.find_spec("numpy")
+    return os.path.dirname(os.path.dirname(found.origin or "")) if found else ""  # noqa: PTH120
 
 
 def _use_once() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from sandbox import channel, faults, protocol
+from sandbox import channel, faults, guard, protocol
 from sandbox.job import Job
 from sandbox.messenger import Outbox
 from sandbox.options import Options
@@ -87,7 +86,7 @@ def _flush(streams: tuple[Any, ...]) -> None:
     for stream in (*streams, sys.stdout, sys.stderr):
         with contextlib.suppress(BaseException):  # the program may have put anything there
             stream.flush()
-    ctypes.CDLL(None).fflush(None)
+    guard.libc.fflush(None)
 
 
 def be_first_to_die() -> None:

@@ -28,8 +28,8 @@ PATIENCE_S: Final = 5.0
 """How long `close` waits while nothing gets any further; a stuck engine makes it give up then."""
 
 
-class Session(Protocol):
-    """What has sandboxes between two jobs."""
+class Closable(Protocol):
+    """What a session has sandboxes by, also between two jobs."""
 
     def close(self) -> None: ...
 
@@ -44,7 +44,7 @@ class Holdings:
         self.engine = engine
         self.workers: Workers[Task] = Workers(max_jobs)
         self.pool: Pool | None = None
-        self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self.sessions: weakref.WeakSet[Closable] = weakref.WeakSet()
         self.reaper = Reaper()
         self.owner = Owner.current()
         self.pid = os.getpid()

@@ -53,7 +53,7 @@ class Task:
         self.limits = order.limits
         self.policy = policy
         self.mode = Mode.COLD
-        self.callbacks: tuple[Callback, Callback] | None = None
+        self._callbacks: tuple[Callback, Callback] | None = None
         self.retries = 0
         self.image = order.image
         self.sandbox: Sandbox | None = None
@@ -83,15 +83,20 @@ class Task:
         self.job.gauge = sandbox.memory_bytes if sandbox is not None else nothing_known
         self.sandbox = sandbox
 
+    def call_back(self, callback: Callback | None, on_final: Callback | None) -> None:
+        """Have messages and result told to these, from `begin` on."""
+        if callback is not None or on_final is not None:
+            self._callbacks = (callback or _ignore, on_final or _ignore)
+
     def begin(self) -> None:
         """Begin to call back, from a thread that ends with the job; RunnerError if none starts.
 
         Called when it is the job's turn: a thousand that wait need no thousand threads.
         """
-        if self.callbacks is None:
+        if self._callbacks is None:
             return
         self.job.expect_callback()
-        arguments = (*self.callbacks, self.waker.wake)
+        arguments = (*self._callbacks, self.waker.wake)
         thread = threading.Thread(
             target=self.job.deliver, args=arguments, name="qrunner-callback", daemon=True
         )
@@ -161,6 +166,10 @@ def our_fault(detail: str) -> Verdict:
     """Return the verdict for what is neither the program's nor the caller's doing."""
     evidence = Evidence(source="host", detail=detail)
     return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=detail)
+
+
+def _ignore(_job_id: str, _value: object) -> None:
+    """Stand in for a callback that nobody gave."""
 
 
 def _with_shown_paths(traceback: str, program: Program) -> str:

@@ -68,18 +68,6 @@ def container_config(  # noqa: PLR0913  the parts of one value, by name
 
 
 def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) -> dict[str, Any]:
-    mounts = []
-    if channel_directory is not None:
-        # Read-only: connecting still works, but the socket cannot be replaced or joined by files.
-        mounts.append(
-            {
-                "Type": "bind",
-                "Source": channel_directory,
-                "Target": protocol.CHANNEL_DIRECTORY,
-                "ReadOnly": True,
-                "BindOptions": {"Propagation": "rprivate"},
-            }
-        )
     return {
         "Runtime": policy.isolation.value,
         "Privileged": False,
@@ -97,7 +85,7 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "UTSMode": "",
         "CgroupnsMode": "private",
         "ReadonlyRootfs": True,
-        "Mounts": mounts,
+        "Mounts": [] if channel_directory is None else [_channel_mount(channel_directory)],
         "Tmpfs": {
             "/tmp": (  # noqa: S108
                 f"rw,nosuid,nodev,noexec,mode=1777,size={limits.tmp_bytes},"
@@ -115,18 +103,7 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "PidsLimit": host_tasks(policy.isolation, limits.processes),
         "OomScoreAdj": policy.oom_score_adj,
         "OomKillDisable": False,
-        "Ulimits": [
-            {"Name": name, "Soft": value, "Hard": value}
-            for name, value in {
-                "core": 0,
-                "memlock": 0,
-                "msgqueue": 0,
-                "nofile": policy.open_files,
-                "fsize": policy.file_bytes,
-                "sigpending": 1024,
-                **process_ulimits(policy.isolation, limits.processes),
-            }.items()
-        ],
+        "Ulimits": _ulimits(policy, limits),
         # The engine's log of a container grows without bound on the host's disk.
         "LogConfig": {"Type": "none", "Config": {}},
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
@@ -136,6 +113,30 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "Devices": [],
         "GroupAdd": [],
     }
+
+
+def _channel_mount(directory: str) -> dict[str, Any]:
+    return {
+        "Type": "bind",
+        "Source": directory,
+        "Target": protocol.CHANNEL_DIRECTORY,
+        # Connecting still works, but the socket cannot be replaced or joined by files.
+        "ReadOnly": True,
+        "BindOptions": {"Propagation": "rprivate"},
+    }
+
+
+def _ulimits(policy: Policy, limits: Limits) -> list[dict[str, Any]]:
+    values = {
+        "core": 0,
+        "memlock": 0,
+        "msgqueue": 0,
+        "nofile": policy.open_files,
+        "fsize": policy.file_bytes,
+        "sigpending": 1024,
+        **process_ulimits(policy.isolation, limits.processes),
+    }
+    return [{"Name": name, "Soft": value, "Hard": value} for name, value in values.items()]
 
 
 def _environment(limits: Limits) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Drives the guest as a plain subprocess, over pipes and a real Unix socket: no engine."""
 
 import contextlib
+import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -9,7 +11,6 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,6 +183,81 @@ class Guest:
         )
 
 
+ANYTHING = """
+def main(backend, user_messenger, code, **inputs):
+    names = {"backend": backend, "messenger": user_messenger, "value": None, **inputs}
+    exec(code, names)
+    return names["value"]
+"""
+
+
+class Lines:
+    """Reads frames and leaves out what is none: what a killed job has begun before its report."""
+
+    def __init__(self, _):
+        self._rest = b""
+
+    def feed(self, data):
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            start = max(0, line.find(b'{"type":"cleared"'))
+            with contextlib.suppress(protocol.ProtocolError):
+                yield protocol.decode(line[start:])
+
+
+class Session(Guest):
+    """A guest that takes one job after another; each runs the code that it is given."""
+
+    reader = Lines
+
+    def __init__(self, carrier, wiped, environment=None, arguments=()):
+        super().__init__(
+            ANYTHING,
+            carrier=carrier,
+            arguments=("--session", "--wipe", str(wiped), *arguments),
+            environment=environment,
+        )
+        self.number = 0
+
+    def __enter__(self):
+        super().__enter__()
+        self.listen()
+        self.ready = self.wait_for_frame(protocol.Ready)
+        return self
+
+    def start(self, code, *, token=None, request=None, **inputs):
+        """Hand out the next job; `request` is what else is asked."""
+        self.number += 1
+        self.token = token or secrets.token_hex(16)
+        self.frames.clear()
+        order = protocol.Next(job=self.number, wall_s=60.0, token=self.token)
+        self.process.stdin.write(protocol.encode(order))
+        self.send(job=self.number, inputs={"code": code, **inputs}, **(request or {}))
+        self.listen()
+
+    def stop(self, job=None):
+        """End a job."""
+        self.process.stdin.write(protocol.encode(protocol.Stop(job=job or self.number)))
+        self.process.stdin.flush()
+
+    def end(self):
+        """Wait until the job is cleared; return that and the last frame before."""
+        cleared = self.wait_for_frame(protocol.Cleared)
+        assert (cleared.token, cleared.job) == (self.token, self.number)
+        kinds = protocol.Result, protocol.Done, protocol.Fault
+        last = [each for each in self.frames if isinstance(each, kinds)]
+        assert all(each.job == self.number for each in last)
+        return cleared, (last or [None])[0]
+
+    def do(self, code, **inputs):
+        """Run one job to its end and return its value."""
+        self.start(code, **inputs)
+        cleared, last = self.end()
+        assert isinstance(last, protocol.Result), (cleared, last, self.log)
+        assert cleared.status == 0
+        return json.loads(last.value)
+
+
 def run(source, *, carrier="socket", arguments=(), files=None, **request):
     """Run one program to its end and return the report."""
     with Guest(source, carrier=carrier, arguments=arguments, files=files) as guest:
@@ -197,16 +273,6 @@ def is_alive(pid):
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def wait_until(condition, patience_s=5.0):
-    """Return whether the condition came true in time."""
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def kill(pid):

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from sandbox import init, protocol
-from tests.contract.guest import Guest, is_alive, kill, run, wait_until
+from tests.contract.guest import Guest, is_alive, kill, run
+from tests.waiting import within
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_the_whole_tree_goes_within_a_second(carrier, end):
             else:  # the worker alone: the first process takes the others along
                 os.kill(pids[0], signal.SIGKILL)
                 guest.wait_for_frame(protocol.Exited)
-            assert wait_until(lambda: not any(map(is_alive, pids)), 1.0)
+            assert within(1, lambda: not any(map(is_alive, pids)))
         finally:
             for pid in pids:
                 kill(pid)

@@ -1,6 +1,5 @@
 """A session: many jobs in forks of one warm process, of which nothing is left for the next."""
 
-import contextlib
 import json
 import os
 import secrets
@@ -12,81 +11,8 @@ import pytest
 
 from sandbox import protocol, worker
 from sandbox.options import CARRIERS
-from tests.contract.guest import Guest, is_alive, run, wait_until
-
-ANYTHING = """
-def main(backend, user_messenger, code, **inputs):
-    names = {"backend": backend, "messenger": user_messenger, "value": None, **inputs}
-    exec(code, names)
-    return names["value"]
-"""
-
-
-class Lines:
-    """Reads frames and leaves out what is none: what a killed job has begun before its report."""
-
-    def __init__(self, _):
-        self._rest = b""
-
-    def feed(self, data):
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            start = max(0, line.find(b'{"type":"cleared"'))
-            with contextlib.suppress(protocol.ProtocolError):
-                yield protocol.decode(line[start:])
-
-
-class Session(Guest):
-    """A guest that takes one job after another; each runs the code that it is given."""
-
-    reader = Lines
-
-    def __init__(self, carrier, wiped, environment=None):
-        super().__init__(
-            ANYTHING,
-            carrier=carrier,
-            arguments=("--session", "--wipe", str(wiped)),
-            environment=environment,
-        )
-        self.number = 0
-
-    def __enter__(self):
-        super().__enter__()
-        self.listen()
-        self.ready = self.wait_for_frame(protocol.Ready)
-        return self
-
-    def start(self, code, *, token=None, **inputs):
-        """Hand out the next job."""
-        self.number += 1
-        self.token = token or secrets.token_hex(16)
-        self.frames.clear()
-        order = protocol.Next(job=self.number, wall_s=60.0, token=self.token)
-        self.process.stdin.write(protocol.encode(order))
-        self.send(job=self.number, inputs={"code": code, **inputs})
-        self.listen()
-
-    def stop(self, job=None):
-        """End a job."""
-        self.process.stdin.write(protocol.encode(protocol.Stop(job=job or self.number)))
-        self.process.stdin.flush()
-
-    def end(self):
-        """Wait until the job is cleared; return that and the last frame before."""
-        cleared = self.wait_for_frame(protocol.Cleared)
-        assert (cleared.token, cleared.job) == (self.token, self.number)
-        kinds = protocol.Result, protocol.Done, protocol.Fault
-        last = [each for each in self.frames if isinstance(each, kinds)]
-        assert all(each.job == self.number for each in last)
-        return cleared, (last or [None])[0]
-
-    def do(self, code, **inputs):
-        """Run one job to its end and return its value."""
-        self.start(code, **inputs)
-        cleared, last = self.end()
-        assert isinstance(last, protocol.Result), (cleared, last, self.log)
-        assert cleared.status == 0
-        return json.loads(last.value)
+from tests.contract.guest import ANYTHING, Session, is_alive, run
+from tests.waiting import within
 
 
 @pytest.fixture(scope="module", params=CARRIERS)
@@ -197,6 +123,42 @@ def test_a_job_has_never_held_the_token_of_its_end_nor_other_jobs_inputs(session
     assert session.do(SCAN, token=token, head=token[:16], tail=token[16:]) == 0
 
 
+NOISY = {"name": "aer_simulator", "options": {"noise": {"depolarizing": {"x": 0.3}}}}
+USE_BACKEND = """
+from qiskit import QuantumCircuit
+circuit = QuantumCircuit(2, 2)
+circuit.x(0); circuit.measure([0, 1], [0, 1])
+counts = backend.run(circuit, shots=200, seed_simulator=7).result().get_counts()
+value = [counts, backend.options.max_memory_mb, backend.options.shots]
+backend.set_options(shots=1, noise_model=None)
+"""
+
+
+def test_a_backend_that_was_built_before_is_what_each_job_would_build(tmp_path):
+    limits = {"memory_bytes": 1 << 30, "cpus": 1}
+    asked = {"backend": NOISY, "limits": limits}
+    single = run(ANYTHING, carrier="stdio", inputs={"code": USE_BACKEND}, **asked)
+    with Session("stdio", tmp_path, arguments=("--backend", json.dumps(asked))) as session:
+        for _ in range(2):  # what one does to it the next does not see
+            session.start(USE_BACKEND, request=asked)
+            assert session.end()[1].value == single.last[0].value
+        session.start("value = repr(backend)", request=asked)
+        first = session.end()[1].value
+        session.start("value = repr(backend)", request=asked)
+        assert session.end()[1].value == first
+        session.start(USE_BACKEND, request={**asked, "limits": {"memory_bytes": 1 << 29}})
+        assert json.loads(session.end()[1].value)[1] == 460
+        session.start("value = backend", request={"backend": {"name": "none"}})
+        assert session.end()[1].value == "null"
+
+
+def test_what_cannot_be_built_before_fails_in_the_job(tmp_path):
+    asked = {"backend": {"name": "aer_simulator", "options": {"no": 1}}, "limits": {}}
+    with Session("stdio", tmp_path, arguments=("--backend", json.dumps(asked))) as session:
+        session.start("value = 1", request=asked)
+        assert session.end()[1].kind == "init_error"
+
+
 ENDS = {
     "import os; os._exit(3)": 3,
     "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": -signal.SIGKILL,
@@ -236,7 +198,7 @@ while True: pass
     cleared, last = session.end()
     assert time.monotonic() - started < 5
     assert (cleared.status, last) == (-signal.SIGKILL, None)
-    assert wait_until(lambda: not any(map(is_alive, pids)))
+    assert within(5, lambda: not any(map(is_alive, pids)))
     assert session.do("value = 1") == 1
 
 
@@ -251,7 +213,7 @@ def test_a_stop_that_comes_too_late_stops_nobody(session):
 
 def test_what_a_job_has_started_does_not_outlive_it(session):
     pid = session.do("import subprocess; value = subprocess.Popen(['sleep', '60']).pid")
-    assert wait_until(lambda: not is_alive(pid))
+    assert within(5, lambda: not is_alive(pid))
 
 
 def test_files_are_gone_whatever_their_names_depth_and_permissions(session):
@@ -366,7 +328,7 @@ time.sleep(60)
         # Outside a container the first process reaches only the parent's own group.
         os.kill(pids[0], signal.SIGKILL)
         os.kill(pids[2], signal.SIGKILL)
-        assert wait_until(lambda: not any(map(is_alive, pids)))
+        assert within(5, lambda: not any(map(is_alive, pids)))
 
 
 TRANSPILE = """
@@ -400,3 +362,20 @@ def test_without_it_a_transpile_in_a_fork_hangs(tmp_path):
         session.stop()
         cleared, last = session.end()
         assert (cleared.status, last) == (-signal.SIGKILL, None)
+
+
+def test_without_a_backend_and_without_an_import_of_it_there_is_no_qiskit(tmp_path):
+    asked = {"backend": {"name": "none"}, "limits": {}}
+    code = "import sys; value = 'qiskit' in sys.modules or 'numpy' in sys.modules"
+    arguments = ("--backend", json.dumps(asked))
+    with Session("stdio", tmp_path, arguments=arguments) as session:
+        session.start(code, request=asked)
+        assert session.end()[1].value == "false"
+        session.do("import random, numpy; value = [random.random(), numpy.random.random()]")
+    with Session("stdio", tmp_path, arguments=(*arguments, "--import", "numpy")) as session:
+        code = "import random, numpy; value = [random.random(), numpy.random.random()]"
+        first, second = session.do(code), session.do(code)
+        assert not set(first) & set(second)
+        assert session.do("import sys; value = 'qiskit' in sys.modules") is False
+    with Session("stdio", tmp_path, arguments=(*arguments, "--import", "qiskit")) as session:
+        assert session.do("import sys; value = 'qiskit_aer' in sys.modules") is True

@@ -7,7 +7,7 @@ SHELL := /bin/sh
 .PHONY: help run test test-cluster bench-cluster test-fast check fuzz bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
 
 BIN := .venv/bin
-BENCHMARKS := compare commands hardening neighbour relay transpile
+BENCHMARKS := compare commands hardening neighbour relay transpile soak first
 
 # The user's texts reach the shell as environment variables, never as part of a command, and never
 # expanded by make: quotes, $ and newlines arrive as they were typed.
@@ -15,6 +15,8 @@ PROGRAM ?= random_circuits
 export QRUNNER_PROGRAM := $(value PROGRAM)
 export QRUNNER_KWARGS := $(value KWARGS)
 unexport PROGRAM KWARGS
+# Where somebody has set it, every command would compile all of runner/ again.
+unexport PYTHONDONTWRITEBYTECODE
 MAKEOVERRIDES :=
 
 help: ## list the targets
@@ -24,13 +26,16 @@ help: ## list the targets
 run: venv engine ## run a program: make run PROGRAM=random_circuits [KWARGS='{"iterations": 3}'] [ARGS=...]
 	@$(BIN)/qrunner run $(ARGS) $${QRUNNER_KWARGS:+--inputs "$$QRUNNER_KWARGS"} -- "$$QRUNNER_PROGRAM"
 
-# Two at a time, because most of a test is waiting. What fails beside another test must fail alone
+# Three at a time, because most of a test is waiting; tests/scheduling.py says which when. The base
+# image is built while those run that need no engine. What fails beside another test must fail alone
 # as well: on a busy machine a deadline can pass that has nothing to do with the code.
 test: venv-dev engine ## run every test, real containers included (at most 10 minutes)
-	@if tools/setup-runsc; then export QRUNNER_RUNSC_MUST_WORK=1; fi; \
+	@$(BIN)/qrunner build --base >/dev/null & \
+		if tools/setup-runsc; then export QRUNNER_RUNSC_MUST_WORK=1; fi; \
 		export QRUNNER_ENGINE_MUST_WORK=1; \
-		$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 15 || \
-		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
+		$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --durations 15 || \
+		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none; \
+		status=$$?; wait; exit $$status
 
 test-fast: venv-dev ## run the tests that need no engine
 	@$(BIN)/python -m pytest -q tests/unit tests/contract
@@ -46,6 +51,8 @@ check: venv-dev ## lint, types, import contracts, shell scripts, fast tests; no 
 fuzz: venv-dev ## search longer for bytes that the host cannot stand (FUZZ_S=60 seconds)
 	@$(BIN)/python tests/fuzz/fuzz.py
 
+# About fifteen minutes. What fails is said to be so, and the rest goes on. The soak is a short one.
+bench: export SOAK_JOBS ?= 64
 bench: venv engine ## measure: tables, JSON and a picture in build/bench (on a quiet machine)
 	@tools/setup-group --optional bench; status=0; \
 	for each in $(BENCHMARKS); do \

@@ -180,7 +180,12 @@ def crowd(engine: Engine, directory: Path, before: dict[str, int]) -> list[Row]:
         Row(
             "  supervisor's threads", now["threads"] - before["threads"], "", at_most=2 * CROWD + 8
         ),
-        Row("  its descriptors", now["descriptors"] - before["descriptors"], "", at_most=9 * CROWD),
+        Row(
+            "  its descriptors",
+            now["descriptors"] - before["descriptors"],
+            "",
+            at_most=8 * CROWD + 16,
+        ),
         Row("  its memory, 1.4 MB of messages each", grown, "MiB", at_most=32 + 2 * CROWD),
         Row("  a sandbox's memory", median(used) / (1 << 20) if used else 0.0, "MiB"),
     ]

@@ -14,7 +14,7 @@
     ├── PolicyError                  4   the engine or the kernel cannot honour the policy
     ├── ImageError                   4   an image could not be built or fetched
     ├── StoreError                   4   the store of jobs cannot be read or written
-    └── JobFailedError               by outcome; raised only by `Job.result()`
+    └── JobFailedError           1   a job did not complete; raised only by `Job.result()`
 
 A program that fails is normal business and arrives as a value, a `JobRecord`; exceptions are for
 the caller's mistakes and for our own faults.  Every message says what is wrong, with the value,

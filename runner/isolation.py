@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+GET_RUNSC: Final = (
+    "install gVisor (https://gvisor.dev/docs/user_guide/install) and register it with the engine: "
+    "docs/isolation.md"
+)
+
 _SENTRY_TASKS: Final = 256
 _TASKS_OF_A_PROCESS: Final = 16
 """What the host sees of one process in a sentry; measured: about 50 tasks, and 6 for each."""

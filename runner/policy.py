@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runner.errors import PolicyError, RequestError
-from runner.isolation import Isolation
+from runner.isolation import GET_RUNSC, Isolation
 from sandbox import protocol
 from sandbox.protocol import KIB, MIB
 
@@ -54,7 +55,7 @@ class Limits:
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            is_enough = is_number and value > 0 and value >= _LEAST.get(each.name, 0)
+            is_enough = is_number and 0 < value < math.inf and value >= _LEAST.get(each.name, 0)
             is_whole = isinstance(value, int) or (is_number and value.is_integer())
             if not is_enough or not (is_whole or _is_fractional(each)):
                 msg = f"limit {each.name} is {value!r}: it must be {_meaning_of(each)}"
@@ -82,14 +83,15 @@ class Limits:
     def lowered_by(self, wanted: Mapping[str, float]) -> Limits:
         """Return these limits with each one lowered to what `wanted` asks for, never raised.
 
-        Raises RequestError for a name that is no limit.
+        Raises RequestError for a name that is no limit, and for a value that none can have.
         """
         known = {each.name for each in dataclasses.fields(self)}
         if unknown := sorted(set(wanted) - known):
             msg = f"unknown limit {unknown[0]!r}: known are {', '.join(sorted(known))}"
             raise RequestError(msg)
+        asked = dataclasses.replace(self, **dict[str, Any](wanted))
         lower: dict[str, Any] = {
-            name: min(value, getattr(self, name)) for name, value in wanted.items()
+            name: min(getattr(asked, name), getattr(self, name)) for name in wanted
         }
         return dataclasses.replace(self, **lower)
 
@@ -287,11 +289,8 @@ class Policy:
         runtimes = info.get("Runtimes")
         if runtimes is not None and self.isolation.value not in runtimes:
             known = ", ".join(sorted(runtimes))
-            msg = (
-                f"this engine knows no isolation {self.isolation}, only {known}: "
-                "install gVisor (https://gvisor.dev/docs/user_guide/install) and register it with "
-                "the engine, as docs/isolation.md shows"
-            )
+            remedy = GET_RUNSC if self.isolation is Isolation.RUNSC else "register it there"
+            msg = f"this engine knows no isolation {self.isolation}, only {known}: {remedy}"
             raise PolicyError(msg)
         missing = {name for name in REQUIREMENTS if not is_met(name, info)}
         refused = [
@@ -338,6 +337,15 @@ def is_met(name: str, info: Mapping[str, Any]) -> bool:
         options = info.get("SecurityOptions") or ()
         return any(option.split(",")[0] in {"seccomp", "name=seccomp"} for option in options)
     return info.get(REQUIREMENTS[name].fact) is True
+
+
+def isolation_named(name: str) -> Isolation:
+    """Return the isolation of this name.  Raises RequestError if there is none."""
+    try:
+        return Isolation(name)
+    except ValueError:
+        msg = f"unknown isolation {name!r}: known are {', '.join(Isolation)}"
+        raise RequestError(msg) from None
 
 
 _UNITS: Final = {"": 1, "k": KIB, "m": MIB, "g": GIB}

@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
+from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import extend, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
+
+from runner.encoded.parts import LISTS
 
 MAX_PROBLEMS: Final = 20
 MAX_MESSAGE: Final = 200
@@ -74,7 +76,6 @@ _HARMLESS: Final = frozenset(
         "deprecated",
     }
 )
-_LISTS: Final = frozenset({"tuple", "set", "frozenset"})
 _ARRAYS: Final = frozenset({"ndarray", "masked_array", "matrix", "recarray", "sparse", "spmatrix"})
 _PAIRS: Final = frozenset({"OrderedDict", "Counter"})
 _OBJECTS: Final = frozenset({"SimpleNamespace", "OptimizeResult"})
@@ -90,6 +91,21 @@ def problems(schema: Mapping[str, Any], data: Any, *, name: str) -> list[str]:
     if work <= _IN_PROCESS_WORK and _is_harmless(schema):
         return _find(schema, data, name)
     return _find_in_child(schema, data, name)
+
+
+def flaw(schema: Mapping[str, Any]) -> tuple[list[Any], str] | None:
+    """Return where in a JSON Schema something is wrong, and what that is; None if it is right.
+
+    What names no draft is read as 2020-12.
+    """
+    try:
+        validator_for(schema, default=Draft202012Validator).check_schema(dict(schema))
+    except SchemaError as error:
+        return list(error.absolute_path), f"{error.message:.{MAX_MESSAGE}}"
+    except (RecursionError, ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        # The library cannot read it at all.
+        return [], f"{type(error).__name__}: {error!s:.{MAX_MESSAGE}}"
+    return None
 
 
 def with_defaults(schema: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +141,7 @@ def _view(data: Any) -> Any:
     tag, value = data["__type__"], data["__value__"]
     if not isinstance(tag, str):
         return _OpaqueObject()
-    if tag in _LISTS and isinstance(value, list):
+    if tag in LISTS and isinstance(value, list):
         return [_view(each) for each in value]
     if tag == "float" and value in ("nan", "inf", "-inf"):  # it may be no text
         return float(value)

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Self
 from runner.engine import Engine
 from runner.errors import InputsError, RequestError, RunnerError
 from runner.images import build_id
-from runner.isolation import Isolation
 from runner.job import Job
-from runner.policy import Limits, Policy
+from runner.job.delivery import Callback
+from runner.policy import Limits, Policy, isolation_named
 from runner.pool import PoolState, Warm
 from runner.registry import Program, find
 from runner.running.lanes import Place
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Callback = Callable[[str, Any], object]
 Progress = Callable[[str], object]
 
 
@@ -97,7 +96,7 @@ class Supervisor:
         self._mode = Mode.WARM if warm is True else Mode.COLD
         self._policy = policy or Policy()
         if isolation is not None:
-            self._policy = dataclasses.replace(self._policy, isolation=_isolation(isolation))
+            self._policy = dataclasses.replace(self._policy, isolation=isolation_named(isolation))
         with contextlib.ExitStack() as opened:
             self._archive = opened.enter_context(contextlib.closing(Archive(store)))
             self._site: Site
@@ -105,7 +104,8 @@ class Supervisor:
                 if warm or engine is not None or carrier is not None:
                     msg = "warm, engine and carrier are for one machine: cluster nodes have theirs"
                     raise RequestError(msg)
-                self._site = _remote(cluster, max_jobs)
+                there = _remote(cluster, max_jobs)
+                self._site = opened.enter_context(contextlib.closing(there))
             else:
                 here = Machine(
                     engine,
@@ -117,9 +117,8 @@ class Supervisor:
                 )
                 self._site = opened.enter_context(contextlib.closing(here))
                 self._stock(here, warm if isinstance(warm, Mapping) else {})
-            opened.pop_all()
-        # Called by `close`, by the garbage collector, or at the end of the interpreter.
-        self._close = weakref.finalize(self, _release, self._site.close, self._archive.close)
+            # Called by `close`, by the garbage collector, or at the end of the interpreter.
+            self._close = weakref.finalize(self, opened.pop_all().close)
 
     def _stock(self, here: Machine, warm: Mapping[str | os.PathLike[str], int | Warm]) -> None:
         for named, size in warm.items():
@@ -198,8 +197,7 @@ class Supervisor:
         task.mode = self._mode
         task.job.trace = trace or task.job.trace
         task.retries = self._retries if retries is None else retries
-        if callback is not None or on_final is not None:
-            task.callbacks = (callback or _ignore, on_final or _ignore)
+        task.call_back(callback, on_final)
         task.job.enqueue()
         self._archive.add(task.job, order.program)
         try:
@@ -383,17 +381,6 @@ def _found(program: str | os.PathLike[str] | Program) -> Program:
     return program if isinstance(program, Program) else find(program)
 
 
-def _release(close_holder: Callable[[], None], close_archive: Callable[[], None]) -> None:
-    try:
-        close_holder()
-    finally:
-        close_archive()
-
-
-def _ignore(_job_id: str, _value: object) -> None:
-    """Stand in for a callback that nobody gave."""
-
-
 def _has_our_guest(kept: Kept) -> bool:
     """Return whether the guest in a kept job's image speaks as this version's does."""
     return kept.record is not None and kept.record.versions.get("guest") == build_id()
@@ -409,11 +396,3 @@ def _remote(cluster: str | AnyEngine, max_jobs: int | None) -> Remote:
     except BaseException:
         opened.close()
         raise
-
-
-def _isolation(name: str) -> Isolation:
-    try:
-        return Isolation(name)
-    except ValueError:
-        msg = f"unknown isolation {name!r}: known are {', '.join(Isolation)}"
-        raise RequestError(msg) from None

@@ -79,7 +79,7 @@ def decode(text: JsonText) -> Any:
     """Return the value of a message or result: plain data and arrays, safe for any content.
 
     What only Qiskit can build comes as an opaque `Value`; so does the whole, if any of it is tagged
-    but malformed, or if it would take more than `codec.MAX_UNPACKED_BYTES` of memory.
+    but malformed, or if it would take more than 256 MiB of memory.
     """
     try:
         return codec.decode(text, trusted=False)

@@ -1,6 +1,7 @@
 """What an engine and its host say of themselves, judged: findings, each with what to change.
 
-Pure functions of `Facts`; `runner.doctor` gathers those and adds what only a real sandbox shows.
+Pure functions of `Facts`; `runner.doctor.examination` gathers those, and adds what only a real
+sandbox shows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from runner.doctor import flaws
 from runner.doctor.flaws import Component
-from runner.isolation import Isolation
+from runner.isolation import GET_RUNSC, Isolation
 from runner.policy import GIB, REQUIREMENTS, is_met
 
 OLDEST_KERNEL: Final = (5, 10)
@@ -21,11 +22,6 @@ OLDEST_KERNEL: Final = (5, 10)
 _MEMORY_PEAK_KERNEL: Final = (5, 19)
 _CGROUP_KILL_KERNEL: Final = (5, 14)
 _SLOW_STORAGE: Final = {"vfs", "devicemapper", "aufs", "overlay"}
-
-GET_RUNSC: Final = (
-    "install gVisor (https://gvisor.dev/docs/user_guide/install) and register it with the engine: "
-    "docs/isolation.md"
-)
 
 
 class Status(StrEnum):

@@ -3,7 +3,7 @@
 The only module that talks to docker-py.  Everything the engine can raise leaves here as an
 `EngineError` that says which call failed and why; every call has a deadline.  Nothing here knows
 about programs, jobs or policies: containers are created from the plain configuration mapping that
-`runner.policy` writes, images from the build contexts that `runner.images` makes.
+`runner.sandboxes.container` writes, images from the build contexts of `runner.images.builds`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import IO, Any, Self
 
@@ -94,13 +94,10 @@ class Engine:
         return EngineInfo(
             version=str(raw.get("ServerVersion", "")),
             architecture=str(raw.get("Architecture", "")),
-            operating_system=str(raw.get("OperatingSystem", "")),
-            cgroup_version=str(raw.get("CgroupVersion", "1")),
             cgroup_driver=str(raw.get("CgroupDriver", "")),
             runtimes=tuple(sorted(raw.get("Runtimes") or ())),
             security_options=tuple(raw.get("SecurityOptions") or ()),
             cpus=int(raw.get("NCPU", 0)),
-            memory_bytes=int(raw.get("MemTotal", 0)),
             raw=raw,
         )
 
@@ -284,10 +281,7 @@ class Engine:
         The tag is set only when every step succeeded.  Raises ImageError that names the failing
         step and quotes its last output.
         """
-        failure = ""
-        recent: list[str] = []
-        step = "the first step"
-        with _engine_call(f"build {tag}"), contextlib.ExitStack() as reading:
+        with _engine_call(f"build {tag}"):
             answer = self._client.build(
                 fileobj=context,
                 custom_context=True,
@@ -304,19 +298,8 @@ class Engine:
             )
             # The engine ends a build whose reader hangs up.
             last = self._answers.last
-            reading.enter_context(interrupt.calling(lambda: _hang_up(last)))
-            for event in answer:
-                if "error" in event:
-                    tail = "\n".join(recent[-20:])
-                    failure = f"building {tag} failed at {step}: {event['error'].strip()}\n{tail}"
-                # The engine colours what the build writes to stderr.
-                text = _COLOUR.sub("", str(event.get("stream", "")))
-                for line in text.splitlines():
-                    if line.startswith("Step "):
-                        step = line
-                    elif line.strip():
-                        recent = [*recent[-40:], line]
-                    yield line
+            with interrupt.calling(lambda: _hang_up(last)):
+                failure = yield from _build_lines(answer, tag)
         if failure:  # only now: a connection that is read to its end can be used again
             raise ImageError(failure)
 
@@ -335,8 +318,12 @@ class Engine:
 
     def remove_image(self, reference: str, *, keep_parents: bool = False) -> None:
         """Remove an image; one that is gone or in use is left alone."""
-        with contextlib.suppress(NoSuchObjectError, docker.errors.APIError):
-            self._client.remove_image(reference, noprune=keep_parents)
+        try:
+            with _engine_call(f"remove image {reference}"):
+                self._client.remove_image(reference, noprune=keep_parents)
+        except EngineError as error:
+            if not isinstance(error.__cause__, docker.errors.APIError):  # it did not answer at all
+                raise
 
 
 @contextlib.contextmanager
@@ -356,6 +343,25 @@ def _engine_call(what: str) -> Iterator[None]:
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         msg = f"{what}: the engine stopped answering ({_reason(error)}); is it still running?"
         raise NoAnswerError(msg) from error
+
+
+def _build_lines(events: Iterable[Mapping[str, Any]], tag: str) -> Generator[str, None, str]:
+    """Yield the lines of a build; return why it has failed, empty if it has not."""
+    failure, step = "", "the first step"
+    recent: list[str] = []
+    for event in events:
+        if "error" in event:
+            tail = "\n".join(recent[-20:])
+            failure = f"building {tag} failed at {step}: {event['error'].strip()}\n{tail}"
+        # The engine colours what the build writes to stderr.
+        text = _COLOUR.sub("", str(event.get("stream", "")))
+        for line in text.splitlines():
+            if line.startswith("Step "):
+                step = line
+            elif line.strip():
+                recent = [*recent[-40:], line]
+            yield line
+    return failure
 
 
 def _hang_up(answer: requests.Response) -> None:

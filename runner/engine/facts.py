@@ -24,13 +24,10 @@ class EngineInfo:
 
     version: str
     architecture: str
-    operating_system: str
-    cgroup_version: str
     cgroup_driver: str
     runtimes: tuple[str, ...]
     security_options: tuple[str, ...]
     cpus: int
-    memory_bytes: int
     raw: Mapping[str, Any]
 
 

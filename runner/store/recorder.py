@@ -18,7 +18,7 @@ from typing import Final
 from runner.errors import StoreError
 from runner.job import Job
 from runner.job.life import Keeper, Life
-from runner.job.record import Event, JobRecord, JobStatus, LogEvent, MessageEvent
+from runner.job.record import Event, JobRecord, JobStatus, length
 from runner.sandboxes.owner import Owner
 from runner.store.jobs import Store
 from runner.store.rows import Progress, Summary
@@ -177,7 +177,7 @@ class Recorder(Keeper):
         )
         is_there = self.store.save(change)
         live.position += len(events)
-        self._written += sum(map(_size, events))
+        self._written += sum(map(length, events))
         return is_there
 
     # --- the thread -------------------------------------------------------------------------------
@@ -243,17 +243,7 @@ def _first(events: list[Event]) -> list[Event]:
     """Return as many as go into one transaction, one at least."""
     total = 0
     for index, each in enumerate(events):
-        total += _size(each)
+        total += length(each)
         if total > _BYTES_AT_ONCE and index:
             return events[:index]
     return events
-
-
-def _size(event: Event) -> int:
-    match event:
-        case MessageEvent():
-            return len(event.body)
-        case LogEvent():
-            return len(event.text)
-        case _:
-            return 0

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from runner.engine import OWN_LABEL, Engine
-from runner.errors import EngineUnavailableError
+from runner.errors import EngineUnavailableError, RunnerError
 from runner.images import ImageStore
 from runner.sandboxes import cgroup
 from runner.sandboxes.owner import Owner
@@ -68,6 +68,25 @@ def pytest_collection_modifyitems(config, items):
         raise pytest.UsageError(msg)
     for item in marked:
         item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@functools.cache
+def why_no_base():
+    """Build the base image if the engine has none; return why that fails, None if all is well."""
+    connection = Engine.connect()
+    try:
+        ImageStore(connection).guest()
+    except RunnerError as error:
+        return str(error)
+    finally:
+        connection.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Have the base image there before the first test that may need it: no test waits for that."""
+    if item.get_closest_marker("engine") and not why_no_engine() and (reason := why_no_base()):
+        pytest.fail(reason)
 
 
 def left_behind(engine):

@@ -42,6 +42,7 @@ def executed(notebook):
             copy,
             kernel_name="python3",
             timeout=CELL_DEADLINE_S,
+            startup_timeout=CELL_DEADLINE_S,
             resources={"metadata": {"path": place}},
             record_timing=False,
         )

@@ -20,6 +20,7 @@ import junitparser
 import pytest
 
 from tests.engine.traces import containers_of
+from tests.waiting import within
 
 pytestmark = pytest.mark.engine
 
@@ -284,9 +285,7 @@ def test_ctrl_c_ends_a_check_with_its_reports_written(one, engine):
         command, cwd=top, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as child:
         try:
-            deadline = time.monotonic() + 60
-            while not containers_of(engine, child.pid) and time.monotonic() < deadline:
-                time.sleep(0.1)
+            assert within(60, lambda: containers_of(engine, child.pid))
             os.killpg(child.pid, signal.SIGINT)
             out, _ = child.communicate(timeout=30)
         finally:

@@ -61,6 +61,6 @@ def test_a_backend_that_is_too_small_is_refused_before_a_sandbox_is_used(supervi
 def test_a_program_that_asks_for_the_stronger_isolation_gets_it(write):
     path = write("import os\ndef main(b, m):\n    return os.uname().release\n", isolation="runsc")
     with Supervisor(isolation="runc") as supervisor:
-        job = supervisor.run(path)
+        job = supervisor.run(path, backend="none")
         job.result(60)
     assert job.record.isolation == "runsc"

@@ -54,7 +54,7 @@ def test_without_an_engine_it_fails_and_says_what_to_do(monkeypatch):
     done = doctor()
     assert done.returncode == 4
     assert done.stdout.startswith("FAIL  engine")
-    assert "→ install one" in done.stdout
+    assert "→ DOCKER_HOST names it" in done.stdout
     assert "Traceback" not in done.stderr
 
 

@@ -16,7 +16,8 @@ import pytest
 from runner.sandboxes.owner import Owner
 from tests.engine.bare import Supervisor
 from tests.engine.second_engine import SecondEngine, why_not
-from tests.engine.traces import containers_of, processes_in, traces_of, within
+from tests.engine.traces import containers_of, processes_in, traces_of
+from tests.waiting import within
 
 pytestmark = [
     pytest.mark.engine,

@@ -19,13 +19,8 @@ from runner.sandboxes.owner import Owner
 from runner.sandboxes.sweep import sweep
 from tests.engine.bare import Supervisor
 from tests.engine.faulty_engine import NumberedEngine, RefusingEngine
-from tests.engine.traces import (
-    containers_of,
-    holdings_here,
-    processes_in,
-    traces_of,
-    within,
-)
+from tests.engine.traces import containers_of, holdings_here, processes_in, traces_of
+from tests.waiting import within
 
 pytestmark = pytest.mark.engine
 

@@ -17,7 +17,8 @@ import pytest
 from runner import Outcome, Supervisor, UnknownJobError
 from runner.store import Store
 from runner.store.rows import Query
-from tests.engine.traces import containers_of, traces_of, within
+from tests.engine.traces import containers_of, traces_of
+from tests.waiting import within
 
 pytestmark = pytest.mark.engine
 

@@ -24,14 +24,8 @@ from runner.sandboxes.owner import Owner
 from runner.sandboxes.residence import SCRATCH_PREFIX
 from runner.sandboxes.sweep import sweep
 from tests.engine.bare import Supervisor
-from tests.engine.traces import (
-    children_of,
-    containers_of,
-    holdings_here,
-    processes_in,
-    traces_of,
-    within,
-)
+from tests.engine.traces import children_of, containers_of, holdings_here, processes_in, traces_of
+from tests.waiting import within
 
 pytestmark = pytest.mark.engine
 

@@ -11,7 +11,8 @@ import threading
 import pytest
 
 from runner import InputsError, RequestError, Supervisor
-from tests.engine.traces import containers_of, within
+from tests.engine.traces import containers_of
+from tests.waiting import within
 
 pytestmark = pytest.mark.engine
 

@@ -17,7 +17,8 @@ from runner import InputsError, JobFailedError, Limits, Outcome
 from runner.engine import OWN_LABEL
 from runner.sandboxes.owner import Owner
 from tests.engine.bare import Supervisor
-from tests.engine.traces import containers_of, within
+from tests.engine.traces import containers_of
+from tests.waiting import within
 
 pytestmark = pytest.mark.engine
 

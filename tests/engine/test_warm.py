@@ -8,7 +8,8 @@ import pytest
 
 from runner import Supervisor
 from runner.engine import OWN_LABEL
-from tests.conftest import left_behind
+from tests.engine.traces import traces_of
+from tests.waiting import within
 
 SOURCE = """
 import os, random, sys, time
@@ -107,7 +108,4 @@ def test_nothing_is_left_of_a_full_pool_whose_supervisor_is_killed(engine, child
     assert [each for each in engine.containers().values() if f".{process.pid}." in str(each)]
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 15
-    while [each for each in left_behind(engine) if f".{process.pid}." in each]:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    assert within(15, lambda: not traces_of(engine, process.pid))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import time
 from pathlib import Path
 
 from runner.engine import OWN_LABEL
@@ -28,14 +27,6 @@ def traces_of(engine, pid):
     owners = {f"owner {each}" for each in residence.owners() if each.pid == pid}
     residence.tidy()
     return set(containers_of(engine, pid)) | owners
-
-
-def within(seconds, condition):
-    """Wait until `condition()` holds; return what it was at the end."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return value
 
 
 def processes_in(directory):

@@ -85,10 +85,12 @@ def test_limits_go_down_and_never_up():
         Limits().lowered_by({"colour": 1})
 
 
-@pytest.mark.parametrize("value", [0, -1, float("nan"), True, "1"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), True, "1", None])
 def test_a_limit_must_be_a_positive_number(value):
     with pytest.raises(RequestError, match="timeout_s"):
         Limits(timeout_s=value)
+    with pytest.raises(RequestError, match="timeout_s"):
+        Limits().lowered_by({"timeout_s": value})
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,6 @@ def test_checking_costs_little_more_than_parsing():
 
 
 def duration(function, *arguments):
-    start = time.perf_counter()
+    start = time.thread_time()
     function(*arguments)
-    return time.perf_counter() - start
+    return time.thread_time() - start

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.cli import cli, terminal
-from runner.cli.live import MAX_BARS, counts_of, histogram, progress_of
+from runner.cli.live import MAX_BARS, MAX_EXPERIMENTS, histogram, progress_of
 from runner.cli.output import advice
+from runner.encoded.counts import counts_in_text
 from runner.job.record import Outcome
 from tests.recording import MARKED
 
@@ -74,12 +75,12 @@ def test_what_counts_as_progress(message, expected):
     ],
 )
 def test_which_results_are_counts(result, number):
-    assert len(counts_of(json.dumps(result))) == number
-    assert counts_of(None) == []
+    assert len(counts_in_text(json.dumps(result), MAX_EXPERIMENTS)) == number
+    assert counts_in_text(None, 1) == []
 
 
 def test_a_number_of_thousands_of_digits_is_no_count():
-    assert counts_of(f'{{"0": {"9" * 5000}}}') == []
+    assert counts_in_text(f'{{"0": {"9" * 5000}}}', 1) == []
 
 
 def test_bars_are_as_long_as_the_counts_say():

@@ -12,6 +12,7 @@ import pytest
 
 from runner.errors import RequestError, RunnerError
 from runner.workers import Workers
+from tests.waiting import within
 
 
 def test_tasks_run_in_order_and_never_more_at_once_than_allowed():
@@ -191,7 +192,7 @@ def test_a_smaller_budget_counts_from_the_next_task_on():
     time.sleep(0.05)
     assert not seen
     workers.set_budget(11)
-    assert workers.join(0.5) or seen == ["waits"]
+    assert within(5, lambda: seen)
     go_on.set()
     assert workers.join(5)
 
@@ -202,9 +203,7 @@ def test_withdrawing_one_that_has_no_room_lets_the_next_go():
     workers.submit("heavy", seen.append, weight=9)
     workers.submit("light", seen.append, weight=1)
     workers.withdraw("heavy")
-    deadline = time.monotonic() + 5
-    while not seen and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert within(5, lambda: seen)
     assert seen == ["light"]
     go_on.set()
     assert workers.join(5)
@@ -275,7 +274,5 @@ def test_what_work_returns_is_called_when_its_task_has_ended_by_the_thread_of_th
         return (lambda: workers.submit(number + 1, work)) if number < 5 else None
 
     workers.submit(0, work)
-    deadline = time.monotonic() + 5
-    while len(threads) < 6 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert within(5, lambda: len(threads) == 6)
     assert (len(threads), len(set(threads))) == (6, 1)

@@ -1,0 +1,40 @@
+"""Jobs that a recorder keeps, made without a sandbox."""
+
+from __future__ import annotations
+
+import json
+
+from runner.job import Job
+from runner.job.record import JobRecord, Outcome, Request
+from sandbox.protocol import JsonText
+
+
+def make_job(keeper, number=1, *, bundle=None, on_cancel=lambda: None, **asked):
+    job = Job(
+        f"job-{number:016x}",
+        "sampler",
+        decode=json.loads,
+        on_cancel=on_cancel,
+        log_kept_bytes=10_000,
+        request=Request(path="sampler.py", **asked),
+        keeper=keeper,
+    )
+    job.enqueue()
+    keeper.add(job, bundle)
+    return job
+
+
+def completed(job, value="1", **fields):
+    text = JsonText(value)
+    return JobRecord(
+        job=job.id, program=job.program, outcome=Outcome.COMPLETED, result=text, **fields
+    )
+
+
+def run(keeper, number=1, messages=("1",), **asked):
+    job = make_job(keeper, number, **asked)
+    job.start()
+    for each in messages:
+        job.add_message(JsonText(each))
+    job.finish(completed(job))
+    return job

@@ -116,3 +116,8 @@ class JobFailedError(RunnerError):
         reason = (traceback or log_tail or str(evidence.get("detail", ""))).strip()
         told = f":\n{escape(reason)}" if reason else ""  # terminals and notebooks show it
         super().__init__(f"job {job_id} ended as {outcome}{told}")
+
+
+def our_own(error: Exception) -> str:
+    """Return what to say of an exception that nobody has foreseen."""
+    return f"a fault of the runner itself: {type(error).__name__}: {error}"

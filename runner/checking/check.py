@@ -20,7 +20,7 @@ from typing import Final
 from runner.checking.cases import DEFAULT_CASE, Case, case_files
 from runner.checking.report import CaseReport
 from runner.display import one_line
-from runner.errors import ManifestError, RequestError, RunnerError
+from runner.errors import ManifestError, RequestError, RunnerError, our_own
 from runner.job import Job
 from runner.job.record import Outcome
 from runner.manifest import MANIFEST_NAMES
@@ -288,7 +288,5 @@ def _refused(program: str, case: str, error: RequestError) -> CaseReport:
 
 def _our_fault(planned: Planned, error: Exception) -> CaseReport:
     outcome = Outcome.SANDBOX_ERROR
-    reason = f"a fault of the runner itself: {type(error).__name__}: {error}"
-    if isinstance(error, RunnerError):
-        reason = str(error)
+    reason = str(error) if isinstance(error, RunnerError) else our_own(error)
     return _report(planned, outcome, 0.0, outcome.exit_code, (reason,))

@@ -26,7 +26,6 @@ from runner.cluster.wire import (
     Hello,
     JobSpec,
 )
-from runner.errors import RunnerError
 from runner.interrupt import CancelledError
 from runner.job import Job
 from runner.job.record import (
@@ -114,19 +113,7 @@ class Remote:
 
     def work(self, task: Task) -> None:
         """Execute one job on the cluster; whatever happens, it ends with a record."""
-        verdict = our_fault("the supervisor was interrupted")
-        try:
-            task.begin()
-            verdict = self._execute(task)
-        except CancelledError:
-            verdict = Verdict(outcome=Outcome.CANCELLED)
-        except RunnerError as error:
-            verdict = our_fault(str(error))
-        except Exception as error:
-            log.exception("job %s failed inside the supervisor", task.job.id)
-            verdict = our_fault(f"a fault of the runner itself: {type(error).__name__}: {error}")
-        finally:
-            task.finish(verdict)
+        task.perform(self._execute)
 
     def _execute(self, task: Task) -> Verdict:
         """Return how the job ended; if a node has said it, its record has been taken before."""

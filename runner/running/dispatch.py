@@ -14,11 +14,9 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, Protocol
 
-from runner.errors import RunnerError
 from runner.images import ImageStore, build_id
 from runner.interrupt import CancelledError, Interrupt, Waker, check
 from runner.isolation import Isolation
-from runner.job.record import Outcome
 from runner.policy import Limits, Policy
 from runner.pool import Pool, Warm
 from runner.registry import Program
@@ -26,7 +24,7 @@ from runner.registry.imports import modules
 from runner.relay import log_mark
 from runner.running.execution import Execution, Verdict
 from runner.running.holdings import Holdings
-from runner.running.task import Task, our_fault
+from runner.running.task import Task
 from runner.sandboxes import cgroup
 from runner.sandboxes.launcher import ImageGoneError, Sandbox
 from runner.sandboxes.spec import Carrier, Mode, SandboxSpec
@@ -106,30 +104,16 @@ class Dispatcher:
 
         A session brings its own ways to execute it, and to release the sandbox.
         """
-        verdict = our_fault("the supervisor was interrupted")
         task.job.trace.mark("queue")
         try:
-            task.begin()
-            verdict = (execute or self._execute)(task)
-        except CancelledError:
-            verdict = Verdict(outcome=Outcome.CANCELLED)
-        except RunnerError as error:
-            verdict = our_fault(str(error))
-        except OSError as error:
-            verdict = our_fault(f"this host refused what a sandbox needs: {error}")
-        except Exception as error:
-            log.exception("job %s failed inside the supervisor", task.job.id)
-            verdict = our_fault(f"a fault of the runner itself: {type(error).__name__}: {error}")
+            task.perform(execute or self._execute)
+            task.job.trace.mark("record")
         finally:
             try:
-                task.finish(verdict)
-                task.job.trace.mark("record")
+                (release or self.release)(task)
             finally:
-                try:
-                    (release or self.release)(task)
-                finally:
-                    task.waker.close()
-                    task.job.trace.mark("clean-up")
+                task.waker.close()
+                task.job.trace.mark("clean-up")
 
     def _execute(self, task: Task) -> Verdict:
         with task.interrupt.scope():

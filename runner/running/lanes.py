@@ -19,22 +19,17 @@ from typing import Final, Protocol
 
 from runner.engine import Engine
 from runner.engine.attachment import Stream
-from runner.errors import InputsError, RequestError, RunnerError
+from runner.errors import RequestError, RunnerError
 from runner.interrupt import CancelledError, check
-from runner.job import Job
-from runner.job.record import Evidence, Outcome
-from runner.policy import Limits, Policy
-from runner.registry import Program
+from runner.policy import Policy
 from runner.running.dispatch import Dispatcher
 from runner.running.execution import Verdict
-from runner.running.order import Order
 from runner.running.task import Task, our_fault
 from runner.running.turn import Turn
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Mode
 from runner.workers import Workers
-from sandbox import protocol
 
 log = logging.getLogger(__name__)
 
@@ -207,16 +202,6 @@ class Lanes:
             self._dispatcher.discard(sandbox)
 
 
-def refused(program: Program, error: InputsError) -> Job:
-    """Return a job that has ended as `invalid_inputs`, for reasons that the error gives."""
-    request = protocol.Run(job=0, entry=program.manifest.entry, inputs={}, backend={})
-    task = Task(Order(program, request, Limits()), Policy(), lambda _: None)
-    evidence = Evidence(source="host", detail=str(error))
-    outcome = Outcome.INVALID_INPUTS
-    task.finish(Verdict(outcome=outcome, evidence=evidence, error=str(error)))
-    return task.job
-
-
 def _is_alive(sandbox: Sandbox) -> bool:
     """Return whether an idle sandbox can be used: it is there, and has said nothing meanwhile."""
     assert sandbox.attachment is not None
@@ -231,11 +216,11 @@ def _is_alive(sandbox: Sandbox) -> bool:
 class Place:
     """Where a job of a session is queued; `session` lives until it has ended."""
 
-    lanes: Queue
+    queue: Queue
     session: object
 
     def submit(self, task: Task) -> None:
-        self.lanes.submit(task, self.session)
+        self.queue.submit(task, self.session)
 
     def withdraw(self, task: Task) -> None:
-        self.lanes.withdraw(task)
+        self.queue.withdraw(task)

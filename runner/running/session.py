@@ -14,11 +14,11 @@ from typing import Any, Final, Self
 
 from runner.errors import InputsError, RequestError
 from runner.job import Job
+from runner.job.delivery import Callback
 from runner.policy import Limits
 from runner.registry import Program
-from runner.running.lanes import Place, Queue, refused
-
-Callback = Callable[[str, Any], object]
+from runner.running.lanes import Place, Queue
+from runner.running.task import refused
 
 WINDOW: Final = 32
 """How many inputs `map` is ahead of the job that it yields, for each sandbox."""

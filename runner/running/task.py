@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from runner import values
-from runner.errors import RunnerError
-from runner.interrupt import Interrupt, Waker
+from runner.errors import InputsError, RunnerError, our_own
+from runner.interrupt import CancelledError, Interrupt, Waker
 from runner.job import Job
 from runner.job.delivery import Callback
 from runner.job.life import Keeper, nothing_known
 from runner.job.record import Evidence, JobRecord, Outcome
-from runner.policy import Policy
+from runner.policy import Limits, Policy
 from runner.registry import Program
 from runner.running.execution import Verdict
 from runner.running.order import Order
@@ -106,6 +106,24 @@ class Task:
             msg = f"this process cannot start a thread for the callback: {error}"
             raise RunnerError(msg) from error
 
+    def perform(self, execute: Callable[[Task], Verdict]) -> None:
+        """Do the job, in its thread; whatever happens, it ends with a record."""
+        verdict = our_fault("the supervisor was interrupted")
+        try:
+            self.begin()
+            verdict = execute(self)
+        except CancelledError:
+            verdict = Verdict(outcome=Outcome.CANCELLED)
+        except RunnerError as error:
+            verdict = our_fault(str(error))
+        except OSError as error:
+            verdict = our_fault(f"this host refused what a job needs: {error}")
+        except Exception as error:
+            log.exception("job %s failed inside the supervisor", self.job.id)
+            verdict = our_fault(our_own(error))
+        finally:
+            self.finish(verdict)
+
     def _on_cancel(self) -> None:
         if self.job.started is None:
             self.finish(Verdict(outcome=Outcome.CANCELLED))
@@ -160,6 +178,16 @@ class Task:
             },
             versions=versions(),
         )
+
+
+def refused(program: Program, error: InputsError) -> Job:
+    """Return a job that has ended as `invalid_inputs`, for reasons that the error gives."""
+    request = protocol.Run(job=0, entry=program.manifest.entry, inputs={}, backend={})
+    task = Task(Order(program, request, Limits()), Policy(), lambda _: None)
+    evidence = Evidence(source="host", detail=str(error))
+    outcome = Outcome.INVALID_INPUTS
+    task.finish(Verdict(outcome=outcome, evidence=evidence, error=str(error)))
+    return task.job
 
 
 def our_fault(detail: str) -> Verdict:

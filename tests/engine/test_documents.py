@@ -50,8 +50,9 @@ def shown(output: str) -> dict[int, str]:
 
 def follow(page: Path, directory: Path, home: Path) -> None:
     """Do what a page says and compare what is seen; a reader sees stdout and stderr as one."""
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("MAKE")}
     environment = {
-        **os.environ,
+        **inherited,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DOCKER_CONFIG": os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker"),
         "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),

@@ -75,7 +75,7 @@ def test_every_make_target_has_a_help_text():
 
 
 def test_every_file_that_the_documents_name_exists():
-    made = {"build", "dist"}
+    made = {"build", "dist", ".venv"}
     tops = "|".join(
         each.name for each in ROOT.iterdir() if each.is_dir() and each.name not in made
     ).replace(".", r"\.")

@@ -101,12 +101,12 @@ def share_of_loads(value: object, rounds: int) -> tuple[float, float]:
     frame = protocol.encode(protocol.Message(job=0, body=protocol.JsonText(text)))
     pieces = [frame[start : start + (1 << 18)] for start in range(0, len(frame), 1 << 18)]
     loads, relayed = [], []
+    job = Job("job", "program", decode=json.loads, on_cancel=lambda: None)
+    relay = Relay(job, LIMITS, stdio=False)
     for _ in range(rounds):
-        job = Job("job", "program", decode=json.loads, on_cancel=lambda: None)
-        relay = Relay(job, LIMITS, stdio=False)
         loads.append(seconds(lambda: json.loads(text)))
-        relayed.append(seconds(lambda r=relay: [r.feed_socket(each) for each in pieces]))  # type: ignore[misc]
-        assert relay.messages == 1
+        relayed.append(seconds(lambda: [relay.feed_socket(each) for each in pieces]))
+    assert relay.messages == rounds
     return median(loads) / median(relayed), len(text) / MIB / median(relayed)
 
 

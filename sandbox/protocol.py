@@ -73,6 +73,9 @@ MAX_NODES: Final = 4_000_000
 MAX_WIDE_BYTES: Final = 2 * MIB
 """Longer payloads are ASCII, as the guest writes them: other text can take four times its size."""
 
+_KEPT_BYTES: Final = 2 * MIB
+"""Up to here a reader uses its memory again for the next line: new memory costs more than copies."""
+
 MAX_TEXT_BYTES: Final = 1 * MIB
 """Longest traceback or error text in a fault; the guest cuts the middle out of longer ones."""
 
@@ -152,7 +155,7 @@ def encode(frame: Frame | Order) -> bytes:
     return text.encode() + b"\n"
 
 
-def decode(line: bytes | bytearray) -> Frame:
+def decode(line: bytes | bytearray | memoryview) -> Frame:
     """Return the frame that one line (without its newline) holds.
 
     Raises ProtocolError for everything else: this is the only exception it raises.
@@ -204,30 +207,48 @@ class FrameReader:
 
     def __init__(self, max_line_bytes: int) -> None:
         self._max_line_bytes = max_line_bytes
-        self._unfinished = bytearray()
+        self._buffer = bytearray()
+        self._filled = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether the stream so far ends with a whole frame."""
-        return not self._unfinished
+        return not self._filled
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that are complete with `data`; ProtocolError at the first bad one."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
-            if self._unfinished:
-                self._unfinished += data[start:end]
-                line: bytes | bytearray = self._unfinished
-                self._unfinished = bytearray()
-            else:
-                line = data[start:end]
+            piece = memoryview(data)[start:end]
             start = end + 1
-            self._check_length(len(line))
-            frame = decode(line)
-            del line  # a large one is not kept while its frame is looked at
-            yield frame
-        self._unfinished += data[start:]
-        self._check_length(len(self._unfinished))
+            yield self._finish(piece) if self._filled else self._decode(piece)
+        if start < len(data):
+            self._keep(memoryview(data)[start:])
+
+    def _finish(self, piece: memoryview) -> Frame:
+        """Return the frame that ends with this piece."""
+        self._keep(piece)
+        size, self._filled = self._filled, 0
+        # Not kept if it is large, or if the frame is bad, whose traceback may still look at it.
+        buffer, self._buffer = self._buffer, bytearray()
+        frame = self._decode(memoryview(buffer)[:size])
+        if size <= _KEPT_BYTES:
+            self._buffer = buffer
+        return frame
+
+    def _keep(self, piece: memoryview) -> None:
+        """Put a piece behind what there is, into memory that earlier lines have used already."""
+        end = self._filled + len(piece)
+        self._check_length(end)
+        room = len(self._buffer) - self._filled
+        with memoryview(self._buffer) as there:
+            there[self._filled : end] = piece[:room]
+        self._buffer += piece[room:]
+        self._filled = end
+
+    def _decode(self, line: memoryview) -> Frame:
+        self._check_length(len(line))
+        return decode(line)
 
     def _check_length(self, length: int) -> None:
         if length > self._max_line_bytes:
@@ -235,27 +256,27 @@ class FrameReader:
             raise ProtocolError(msg)
 
 
-def _payload(line: bytes | bytearray, start: int) -> JsonText:
-    if not line.endswith(b"}"):
+def _payload(line: bytes | bytearray | memoryview, start: int) -> JsonText:
+    if line[-1:] != b"}":
         msg = "a frame that does not end where its payload ends"
         raise ProtocolError(msg)
-    if len(line) > MAX_WIDE_BYTES and not line.isascii():
-        msg = f"a payload of more than {MAX_WIDE_BYTES} bytes that is not ASCII"
-        raise ProtocolError(msg)
+    is_wide = len(line) > MAX_WIDE_BYTES
     try:
-        text = str(memoryview(line)[start:-1], "utf-8")
+        text = str(memoryview(line)[start:-1], "ascii" if is_wide else "utf-8")
     except UnicodeDecodeError as error:
         msg = f"a payload that is not UTF-8: {error.reason} at byte {error.start}"
+        if is_wide:
+            msg = f"a payload of more than {MAX_WIDE_BYTES} bytes that is not ASCII"
         raise ProtocolError(msg) from None
     return check_json(text)
 
 
-def _small_frame(line: bytes | bytearray) -> Frame:
+def _small_frame(line: bytes | bytearray | memoryview) -> Frame:
     if len(line) > MAX_SMALL_FRAME_BYTES:
         msg = f"a frame without payload of more than {MAX_SMALL_FRAME_BYTES} bytes"
         raise ProtocolError(msg)
     try:
-        text = line.decode()
+        text = str(line, "utf-8")
     except UnicodeDecodeError as error:
         msg = f"a line that is not UTF-8: {error.reason} at byte {error.start}"
         raise ProtocolError(msg) from None

@@ -102,7 +102,7 @@ def one_input(figures, data):
         assert protocol.decode(protocol.encode(frame).rstrip(b"\n")) == frame
     reader = FrameReader(4096)
     attempt(figures, lambda: [list(reader.feed(piece)) for piece in cut(data)])
-    assert len(reader._unfinished) <= 4096 + len(data)
+    assert len(reader._buffer) <= 4096 + len(data)
     for stdio in (False, True):
         job = Job("j", "p", log_kept_bytes=1000, decode=json.loads, on_cancel=os.getpid)
         relays = [Relay(job, LIMITS, stdio=stdio), TurnRelay(task_of(job), ORDER, stdio=stdio)]

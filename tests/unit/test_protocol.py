@@ -187,7 +187,7 @@ def test_reading_is_total_and_bounded(data):
             assert isinstance(frame, protocol.Frame)
     except ProtocolError:
         return
-    assert len(reader._unfinished) <= 64
+    assert len(reader._buffer) <= 64
 
 
 def line(body):

@@ -74,7 +74,7 @@ MAX_WIDE_BYTES: Final = 2 * MIB
 """Longer payloads are ASCII, as the guest writes them: other text can take four times its size."""
 
 _KEPT_BYTES: Final = 2 * MIB
-"""Up to here a reader uses its memory again for the next line: new memory costs more than copies."""
+"""Up to here a reader uses its memory again for the next line: new memory costs more."""
 
 MAX_TEXT_BYTES: Final = 1 * MIB
 """Longest traceback or error text in a fault; the guest cuts the middle out of longer ones."""

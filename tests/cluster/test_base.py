@@ -18,7 +18,7 @@ def test_a_base_that_was_saved_is_loaded_elsewhere(engine, program, tmp_path):
     save_base(engine, archive)
     assert not list(tmp_path.glob("*.part"))
     other.write_bytes(b"no archive")
-    with SecondEngine() as second:
+    with SecondEngine(data_bytes=1 << 30) as second:  # room for the whole base
         there = second.connect()
         assert missing_base(there) == ImageStore(there).stack_tag
         with pytest.raises((ImageError, RuntimeError), match="archive|load|tar"):

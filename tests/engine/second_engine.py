@@ -38,13 +38,13 @@ def why_not():
 class SecondEngine:
     """A dockerd with directories of its own; a context manager that leaves nothing of it."""
 
-    def __init__(self):
+    def __init__(self, data_bytes=DATA_BYTES):
         # Short: the sockets of containerd and of its shims live below it.
         self.directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/var/tmp"))
         self.data = self.directory / "data"
         self.data.mkdir()
         # In memory: quick, and small enough to be filled up.
-        size = f"size={DATA_BYTES}"
+        size = f"size={data_bytes}"
         subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", self.data], check=True)
         self.address = f"unix://{self.directory}/s"
         self._process = None

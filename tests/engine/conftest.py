@@ -22,6 +22,7 @@ SANDBOXING = {
     "socket": {"isolation": "runc", "carrier": "socket"},
     "stdio": {"isolation": "runc", "carrier": "stdio"},
     "runsc": {"isolation": "runsc", "carrier": None},
+    "warm": {"isolation": "runc", "carrier": "socket", "warm": True},
 }
 """What a supervisor is made with; the carrier None is the default, which a probe finds."""
 
@@ -29,12 +30,15 @@ SANDBOXING = {
 def pytest_generate_tests(metafunc):
     """Run a test over the socket, and where marked over stdio and under runsc as well.
 
-    QRUNNER_TEST_EVERYWHERE=1 runs every one over stdio too; it takes a minute more.
+    QRUNNER_TEST_EVERYWHERE=1 runs every one over stdio and in warm sandboxes too; it takes some
+    minutes more.
     """
     if "sandboxing" in metafunc.fixturenames:
-        under_runsc = metafunc.definition.get_closest_marker("under_runsc")
-        everywhere = "stdio" if os.environ.get("QRUNNER_TEST_EVERYWHERE") else ""
-        names = [each for each in SANDBOXING if under_runsc or each in {"socket", everywhere}]
+        names = ["socket"]
+        if metafunc.definition.get_closest_marker("under_runsc"):
+            names += ["stdio", "runsc"]
+        if os.environ.get("QRUNNER_TEST_EVERYWHERE"):
+            names = [each for each in SANDBOXING if each in {"stdio", "warm", *names}]
         metafunc.parametrize("sandboxing", names, indirect=True, scope="module")
 
 

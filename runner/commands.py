@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, Final, Self
@@ -14,6 +15,14 @@ from runner import interrupt
 from runner.errors import ImageError
 
 STOP_TIMEOUT_S: Final = 10.0
+
+
+def module(name: str, *arguments: str, python: str | None = None) -> list[str]:
+    """Return the command that runs a Python module, by this Python unless another is named.
+
+    -P: else modules of the working directory, which may be a stranger's checkout, come first.
+    """
+    return [python or sys.executable, "-P", "-m", name, *arguments]
 
 
 class Command:

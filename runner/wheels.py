@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from runner import commands
 from runner.commands import Command
 from runner.errors import ImageError, ManifestError
 
@@ -194,5 +194,4 @@ def _resolve_for(
 
 def _pip(verb: str, *arguments: str) -> list[str]:
     quiet = ("--quiet", "--no-input", "--disable-pip-version-check")
-    # -P: else modules of the working directory, which may be a stranger's checkout, come first.
-    return [sys.executable, "-P", "-m", "pip", verb, *quiet, *arguments]
+    return commands.module("pip", verb, *quiet, *arguments)

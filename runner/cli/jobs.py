@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -27,9 +27,11 @@ from runner.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from runner.job.record import Event
+    from runner.job.record import Event, LogEvent, MessageEvent
     from runner.store import Store
     from runner.store.rows import Summary
+
+T = TypeVar("T", "LogEvent", "MessageEvent")
 
 _CANCEL_S: Final = 10.0
 _POLL_S: Final = 0.1
@@ -96,16 +98,11 @@ def result(job: str) -> int:
 @_format
 def logs(job: str, follow: bool, form: str) -> int:  # noqa: FBT001  click passes options so
     """Write what JOB has printed, escaped; with --format json as events."""
-    from runner.cli.output import JsonOutput
     from runner.display import quoted
     from runner.job.record import LogEvent
 
-    for event in _events(job, follow=follow):
-        if isinstance(event, LogEvent):
-            if form == "json":
-                JsonOutput().event(event)
-            else:
-                click.echo(quoted(event.text), nl=False)
+    for event in _for_people(job, LogEvent, follow=follow, form=form):
+        click.echo(quoted(event.text), nl=False)
     return 0
 
 
@@ -115,15 +112,11 @@ def logs(job: str, follow: bool, form: str) -> int:  # noqa: FBT001  click passe
 @_format
 def messages(job: str, follow: bool, form: str) -> int:  # noqa: FBT001  click passes options so
     """Write the interim results of JOB as JSON, one per line; with --format json as events."""
-    from runner.cli.output import JsonOutput, write_result
+    from runner.cli.output import write_result
     from runner.job.record import MessageEvent
 
-    for event in _events(job, follow=follow):
-        if isinstance(event, MessageEvent):
-            if form == "json":
-                JsonOutput().event(event)
-            else:
-                write_result(event.body)
+    for event in _for_people(job, MessageEvent, follow=follow, form=form):
+        write_result(event.body)
     return 0
 
 
@@ -275,6 +268,18 @@ def _show_json(store: Store, job_id: str) -> None:
     )
     head = json.dumps(content)[:-1]
     write_line(f'{head}, "messages": [{", ".join(bodies)}], "result": {value}}}')
+
+
+def _for_people(job: str, kind: type[T], *, follow: bool, form: str) -> Iterator[T]:
+    """Yield a job's events of one kind; with the format json write them instead."""
+    from runner.cli.output import JsonOutput
+
+    for event in _events(job, follow=follow):
+        if isinstance(event, kind):
+            if form == "json":
+                JsonOutput().event(event)
+            else:
+                yield event
 
 
 def _events(job: str, *, follow: bool) -> Iterator[Event]:

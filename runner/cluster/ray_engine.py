@@ -13,7 +13,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -23,6 +22,7 @@ from typing import Any, Final
 
 from packaging.specifiers import SpecifierSet
 
+from runner import commands
 from runner.cluster.boundary import LOST_S, Capacity, NodeCapacity
 from runner.cluster.ray_trust import check_token, check_trust
 from runner.cluster.stdio import LastWords
@@ -155,14 +155,7 @@ class _Driver:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "runner.cluster.ray_driver",
-                    str(theirs.fileno()),
-                    address,
-                ],
+                commands.module("runner.cluster.ray_driver", str(theirs.fileno()), address),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

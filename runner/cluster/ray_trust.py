@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from runner import commands
 from runner.errors import RequestError
 
 _MODE: Final = "RAY_AUTH_MODE"
@@ -66,7 +67,7 @@ def check_nodes(hosts: list[str], address: str) -> None:
 
 def asks_for_a_token(address: str) -> bool:
     """Whether the cluster refuses who has no token."""
-    command = [sys.executable, "-P", "-m", "runner.cluster.ray_trust", address]
+    command = commands.module("runner.cluster.ray_trust", address)
     environment = {**os.environ, _MODE: "disabled"}
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(

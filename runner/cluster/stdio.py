@@ -9,11 +9,11 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from runner import commands
 from runner.cluster.boundary import Capacity, NodeCapacity, node_name
 from runner.cluster.stream import Stream, Streams
 from runner.cluster.wire import End, JobSpec
@@ -54,12 +54,7 @@ class StdioEngine(Streams):
 
 def node_command() -> list[str]:
     """Return the command of the node part: of this Python, unless QRUNNER_NODE_PYTHON says else."""
-    return [
-        os.environ.get("QRUNNER_NODE_PYTHON") or sys.executable,
-        "-P",
-        "-m",
-        "runner.cluster.node",
-    ]
+    return commands.module("runner.cluster.node", python=os.environ.get("QRUNNER_NODE_PYTHON"))
 
 
 class Process:

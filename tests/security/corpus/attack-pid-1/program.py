@@ -3,6 +3,7 @@ import errno
 import os
 import resource
 import signal
+import time
 
 
 def attempt(action):
@@ -79,6 +80,7 @@ def main(backend, user_messenger, signals):
     if signals:
         for number in signal.valid_signals():
             os.kill(1, number)
+        time.sleep(1)  # gVisor delivers while the sender goes on
         os.waitpid(os.fork() or os._exit(0), 0)
         os.kill(1, 0)
         return "alive"

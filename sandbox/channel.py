@@ -6,6 +6,7 @@ neither a print nor a child process nor a program that closes the low ones can h
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import fcntl
 import mmap
@@ -28,7 +29,8 @@ HIGH: Final = 500
 _RUN_LINE_BYTES: Final = protocol.MAX_INPUTS_BYTES + protocol.MAX_BACKEND_BYTES + protocol.MIB
 """The longest request: inputs and backend at their limits, with room for options and limits."""
 
-_CHUNK_BYTES: Final = protocol.MIB
+_CHUNK_BYTES: Final = 64 * protocol.KIB
+"""What a pipe holds: asking for more only takes more memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,7 @@ def read_run_line() -> bytes | None:
 
 def connect(path: str) -> FrameWriter:
     """Return a writer to the host's socket; raises OSError if it cannot be reached."""
-    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+    with contextlib.closing(_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         connection.connect(path)
         return FrameWriter(_move_up(connection.detach()))
 

@@ -19,13 +19,12 @@ import signal
 import struct
 import sys
 import time
-from dataclasses import replace
 from typing import Final, NoReturn
 
 from sandbox import channel, cleaning, guard, protocol, worker
 from sandbox.job import configure_logging
 from sandbox.options import Options
-from sandbox.warmup import Warmth, warm_up
+from sandbox.warmup import Warmth, keep_executor, warm_up
 
 CLEANING_S: Final = 1.0
 """How long it may take to remove what a job has left."""
@@ -75,6 +74,7 @@ class Parent:
     ) -> None:
         self._options = options
         self._warmth = warmth
+        self._release_executor = keep_executor()
         self._outlet = outlet
         self._log = outlet.log
         self._uses_socket = outlet.messages is not outlet.results
@@ -121,6 +121,7 @@ class Parent:
     def _become_job(self, request: int) -> None:
         """In the fork: be as a process that is used once, take the request, and do the job."""
         guard.become_ordinary()
+        self._release_executor()
         worker.be_first_to_die()
         os.dup2(request, _STDIN)
         os.close(request)
@@ -131,7 +132,8 @@ class Parent:
         del line
         outlet = self._outlet
         if self._uses_socket:
-            outlet = replace(outlet, messages=channel.connect(self._options.socket))
+            messages = channel.connect(self._options.socket)
+            outlet = channel.Channel(messages=messages, results=outlet.results, log=outlet.log)
         worker.perform(outlet, run, self._options, self._warmth)
 
     def _take_next(self) -> protocol.Next:

@@ -56,6 +56,23 @@ value = AerSimulator().run(circuit, shots=5, memory=True, **options).result().ge
     assert session.do(code, seed=7) == session.do(code, seed=7)
 
 
+def test_the_simulators_executor_is_as_in_a_single_job_and_new_in_a_fork(session):
+    code = """
+import concurrent.futures, os
+from qiskit_aer.jobs import utils
+executor = utils.DEFAULT_EXECUTOR
+value = [utils.ThreadPoolExecutor is concurrent.futures.ThreadPoolExecutor, type(executor).__name__]
+value += [len(executor._threads), executor.submit(os.getpid).result() == os.getpid()]
+child = os.fork()
+if child == 0:
+    other = utils.DEFAULT_EXECUTOR
+    os._exit(not (other is not executor and other.submit(os.getpid).result() == os.getpid()))
+value += [len(executor._threads), os.waitpid(child, 0)[1]]
+"""
+    expected = [True, "ThreadPoolExecutor", 0, True, 1, 0]
+    assert session.do(code) == session.do(code) == expected
+
+
 def test_a_job_holds_what_a_single_one_would_and_nothing_of_its_parent(session):
     code = """
 import os, re

@@ -58,7 +58,9 @@ class Record:
     what: str
     seconds: list[float] = field(default_factory=list)
     further: dict[str, list[float]] = field(default_factory=dict)
-    jobs_per_s: float | None = None
+    rates: list[float] = field(default_factory=list)
+    """Jobs per second, in each of the windows."""
+
     resting_bytes: int | None = None
     working_bytes: int | None = None
     version: str = ""
@@ -69,15 +71,12 @@ class Record:
         """Return its figures: milliseconds, MiB, jobs per second."""
         values = [each * 1e3 for each in self.seconds]
         return {
-            **{
-                name: getattr(self, name)
-                for name in ("name", "title", "group", "what", "version", "jobs_per_s")
-            },
+            **{name: getattr(self, name) for name in ("name", "title", "group", "what", "version")},
             "missing": self.missing,
             "samples": len(values),
             "median_ms": median(values) if values else None,
             "p99_ms": percentile(values, 99) if len(values) > 1 else None,
-            "jobs_per_s": self.jobs_per_s,
+            "jobs_per_s": median(self.rates) if self.rates else None,
             "resting_mib": _mib(self.resting_bytes),
             "working_mib": _mib(self.working_bytes),
             **{f"{name}_ms": median(each) * 1e3 for name, each in self.further.items()},
@@ -124,14 +123,15 @@ class Comparison:
                         record.further.setdefault(name, []).append(value)
                     self._settle(each)
 
-    def throughput(self, seconds: float) -> None:
-        """Jobs per second, and the memory that the host uses meanwhile, of one after another."""
-        for each in list(self._contenders):
+    def throughput(self, number: int, seconds: float) -> None:
+        """One round of jobs per second, and of the memory that the host uses meanwhile."""
+        for each in self._contenders[:: 1 if number % 2 else -1]:
             record = self.records[each.name]
             with self._reporting(each), machine.gauge() as found:
-                record.jobs_per_s = each.jobs_per_second(seconds)
+                record.rates.append(each.jobs_per_second(seconds))
                 if found.most_bytes is not None and record.resting_bytes is not None:
-                    record.working_bytes = found.most_bytes + record.resting_bytes
+                    most = found.most_bytes + record.resting_bytes
+                    record.working_bytes = max(most, record.working_bytes or 0)
                 self._settle(each)
 
     def close(self) -> None:
@@ -198,9 +198,11 @@ def measure(comparison: Comparison, options: argparse.Namespace, share: float) -
     """Take all figures of one program, with a share of the rounds and of the time."""
     try:
         comparison.open()
-        for number in range(max(2, round(options.rounds * share))):
+        rounds = max(2, round(options.rounds * share))
+        for number in range(rounds):
             comparison.latencies(number)
-        comparison.throughput(options.window * share)
+        for number in range(rounds // 2):
+            comparison.throughput(number, options.window * share)
     finally:
         comparison.close()
     return list(comparison.records.values())

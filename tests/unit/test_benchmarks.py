@@ -81,7 +81,7 @@ def figures(**medians):
     for name, value in medians.items():
         record = compare.Record(name.replace("_", "-"), name, "bare", "")
         record.seconds = [value, value]
-        record.jobs_per_s = 1 / value
+        record.rates = [1 / value]
         rows.append(record.row())
     return {
         "rounds": 2,
@@ -110,7 +110,7 @@ def test_whoever_cannot_take_part_is_reported_and_the_others_go_on(capsys):
 
 def test_a_record_becomes_medians_in_milliseconds():
     record = compare.Record("cold", "Cold", "ours", "what", seconds=[0.001, 0.002, 0.009])
-    record.jobs_per_s, record.resting_bytes = 4.0, 3 << 20
+    record.rates, record.resting_bytes = [9.0, 4.0, 3.0], 3 << 20
     row = record.row()
     assert row["median_ms"] == pytest.approx(2)
     assert 8 < row["p99_ms"] <= 9

@@ -9,6 +9,7 @@ the next one is forked.  What cannot be removed ends the session: the host start
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import gc
@@ -24,7 +25,7 @@ from typing import Final, NoReturn
 from sandbox import channel, cleaning, guard, protocol, worker
 from sandbox.job import configure_logging
 from sandbox.options import Options
-from sandbox.warmup import Warmth, keep_executor, warm_up
+from sandbox.warmup import Warmth, warm_up
 
 CLEANING_S: Final = 1.0
 """How long it may take to remove what a job has left."""
@@ -34,6 +35,9 @@ _BUFFER_BYTES: Final = 64 * protocol.KIB
 
 _HUGE_BYTES: Final = 2 * protocol.MIB
 _MADV_COLLAPSE: Final = 25
+
+_libc: Final = ctypes.PyDLL(None, use_errno=True)
+"""Holds the interpreter's lock during a call, as `os.fork` does."""
 
 
 class HungUpError(Exception):
@@ -74,7 +78,6 @@ class Parent:
     ) -> None:
         self._options = options
         self._warmth = warmth
-        self._release_executor = keep_executor()
         self._outlet = outlet
         self._log = outlet.log
         self._uses_socket = outlet.messages is not outlet.results
@@ -110,7 +113,7 @@ class Parent:
         """Return the process of the next job and the pipe on which it waits for its request."""
         reader, writer = os.pipe()
         _reseed()
-        child = os.fork()
+        child = fork()
         if child == 0:
             for descriptor in (writer, self._control, self._wakeup, self._wakeup_write):
                 os.close(descriptor)
@@ -121,7 +124,6 @@ class Parent:
     def _become_job(self, request: int) -> None:
         """In the fork: be as a process that is used once, take the request, and do the job."""
         guard.become_ordinary()
-        self._release_executor()
         worker.be_first_to_die()
         os.dup2(request, _STDIN)
         os.close(request)
@@ -264,11 +266,29 @@ def _join_pages() -> None:
                 guard.libc.madvise(ctypes.c_void_p(start), size, _MADV_COLLAPSE)
 
 
+def fork() -> int:
+    """Fork as `os.fork` does, without Python's hooks if there are no other threads of Python's.
+
+    The hooks renew locks that a thread might have held which is not there any more, Aer's executor
+    and the generator of `random` (`_reseed` does that).  For a fork that does little else they are
+    a tenth of what it costs.  Native threads know nothing of what is renewed.
+    """
+    if _thread._count():
+        return os.fork()
+    child: int = _libc.fork()
+    if child < 0:
+        raise OSError(ctypes.get_errno(), "no process can be forked for the job")
+    return child
+
+
 def _reseed() -> None:
-    """Give the next fork random numbers of its own; Python does so for `random` by itself.
+    """Give the next fork random numbers of its own.
 
     Before the fork, because afterwards each page that is written to must be copied first.
     """
+    random = sys.modules.get("random")
+    if random is not None:
+        random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed(struct.unpack("8I", os.urandom(32)))

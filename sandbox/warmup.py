@@ -21,9 +21,6 @@ from sandbox import backends, codec, lookups  # noqa: F401  (the codec is import
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _LOG: Final = 2
-_MAKER: Final = "ThreadPoolExecutor"
-"""What Aer calls for an executor."""
-
 _MAX_SAID_BYTES: Final = 64 * 1024
 
 
@@ -128,21 +125,6 @@ def _use_once() -> None:
         backend.run(circuit, shots=1).result().get_counts()
     finally:
         utils.DEFAULT_EXECUTOR = executor
-
-
-def keep_executor() -> Callable[[], object]:
-    """Let forks of this process keep Aer's executor; returns what ends this for their own forks.
-
-    Aer makes another after each fork, as threads are not forked, and for a fork that does little
-    else this is a tenth of its time.  The one that is here has never had a thread.
-    """
-    utils = sys.modules.get("qiskit_aer.jobs.utils")
-    maker = getattr(utils, _MAKER, None)
-    executor = getattr(utils, "DEFAULT_EXECUTOR", None)
-    if maker is None or executor is None:
-        return lambda: None
-    setattr(utils, _MAKER, lambda **_: executor)
-    return lambda: setattr(utils, _MAKER, maker)
 
 
 class _Inline:

@@ -4,6 +4,8 @@ import json
 import os
 import secrets
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from sandbox import protocol, worker
 from sandbox.options import CARRIERS
-from tests.contract.guest import ANYTHING, Session, is_alive, run
+from tests.contract.guest import ANYTHING, ROOT, Session, is_alive, run
 from tests.waiting import within
 
 
@@ -71,6 +73,30 @@ value += [len(executor._threads), os.waitpid(child, 0)[1]]
 """
     expected = [True, "ThreadPoolExecutor", 0, True, 1, 0]
     assert session.do(code) == session.do(code) == expected
+
+
+FORKS = """
+import os, threading
+from sandbox import session
+os.register_at_fork(after_in_child=lambda: os.write(1, b"hooks "))
+def fork():
+    child = session.fork()
+    if child == 0:
+        os.write(1, b"child ")
+        os._exit(0)
+    os.waitpid(child, 0)
+fork()
+ends = threading.Event()
+threading.Thread(target=ends.wait).start()
+fork()
+ends.set()
+"""
+
+
+def test_a_fork_has_the_hooks_of_python_only_where_another_thread_could_hold_a_lock():
+    command = [sys.executable, "-c", FORKS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=ROOT)
+    assert done.stdout == "child hooks child "
 
 
 def test_a_job_holds_what_a_single_one_would_and_nothing_of_its_parent(session):

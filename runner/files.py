@@ -26,6 +26,15 @@ def regular(path: Path, *, follow: bool = False) -> Iterator[BinaryIO]:
         yield file
 
 
+def read(path: Path, *, most_bytes: int, follow: bool = False) -> bytes:
+    """Return what a regular file holds.  Raises OSError, also if that is more than `most_bytes`."""
+    with regular(path, follow=follow) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"larger than {most_bytes} bytes", str(path))
+    return content
+
+
 def replace(path: Path, content: bytes) -> None:
     """Put a whole file in place at once, never through a link there.  Raises OSError."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

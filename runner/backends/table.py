@@ -248,15 +248,10 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        with files.regular(path, follow=True) as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        return files.read(path, most_bytes=MAX_FILE_BYTES, follow=True)
     except OSError as error:
         msg = f"--backend @{path}: cannot be read: {error.strerror}"
         raise BackendError(msg) from error
-    if len(content) > MAX_FILE_BYTES:
-        msg = f"--backend @{path}: larger than {MAX_FILE_BYTES} bytes"
-        raise BackendError(msg)
-    return content
 
 
 def _parsed(content: bytes, source: str) -> dict[str, Any]:

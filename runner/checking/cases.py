@@ -255,14 +255,10 @@ def _check(content: Mapping[str, Any], known: Mapping[str, Any], where: str) -> 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        with files.regular(path) as file:
-            text = file.read(MAX_CASE_BYTES + 1)
+        text = files.read(path, most_bytes=MAX_CASE_BYTES)
     except OSError as error:
         msg = f"{path}: cannot be read, and a case must be a regular file: {error.strerror}"
         raise ManifestError(msg) from error
-    if len(text) > MAX_CASE_BYTES:
-        msg = f"{path}: larger than {MAX_CASE_BYTES} bytes"
-        raise ManifestError(msg)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -344,17 +344,23 @@ def _input_rows(program: Program) -> list[tuple[str, ...]]:
 def _inputs(text: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
     """Return the inputs of the two options; RequestError says which part is not understood."""
     from runner.errors import InputsError
+    from sandbox.protocol import MAX_INPUTS_BYTES
 
     given: Any = {}
     if text is not None:
         source = "--inputs"
         try:
+            content = text.encode()
             if text == "-":
-                text = sys.stdin.buffer.read().decode()
+                content = sys.stdin.buffer.read(MAX_INPUTS_BYTES + 1)
             elif text.startswith("@"):
                 source = text[1:]
-                text = Path(source).read_text(encoding="utf-8")
-            given = json.loads(text)
+                with Path(source).open("rb") as file:  # a pipe of the shell's as well
+                    content = file.read(MAX_INPUTS_BYTES + 1)
+            if len(content) > MAX_INPUTS_BYTES:
+                msg = f"{source}: longer than {MAX_INPUTS_BYTES} bytes, which no sandbox takes"
+                raise InputsError(msg)
+            given = json.loads(content)
         except (OSError, ValueError, RecursionError) as error:
             msg = f"{source}: not readable as JSON: {error}"
             raise InputsError(msg) from error

@@ -106,6 +106,7 @@ def test_a_program_that_raises_exits_1_with_its_own_traceback_only(program):
         (["random_circuits", "--inputs", "[1]"], "must be a JSON object"),
         (["random_circuits", "--inputs", "{"], "not readable as JSON"),
         (["random_circuits", "--inputs", "@/nowhere.json"], "/nowhere.json"),
+        (["random_circuits", "--inputs", "@/dev/zero"], "/dev/zero: longer than 67108864 bytes"),
         (["random_circuits", "--backend", "moon"], "unknown backend 'moon'"),
         (["random_circuits", "--timeout", "-1"], "timeout_s"),
         (["random_circuits", "--memory", "lots"], "'lots'"),

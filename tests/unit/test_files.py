@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from runner.files import regular, replace
+from runner.files import read, regular, replace
 
 
 def test_a_regular_file_is_read(tmp_path):
@@ -30,6 +30,16 @@ def test_a_pipe_or_a_directory_is_neither_read_nor_waited_for(tmp_path, follow):
     for path in (tmp_path / "pipe", tmp_path):
         with pytest.raises(OSError, match=r"regular file|directory"), regular(path, follow=follow):
             pass
+
+
+def test_no_more_is_read_than_may_be(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    assert read(tmp_path / "link", most_bytes=7, follow=True) == b"content"
+    with pytest.raises(OSError, match="larger than 6 bytes"):
+        read(tmp_path / "file", most_bytes=6)
+    with pytest.raises(OSError):  # noqa: PT011
+        read(tmp_path / "link", most_bytes=7)
 
 
 def test_what_a_link_points_to_is_not_written(tmp_path):

@@ -99,6 +99,25 @@ def test_a_fork_has_the_hooks_of_python_only_where_another_thread_could_hold_a_l
     assert done.stdout == "child hooks child "
 
 
+def test_what_would_be_done_in_each_fork_is_known_and_needs_another_thread_or_is_done(session):
+    code = """
+import gc, threading
+gc.unfreeze()
+known = threading._after_fork
+lists = [each for each in gc.get_objects() if type(each) is list]
+(hooks,) = [each for each in lists if each is not lists and any(hook is known for hook in each)]
+value = [getattr(hook, "__qualname__", None) or type(hook).__name__ for hook in hooks]
+"""
+    assert set(session.do(code)) <= {
+        "_after_fork",  # threading: forgets the other threads
+        "_after_at_fork_child_reinit_locks",  # logging
+        "lock._at_fork_reinit",  # concurrent.futures
+        "_reset_executor_in_child",  # Aer: an executor whose thread is not there any more
+        "Random.seed",  # done by the parent
+        "on_fork",  # asyncio from Python 3.12 on: forgets the loop that runs
+    }
+
+
 def test_a_job_holds_what_a_single_one_would_and_nothing_of_its_parent(session):
     code = """
 import os, re

@@ -7,11 +7,36 @@ examples.
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import runner
 
 
 class Supervisor(runner.Supervisor):
-    """As `runner.Supervisor`, with another default for `backend`."""
+    """As `runner.Supervisor`, with another default for `backend`.
+
+    With `in_sessions` each job is run by a session of its own, which is closed when it has ended.
+    """
+
+    def __init__(self, *, in_sessions: bool = False, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._in_sessions = in_sessions
 
     def run(self, program, inputs=None, *, backend="none", **arguments):
-        return super().run(program, inputs, backend=backend, **arguments)
+        if not self._in_sessions:
+            return super().run(program, inputs, backend=backend, **arguments)
+        of_session = {
+            name: arguments.pop(name)
+            for name in ("limits", "options", "owner")
+            if name in arguments
+        }
+        session = self.session(program, backend=backend, **of_session)
+        job = session.run(inputs, **arguments)
+
+        def close() -> None:
+            job.wait()
+            session.close()
+
+        threading.Thread(target=close, daemon=True).start()
+        return job

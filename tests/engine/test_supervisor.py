@@ -331,7 +331,7 @@ def test_the_container_is_gone_soon_after_its_supervisor_is_killed(sandboxing, p
     path = program("import time\ndef main(b, m):\n    m.publish('up')\n    time.sleep(120)\n")
     code = f"""
 import sys
-from runner import Supervisor
+from tests.engine.bare import Supervisor
 supervisor = Supervisor(**{sandboxing!r})
 job = supervisor.run({str(path)!r})
 print(next(job.messages()), flush=True)

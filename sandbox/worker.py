@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -21,6 +22,10 @@ FLUSH_S: Final = 1.0
 
 OUR_FAULT: Final = 70
 """Exit code for an error of the guest itself; its traceback is in the log."""
+
+_TEXT, _BUFFER, _RAW = io.TextIOWrapper, io.BufferedWriter, io.FileIO
+_OWN: Final = {"mode", "name"}
+"""The attributes that the interpreter gives to its streams."""
 
 _BUILD_FILE: Final = os.path.join(  # noqa: PTH118
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))),  # noqa: PTH100, PTH120
@@ -72,18 +77,37 @@ def perform(
     outlet: channel.Channel, run: protocol.Run, options: Options, warmth: Warmth | None = None
 ) -> None:
     """Do one job, from its request to its last frame."""
-    streams = (sys.stdout, sys.stderr)
+    streams: list[Any] = [sys.stdout, sys.stderr]
     outbox = Outbox(outlet, run.job, run.limits)
     send_last_frame = Job(run, outbox, options.program, warmth or Warmth()).execute()
     # The log first: once the host has the last frame it need not wait for anything more.
-    faults.within(FLUSH_S, lambda: _flush(streams), None)
+    streams += (getattr(sys, "stdout", None), getattr(sys, "stderr", None))
+    if all(_is_plain(each, outlet.log) for each in streams):
+        _flush(streams)
+    else:
+        faults.within(FLUSH_S, lambda: _flush(streams), None)
     with contextlib.suppress(OSError):  # the program may have closed everything
         outlet.end_log(run.log_end)
     send_last_frame()
 
 
-def _flush(streams: tuple[Any, ...]) -> None:
-    for stream in (*streams, sys.stdout, sys.stderr):
+def _is_plain(stream: Any, log: int) -> bool:
+    """Whether flushing it runs the interpreter's code alone, and waits for nobody but the host.
+
+    So nearly every program leaves its streams, which need no thread then.
+    """
+    buffer = getattr(stream, "buffer", None) if type(stream) is _TEXT else None
+    raw = getattr(buffer, "raw", None) if type(buffer) is _BUFFER else None
+    if type(raw) is not _RAW or any(vars(each).keys() - _OWN for each in (stream, buffer, raw)):
+        return False
+    try:
+        return os.path.samestat(os.fstat(raw.fileno()), os.fstat(log))
+    except (OSError, ValueError):  # closed
+        return False
+
+
+def _flush(streams: list[Any]) -> None:
+    for stream in streams:
         with contextlib.suppress(BaseException):  # the program may have put anything there
             stream.flush()
     guard.libc.fflush(None)

@@ -56,6 +56,11 @@ def test_stdin_is_empty(carrier):
         "sys.stdout = sys.stderr = None",
         "sys.stdout.close(); sys.stderr.close()",
         "sys.stdout = Hangs()",
+        "sys.stdout.flush = Hangs().flush",
+        "print('it', end=''); sys.stdout.buffer.raw.write = lambda _: Hangs().flush()",
+        "del sys.stdout",
+        "os.dup2(full_pipe(), 1); print('it', end='')",
+        "sys.stdout = open(full_pipe(), 'w'); print('it', end='')",
         "os.close(0); os.close(1); os.close(2)",
         "os.closerange(0, 256)",
         "sys.stdout.detach()",
@@ -72,6 +77,10 @@ def test_damage_to_the_process_does_not_cost_the_result(damage):
             def write(self, text): pass
             def flush(self):
                 while True: time.sleep(1)
+        def full_pipe():
+            _, writer = full_pipe.ends = os.pipe()
+            os.write(writer, bytes(65536))
+            return writer
         def main(backend, user_messenger):
             print("before")
             sys.stdout.flush()

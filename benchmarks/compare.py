@@ -81,6 +81,7 @@ class Record:
             "working_mib": _mib(self.working_bytes),
             **{f"{name}_ms": median(each) * 1e3 for name, each in self.further.items()},
             "values_ms": values,
+            "rates": self.rates,
         }
 
 
@@ -201,7 +202,7 @@ def measure(comparison: Comparison, options: argparse.Namespace, share: float) -
         rounds = max(2, round(options.rounds * share))
         for number in range(rounds):
             comparison.latencies(number)
-        for number in range(rounds // 2):
+        for number in range(rounds):
             comparison.throughput(number, options.window * share)
     finally:
         comparison.close()

@@ -8,7 +8,7 @@ Outside of any scope both do nothing, so builds need not know whether somebody m
 from __future__ import annotations
 
 import contextlib
-import socket
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -99,33 +99,33 @@ class Waker:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._reader: socket.socket | None = None
-        self._writer: socket.socket | None = None
+        self._reader: int | None = None
+        self._writer: int | None = None
 
     def open(self) -> None:
         """Get ready to wake; before and after, nobody waits and `wake` does nothing."""
         with self._lock:
-            self._reader, self._writer = socket.socketpair()
+            self._reader, self._writer = os.pipe()
             for each in (self._reader, self._writer):
-                each.setblocking(False)  # noqa: FBT003
+                os.set_blocking(each, False)
 
     def fileno(self) -> int:
         assert self._reader is not None
-        return self._reader.fileno()
+        return self._reader
 
     def wake(self) -> None:
         with self._lock, contextlib.suppress(OSError):  # full: it will wake
             if self._writer is not None:
-                self._writer.send(b"\0")
+                os.write(self._writer, b"\0")
 
     def clear(self) -> None:
         assert self._reader is not None
         with contextlib.suppress(BlockingIOError):
-            self._reader.recv(4096)
+            os.read(self._reader, 4096)
 
     def close(self) -> None:
         with self._lock:
             for each in (self._reader, self._writer):
                 if each is not None:
-                    each.close()
+                    os.close(each)
             self._reader = self._writer = None

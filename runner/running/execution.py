@@ -90,7 +90,7 @@ class Execution:
         """
         started = time.monotonic()
         try:
-            with selectors.DefaultSelector() as self._selector:
+            with selectors.PollSelector() as self._selector:
                 ended = self._pump(memoryview(request), started)
         except LimitReachedError as limit:
             ended = Verdict(outcome=limit.outcome, evidence=limit.evidence)
@@ -179,7 +179,7 @@ class Execution:
         assert attachment is not None
         relay = self._relay
         until = min(deadline, time.monotonic() + _LOG_TAIL_S)
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:
             selector.register(attachment, selectors.EVENT_READ)
             while not (self._streams_ended or relay.log_ended) and time.monotonic() < until:
                 patience_s = _LOG_QUIET_S if relay.end is None else until - time.monotonic()
@@ -206,7 +206,7 @@ class Execution:
         if connection is None:
             return
         until = min(deadline, time.monotonic() + _DRAIN_S)
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:
             selector.register(connection, selectors.EVENT_READ)
             while not self._socket_ended and not self._relay.is_complete:
                 left = max(0.0, until - time.monotonic()) if wait else 0.0

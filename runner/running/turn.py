@@ -195,7 +195,7 @@ class Turn(Execution):
         until = time.monotonic() + patience_s
         sandbox, self._is_ending = self._sandbox, True
         assert sandbox.attachment is not None
-        with selectors.DefaultSelector() as self._selector:
+        with selectors.PollSelector() as self._selector:
             self._selector.register(sandbox.attachment, selectors.EVENT_READ)
             while not self._has_ended() and not self._is_lost():
                 if self._turn.cleared and not (self._socket_ended or sandbox.connection):

@@ -166,6 +166,15 @@ def test_a_target_is_met_missed_or_not_measured():
     assert [each.met for each in targets.compared(targets.Figures({}))] == [None] * 7
 
 
+def test_jobs_per_second_are_compared_round_by_round():
+    found = figures(session=0.01, cold=1.0)
+    session, cold = found["programs"]["no-op"]
+    session["rates"], cold["rates"] = [200.0, 90.0, 120.0], [4.0, 1.5, 2.0]
+    assert targets.Figures(found).throughput("no-op", "session", "cold") == 60
+    cold["rates"] = []
+    assert targets.Figures(found).throughput("no-op", "session", "cold") is None
+
+
 def test_the_targets_of_other_benchmarks_are_taken_as_they_are(tmp_path):
     rows = [
         {"what": "  a ratio", "value": 2.0, "unit": "times", "at_most": 1.0},

@@ -85,6 +85,8 @@ class Limits:
 
         Raises RequestError for a name that is no limit, and for a value that none can have.
         """
+        if not wanted:
+            return self
         known = {each.name for each in dataclasses.fields(self)}
         if unknown := sorted(set(wanted) - known):
             msg = f"unknown limit {unknown[0]!r}: known are {', '.join(sorted(known))}"

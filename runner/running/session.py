@@ -59,7 +59,8 @@ class Session:
         (memory, cpus, processes, tmp) are the session's.  Raises RequestError, also after `close`.
         """
         lowered = self._limits.lowered_by(limits or {})
-        _check_container(lowered.for_container(), self._limits.for_container())
+        if limits:
+            _check_container(lowered.for_container(), self._limits.for_container())
         place = Place(self._queue, self)
         return self._submit(place, inputs, lowered, callback=callback, on_final=on_final)
 

@@ -170,20 +170,36 @@ def difference_at(isolation: Isolation, attempt: str) -> Difference | None:
     return None
 
 
+_NAMES: Final = {"pselect6": "pselect"}
+"""What gVisor calls a system call that has another name in Linux, where it differs."""
+
+_READING_ATTRIBUTES: Final = frozenset(
+    {"fgetxattr", "flistxattr", "getxattr", "lgetxattr", "listxattr", "llistxattr"}
+)
+
+
 def seccomp_profile(isolation: Isolation, profile: str) -> str:
     """Return the profile in the words that this runtime understands.
 
-    gVisor ignored until 2026 which error a rule asks for and answered EPERM, after which the C
-    library does not fall back from `clone3` and no thread starts.  It knows the action of a traced
-    call, though, and like Linux answers ENOSYS where nobody traces.
+    gVisor passes over names that it does not know, as runc does, and has one of its own.  It
+    ignored until 2026 which error a rule asks for and answered EPERM:
+
+    * After that the C library does not fall back from `clone3`, and no thread starts.  But gVisor
+      knows the action of a traced call, and like Linux answers ENOSYS where nobody traces.
+    * And whoever copies a file fails at its attributes, instead of going on without.  There is no
+      other way to ENOTSUP, so there they can be read: files in the sentry have none.
     """
     if isolation is not Isolation.RUNSC:
         return profile
     content = json.loads(profile)
     for rule in content["syscalls"]:
+        rule["names"] += [_NAMES[name] for name in rule["names"] if name in _NAMES]
         if rule.get("errnoRet") == errno.ENOSYS:
             rule["action"] = "SCMP_ACT_TRACE"
             del rule["errnoRet"]
+        elif rule.get("errnoRet") == errno.ENOTSUP:
+            rule["names"] = [name for name in rule["names"] if name not in _READING_ATTRIBUTES]
+    content["syscalls"].append({"names": sorted(_READING_ATTRIBUTES), "action": "SCMP_ACT_ALLOW"})
     return json.dumps(content)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
+import resource
 import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
@@ -38,7 +39,7 @@ def fault(error: BaseException, *, job: int, kind: str) -> protocol.Fault:
         kind = limit.kind
     elif issubclass(type(error), ResultEncodingError):
         kind = "result_error"
-    elif not _can_start_thread():
+    elif _lacked_a_process(error):
         # Where the host cannot count what was refused, nobody else would say why `main` failed.
         kind = "process_limit"
     mute: tuple[str, str | None] = (f"{_class_name(error)}: (its text cannot be shown)", None)
@@ -53,6 +54,21 @@ def fault(error: BaseException, *, job: int, kind: str) -> protocol.Fault:
         value=limit.value if limit else None,
         observed=limit.observed if limit else None,
     )
+
+
+def _lacked_a_process(error: BaseException) -> bool:
+    """Whether `main` has failed because nothing more can be started, as far as can be told now.
+
+    The other processes of a fork bomb may be leaving meanwhile.  So the kernel's "try again" is
+    believed as well, where it limits processes by RLIMIT_NPROC and half of them are there still.
+    """
+    if not _can_start_thread():
+        return True
+    with contextlib.suppress(BaseException):  # the program may have replaced what is called here
+        limit, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+        if type(error) is BlockingIOError and limit != resource.RLIM_INFINITY:
+            return sum(map(str.isdecimal, os.listdir("/proc"))) > limit // 2  # noqa: PTH208
+    return False
 
 
 def _can_start_thread() -> bool:

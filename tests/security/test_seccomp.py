@@ -156,10 +156,12 @@ WORKLOAD = {
     "fork_pool": [200, 200],
     "spawn_pool": [0, 1, 4],
     "threads": [2470, True],
-    "processes": [0, "", "a\n", "42\n"],
+    "processes": ["a\n", "42\n"],
+    "listing": [0, ""],
     "loop": ["hi\n", 16],
     "files": ["a2", "a3", "archive.tar.gz", "tree"],
     "alarms": 2,
+    "waits": [0, 0, 0, 1, 1, 1],
 }
 WITH_BACKEND = {"simulate", "fork_pool"}
 

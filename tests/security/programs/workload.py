@@ -4,6 +4,8 @@ import asyncio
 import concurrent.futures
 import multiprocessing
 import os
+import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -88,10 +90,14 @@ def threads(backend):
 
 
 def processes(backend):
-    listing = subprocess.run(["/bin/ls", "-l", "/program"], capture_output=True, text=True)
     piped = subprocess.run("echo a | cat", shell=True, capture_output=True, text=True)
     child = subprocess.run([sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True)
-    return [listing.returncode, listing.stderr, piped.stdout, child.stdout]
+    return [piped.stdout, child.stdout]
+
+
+def listing(backend):
+    listed = subprocess.run(["/bin/ls", "-l", "/program"], capture_output=True, text=True)
+    return [listed.returncode, listed.stderr]
 
 
 def loop(backend):
@@ -129,6 +135,19 @@ def alarms(backend):
     return len(rung)
 
 
+def waits(backend):
+    reader, writer = os.pipe()
+    idle = select.select([reader], [], [], 0.01)
+    os.write(writer, b"!")
+    polls = (selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector)
+    ready = []
+    for kind in polls:
+        with kind() as selector:
+            selector.register(reader, selectors.EVENT_READ)
+            ready.append(len(selector.select(5)))
+    return [*map(len, idle), *ready]
+
+
 PARTS = {
     each.__name__: each
     for each in (
@@ -138,8 +157,10 @@ PARTS = {
         spawn_pool,
         threads,
         processes,
+        listing,
         loop,
         files,
         alarms,
+        waits,
     )
 }

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sandbox import lookups
 from sandbox.protocol import PACKAGES_DIRECTORY
-from sandbox.warmup import Warmth, is_ours
+from sandbox.warmup import PACKAGE, Warmth, is_ours
 
 MODULE: Final = "program"
 """What the program's module is called: as its file is, so that a spawned child finds it again."""
@@ -31,18 +31,34 @@ class NoMainError(Exception):
 def clear_stage(directory: str, warmth: Warmth) -> None:
     """Make the interpreter look as if the program were the first thing that it runs.
 
-    Where the program has a file with the name of a module that a warm sandbox has imported before
-    its time, its own is found, as it would be otherwise.
-
     Our modules and our directory disappear, so that a program may have a `protocol.py` of its own,
     and `__main__` becomes an empty module, so that children which multiprocessing spawns do not
     run us again.  After this nothing of ours can be imported any more.
     """
+    clear_early(directory, warmth)
+    _hide(PACKAGE)
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    others = [each for each in sys.path if each != _OUR_DIRECTORY]
+    sys.path[:] = [directory, *others, PACKAGES_DIRECTORY]
+    if os.environ.get("PYTHONPATH") == _OUR_DIRECTORY:
+        del os.environ["PYTHONPATH"]
+
+
+def clear_early(directory: str, warmth: Warmth) -> Warmth:
+    """Do what can be done before there is a job; returns the warmth of which that is done.
+
+    Where the program has a file with the name of a module that a warm sandbox has imported before
+    its time, its own is found, as it would be otherwise.
+
+    Of ours the package stays, and leads to its modules: `from sandbox import devices` looks at
+    nothing else, and that is how those that are not always needed are imported.
+    """
     # What was there when the sandbox was warm has been looked through then: in a session's fork
     # each name that is looked at costs a page.
     later = itertools.islice(reversed(sys.modules), len(sys.modules) - warmth.count)
-    for name in [*warmth.ours, *(name for name in later if is_ours(name))]:
-        _hidden.append(sys.modules.pop(name))
+    for name in [*warmth.ours, *filter(is_ours, later)]:
+        if name != PACKAGE:
+            _hide(name)
     if warmth.tops:
         files = os.listdir(directory)  # noqa: PTH208
         own = {name.partition(".")[0] for name in files}
@@ -51,11 +67,11 @@ def clear_stage(directory: str, warmth: Warmth) -> None:
                 sys.modules.pop(name, None)
         if own & warmth.tops or _may_have_plugins(files):
             lookups.forget()
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    others = [each for each in sys.path if each != _OUR_DIRECTORY]
-    sys.path[:] = [directory, *others, PACKAGES_DIRECTORY]
-    if os.environ.get("PYTHONPATH") == _OUR_DIRECTORY:
-        del os.environ["PYTHONPATH"]
+    return Warmth(said=warmth.said, count=len(sys.modules), prepared=warmth.prepared)
+
+
+def _hide(name: str) -> None:
+    _hidden.append(sys.modules.pop(name))
 
 
 def _may_have_plugins(files: list[str]) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
-import gc
 import os
 import resource
 import select
@@ -20,21 +19,19 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import Final, NoReturn
 
-from sandbox import channel, cleaning, guard, protocol, worker
+from sandbox import channel, cleaning, guard, loader, memory, protocol, worker
 from sandbox.job import configure_logging
 from sandbox.options import Options
-from sandbox.warmup import Warmth, warm_up
+from sandbox.warmup import Warmth, needs_qiskit, warm_up
 
 CLEANING_S: Final = 1.0
 """How long it may take to remove what a job has left."""
 
 _STDIN: Final = 0
 _BUFFER_BYTES: Final = 64 * protocol.KIB
-
-_HUGE_BYTES: Final = 2 * protocol.MIB
-_MADV_COLLAPSE: Final = 25
 
 _libc: Final = ctypes.PyDLL(None, use_errno=True)
 """Holds the interpreter's lock during a call, as `os.fork` does."""
@@ -49,7 +46,9 @@ def main(options: Options, control: int, *, is_alone: bool) -> NoReturn:
 
     def serve() -> None:
         outlet = channel.open_channel(options)
+        kept = memory.gather() if needs_qiskit(options.modules, options.backend) else []
         warmth = warm_up(options.modules, options.backend)
+        kept.clear()
         guard.protect()
         worker.say_ready(outlet)
         try:
@@ -77,7 +76,8 @@ class Parent:
         is_alone: bool,
     ) -> None:
         self._options = options
-        self._warmth = warmth
+        self._generators = _generators()  # before a program's own modules may take their names
+        self._warmth = loader.clear_early(options.program, warmth)
         self._outlet = outlet
         self._log = outlet.log
         self._uses_socket = outlet.messages is not outlet.results
@@ -95,24 +95,24 @@ class Parent:
     def serve(self) -> None:
         """Do one job after another.  Raises HungUpError, or UncleanError if a job leaves traces."""
         configure_logging({})  # here, or each job would pay for it
-        gc.collect()
-        gc.freeze()  # what is here now stays for ever: no job's collector need touch it
-        _join_pages()
+        memory.settle()
+        job = 0
         while True:
             child, request = self._fork()
-            order = self._take_next()
-            self._tell(order.job, order.wall_s)
+            order = self._take_next(job)
+            job = order.job
+            self._tell(job, order.wall_s)
             self._intake.relay(request)
             os.close(request)
-            status, usage = self._wait(child, order.job)
+            status, usage = self._wait(child, job)
             self._clean_up(child)
-            self._tell(order.job, float("inf"))
             self._report(order, status, usage)
 
     def _fork(self) -> tuple[int, int]:
         """Return the process of the next job and the pipe on which it waits for its request."""
         reader, writer = os.pipe()
-        _reseed()
+        for renew in self._generators:
+            renew()
         child = fork()
         if child == 0:
             for descriptor in (writer, self._control, self._wakeup, self._wakeup_write):
@@ -138,8 +138,11 @@ class Parent:
             outlet = channel.Channel(messages=messages, results=outlet.results, log=outlet.log)
         worker.perform(outlet, run, self._options, self._warmth)
 
-    def _take_next(self) -> protocol.Next:
+    def _take_next(self, job: int) -> protocol.Next:
+        """Return the order for the job after this one; waits for it."""
         while True:
+            if not self._intake.is_ready():
+                self._tell(job, float("inf"))  # else its deadline comes in a moment
             order = self._intake.order()
             if isinstance(order, protocol.Next):
                 return order
@@ -205,8 +208,12 @@ class Intake:
 
     @property
     def has_line(self) -> bool:
-        """Whether an order can be had without waiting."""
+        """Whether there is a whole line."""
         return self._find_end() > 0
+
+    def is_ready(self) -> bool:
+        """Whether the next order is there, or on its way."""
+        return self.has_line or bool(select.select([_STDIN], [], [], 0)[0])
 
     def order(self) -> protocol.Next | protocol.Stop:
         """Return the next order; waits for it.  Raises HungUpError."""
@@ -249,28 +256,11 @@ class Intake:
         self._filled = left
 
 
-def _join_pages() -> None:
-    """Let the kernel make huge pages of this process's memory: a fork copies entries, not pages.
-
-    Most of what a fork and its end cost is one entry for each page.  A kernel that knows no such
-    request (before Linux 6.1, gVisor) refuses, and nothing is lost.
-    """
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-        areas = [line.split() for line in file]
-    for place, rights, *_ in areas:
-        if rights == "rw-p":
-            start, end = (int(each, 16) for each in place.split("-"))
-            start, end = -(-start // _HUGE_BYTES) * _HUGE_BYTES, end // _HUGE_BYTES * _HUGE_BYTES
-            if start < end:
-                size = ctypes.c_size_t(end - start)
-                guard.libc.madvise(ctypes.c_void_p(start), size, _MADV_COLLAPSE)
-
-
 def fork() -> int:
     """Fork as `os.fork` does, without Python's hooks if there are no other threads of Python's.
 
     The hooks renew locks that a thread might have held which is not there any more, Aer's executor
-    and the generator of `random` (`_reseed` does that).  For a fork that does little else they are
+    and the generator of `random` (the parent does that).  For a fork that does little else they are
     a tenth of what it costs.  Native threads know nothing of what is renewed.
     """
     if _thread._count():
@@ -281,14 +271,15 @@ def fork() -> int:
     return child
 
 
-def _reseed() -> None:
-    """Give the next fork random numbers of its own.
+def _generators() -> list[Callable[[], None]]:
+    """Return what gives the random generators that are imported a state of their own.
 
-    Before the fork, because afterwards each page that is written to must be copied first.
+    It is called before a fork, because afterwards each page that is written to is copied first.
     """
-    random = sys.modules.get("random")
-    if random is not None:
-        random.seed()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed(struct.unpack("8I", os.urandom(32)))
+    found: list[Callable[[], None]] = []
+    if "random" in sys.modules:
+        found.append(sys.modules["random"].seed)
+    if "numpy.random" in sys.modules:
+        seed = sys.modules["numpy.random"].seed
+        found.append(lambda: seed(struct.unpack("8I", os.urandom(32))))
+    return found

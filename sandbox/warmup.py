@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 from sandbox import backends, codec, lookups  # noqa: F401  (the codec is imported before the job)
 
-_PACKAGE: Final = __name__.partition(".")[0]
+PACKAGE: Final = __name__.partition(".")[0]
 _LOG: Final = 2
 _MAX_SAID_BYTES: Final = 64 * 1024
 
@@ -43,7 +43,12 @@ class Warmth:
 
 def is_ours(name: str) -> bool:
     """Return whether a module is one of the guest's."""
-    return name.partition(".")[0] == _PACKAGE
+    return name.partition(".")[0] == PACKAGE
+
+
+def needs_qiskit(names: tuple[str, ...], backend: str) -> bool:
+    """Return whether a program that imports these, or its backend, needs Qiskit."""
+    return not backends.is_none(backend) or any(name.startswith("qiskit") for name in names)
 
 
 def warm_up(names: tuple[str, ...], backend: str = "") -> Warmth:
@@ -56,7 +61,7 @@ def warm_up(names: tuple[str, ...], backend: str = "") -> Warmth:
     import tempfile  # here and below: a cold sandbox imports this module, and none of these
     import warnings
 
-    is_quantum = not backends.is_none(backend) or any(name.startswith("qiskit") for name in names)
+    is_quantum = needs_qiskit(names, backend)
     if is_quantum:
         backends.prepare()
     before = frozenset(sys.modules)

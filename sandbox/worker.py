@@ -77,11 +77,12 @@ def perform(
     outlet: channel.Channel, run: protocol.Run, options: Options, warmth: Warmth | None = None
 ) -> None:
     """Do one job, from its request to its last frame."""
-    streams: list[Any] = [sys.stdout, sys.stderr]
+    ours = (sys.stdout, sys.stderr)
     outbox = Outbox(outlet, run.job, run.limits)
     send_last_frame = Job(run, outbox, options.program, warmth or Warmth()).execute()
     # The log first: once the host has the last frame it need not wait for anything more.
-    streams += (getattr(sys, "stdout", None), getattr(sys, "stderr", None))
+    theirs = (getattr(sys, "stdout", None), getattr(sys, "stderr", None))
+    streams = [*ours, *(each for each in theirs if each is not ours[0] and each is not ours[1])]
     if all(_is_plain(each, outlet.log) for each in streams):
         _flush(streams)
     else:

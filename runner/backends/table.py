@@ -6,6 +6,7 @@ table of backends and options is `backends.schema.json`.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import math
@@ -109,7 +110,17 @@ def describe(backend: str | Mapping[str, Any] | None) -> dict[str, Any]:
     BackendError, with the value, for what does not exist or does not fit.
     """
     if backend is None or isinstance(backend, str):
-        backend = {"name": backend or DEFAULT}
+        return copy.deepcopy(_named(backend or DEFAULT))
+    return _checked(backend)
+
+
+@cache
+def _named(name: str) -> dict[str, Any]:
+    """Return the description of a backend without options: most jobs of a session ask for one."""
+    return _checked({"name": name})
+
+
+def _checked(backend: Mapping[str, Any]) -> dict[str, Any]:
     content = _with_name(_plain(backend, "backend"))
     name, options = content["name"], content.get("options") or {}
     table = _table()["backends"]

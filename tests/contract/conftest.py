@@ -3,8 +3,17 @@
 import pytest
 
 from sandbox.options import CARRIERS
+from tests.contract.guest import Session
 
 
 @pytest.fixture(params=CARRIERS)
 def carrier(request):
     return request.param
+
+
+@pytest.fixture(scope="module", params=CARRIERS)
+def session(request, tmp_path_factory):
+    wiped = tmp_path_factory.mktemp("wiped")
+    with Session(request.param, wiped) as running:
+        running.wiped = wiped
+        yield running

@@ -210,12 +210,13 @@ class Session(Guest):
 
     reader = Lines
 
-    def __init__(self, carrier, wiped, environment=None, arguments=()):
+    def __init__(self, carrier, wiped, environment=None, arguments=(), files=None):
         super().__init__(
             ANYTHING,
             carrier=carrier,
             arguments=("--session", "--wipe", str(wiped), *arguments),
             environment=environment,
+            files=files,
         )
         self.number = 0
 
@@ -225,12 +226,12 @@ class Session(Guest):
         self.ready = self.wait_for_frame(protocol.Ready)
         return self
 
-    def start(self, code, *, token=None, request=None, **inputs):
+    def start(self, code, *, token=None, request=None, wall_s=60.0, **inputs):
         """Hand out the next job; `request` is what else is asked."""
         self.number += 1
         self.token = token or secrets.token_hex(16)
         self.frames.clear()
-        order = protocol.Next(job=self.number, wall_s=60.0, token=self.token)
+        order = protocol.Next(job=self.number, wall_s=wall_s, token=self.token)
         self.process.stdin.write(protocol.encode(order))
         self.send(job=self.number, inputs={"code": code, **inputs}, **(request or {}))
         self.listen()

@@ -176,6 +176,7 @@ _NAMES: Final = {"pselect6": "pselect"}
 _READING_ATTRIBUTES: Final = frozenset(
     {"fgetxattr", "flistxattr", "getxattr", "lgetxattr", "listxattr", "llistxattr"}
 )
+"""Allowed where a rule would answer them with ENOTSUP: files in the sentry have no attributes."""
 
 
 def seccomp_profile(isolation: Isolation, profile: str) -> str:
@@ -187,19 +188,23 @@ def seccomp_profile(isolation: Isolation, profile: str) -> str:
     * After that the C library does not fall back from `clone3`, and no thread starts.  But gVisor
       knows the action of a traced call, and like Linux answers ENOSYS where nobody traces.
     * And whoever copies a file fails at its attributes, instead of going on without.  There is no
-      other way to ENOTSUP, so there they can be read: files in the sentry have none.
+      other way to ENOTSUP, so there they can be read.
     """
     if isolation is not Isolation.RUNSC:
         return profile
     content = json.loads(profile)
+    reading: set[str] = set()
     for rule in content["syscalls"]:
         rule["names"] += [_NAMES[name] for name in rule["names"] if name in _NAMES]
         if rule.get("errnoRet") == errno.ENOSYS:
             rule["action"] = "SCMP_ACT_TRACE"
             del rule["errnoRet"]
         elif rule.get("errnoRet") == errno.ENOTSUP:
-            rule["names"] = [name for name in rule["names"] if name not in _READING_ATTRIBUTES]
-    content["syscalls"].append({"names": sorted(_READING_ATTRIBUTES), "action": "SCMP_ACT_ALLOW"})
+            names = set(rule["names"])
+            rule["names"] = sorted(names - _READING_ATTRIBUTES)
+            reading |= names & _READING_ATTRIBUTES
+    if reading:
+        content["syscalls"].append({"names": sorted(reading), "action": "SCMP_ACT_ALLOW"})
     return json.dumps(content)
 
 

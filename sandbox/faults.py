@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import errno
 import os
-import resource
 import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
@@ -57,18 +57,19 @@ def fault(error: BaseException, *, job: int, kind: str) -> protocol.Fault:
 
 
 def _lacked_a_process(error: BaseException) -> bool:
-    """Whether `main` has failed because nothing more can be started, as far as can be told now.
+    """Whether `main` has failed because nothing more could be started.
 
-    The other processes of a fork bomb may be leaving meanwhile.  So the kernel's "try again" is
-    believed as well, where it limits processes by RLIMIT_NPROC and half of them are there still.
+    The other processes of a fork bomb may be leaving by now, so the error itself counts as well: it
+    is the kernel's "try again", and comes from a function that forks.
     """
     if not _can_start_thread():
         return True
-    with contextlib.suppress(BaseException):  # the program may have replaced what is called here
-        limit, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-        if type(error) is BlockingIOError and limit != resource.RLIM_INFINITY:
-            return sum(map(str.isdecimal, os.listdir("/proc"))) > limit // 2  # noqa: PTH208
-    return False
+    place = error.__traceback__
+    if type(error) is not BlockingIOError or error.errno != errno.EAGAIN or place is None:
+        return False
+    while place.tb_next is not None:
+        place = place.tb_next
+    return any("fork" in name for name in place.tb_frame.f_code.co_names)
 
 
 def _can_start_thread() -> bool:

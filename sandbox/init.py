@@ -110,7 +110,7 @@ class Init:
     def _hear(self) -> None:
         """Take the worker's word, `<job> <seconds>`, sent before any program code runs.
 
-        Only in a session there is more than one, and `inf` between two jobs.
+        Only in a session there is more than one, and `inf` after a job that no other follows yet.
         """
         words = os.read(self._control, 65536).splitlines()  # all that the pipe can hold
         if not words:

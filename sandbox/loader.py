@@ -35,7 +35,8 @@ def clear_stage(directory: str, warmth: Warmth) -> None:
     and `__main__` becomes an empty module, so that children which multiprocessing spawns do not
     run us again.  After this nothing of ours can be imported any more.
     """
-    clear_early(directory, warmth)
+    for name in clear_early(directory, warmth).modules:
+        sys.modules.pop(name, None)
     _hide(PACKAGE)
     sys.modules["__main__"] = types.ModuleType("__main__")
     others = [each for each in sys.path if each != _OUR_DIRECTORY]
@@ -48,10 +49,12 @@ def clear_early(directory: str, warmth: Warmth) -> Warmth:
     """Do what can be done before there is a job; returns the warmth of which that is done.
 
     Where the program has a file with the name of a module that a warm sandbox has imported before
-    its time, its own is found, as it would be otherwise.
+    its time, its own is to be found, as it would be otherwise.  Those are the `modules` of the
+    answer; they stay until then, because the inputs may need them.
 
-    Of ours the package stays, and leads to its modules: `from sandbox import devices` looks at
-    nothing else, and that is how those that are not always needed are imported.
+    Of ours the package stays, and leads to its modules.  So those that are not always needed must
+    be imported as `from sandbox import devices`, which looks at nothing else, by others and by each
+    other: by a longer name there would be two of them.
     """
     # What was there when the sandbox was warm has been looked through then: in a session's fork
     # each name that is looked at costs a page.
@@ -59,15 +62,16 @@ def clear_early(directory: str, warmth: Warmth) -> Warmth:
     for name in [*warmth.ours, *filter(is_ours, later)]:
         if name != PACKAGE:
             _hide(name)
+    modules = warmth.modules
     if warmth.tops:
         files = os.listdir(directory)  # noqa: PTH208
         own = {name.partition(".")[0] for name in files}
-        for name in warmth.modules if own & warmth.tops else ():
-            if name.partition(".")[0] in own:
-                sys.modules.pop(name, None)
-        if own & warmth.tops or _may_have_plugins(files):
+        modules = frozenset(name for name in modules if name.partition(".")[0] in own)
+        if modules or _may_have_plugins(files):
             lookups.forget()
-    return Warmth(said=warmth.said, count=len(sys.modules), prepared=warmth.prepared)
+    return Warmth(
+        said=warmth.said, modules=modules, count=len(sys.modules), prepared=warmth.prepared
+    )
 
 
 def _hide(name: str) -> None:

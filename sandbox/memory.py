@@ -17,7 +17,7 @@ from typing import Final
 from sandbox import guard, protocol
 
 _GATHERED_BYTES: Final = 32 * protocol.MIB
-"""What the objects of Qiskit, Aer and what they import take, in about."""
+"""What the objects of Qiskit, Aer and what they import take, roughly."""
 
 _LARGEST_BYTES: Final = 512
 """The largest object that the allocator has in its arenas; their sizes are multiples of _STEP."""
@@ -64,7 +64,7 @@ def settle() -> None:
 
 def _fill_holes(size: int) -> None:
     """Take the free places of one size among the objects, so that new ones share new pages."""
-    row, before = 0, 0
+    row, before, begin = 0, 0, len(_filling)
     for _ in range(_MOST_IN_HOLES):
         _filling.append(bytes(size - _EMPTY_BYTES))
         place = id(_filling[-1])
@@ -72,6 +72,7 @@ def _fill_holes(size: int) -> None:
         before = place
         if row == _ROW:
             return
+    del _filling[begin:]  # it is another allocator
 
 
 def _join_pages() -> None:

@@ -76,7 +76,7 @@ class Parent:
         is_alone: bool,
     ) -> None:
         self._options = options
-        self._generators = _generators()  # before a program's own modules may take their names
+        self._generators = _generators()  # those that others have, too
         self._warmth = loader.clear_early(options.program, warmth)
         self._outlet = outlet
         self._log = outlet.log
@@ -142,7 +142,7 @@ class Parent:
         """Return the order for the job after this one; waits for it."""
         while True:
             if not self._intake.is_ready():
-                self._tell(job, float("inf"))  # else its deadline comes in a moment
+                self._tell(job, float("inf"))  # else the next one's deadline replaces its own
             order = self._intake.order()
             if isinstance(order, protocol.Next):
                 return order

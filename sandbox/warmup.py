@@ -29,7 +29,8 @@ class Warmth:
     """What the warm-up has left: texts that the program's own imports would have printed, and the
     modules that would not have been imported yet.
 
-    `tops` are the first parts of their names.  `ours` are the names of our own modules among the
+    `tops` are the first parts of their names; none any more, once `modules` are only those that the
+    program has files for.  `ours` are the names of our own modules among the
     first `count` that were imported.  `prepared` is the backend that a job is expected to ask for.
     """
 
@@ -170,7 +171,8 @@ def _empty(directory: str) -> None:
     """Remove what was written to the sandbox's own /tmp; it was empty before."""
     import shutil
 
-    if directory != os.getcwd():  # outside of a sandbox it is not ours to empty  # noqa: PTH109
+    # Outside of a sandbox it is not ours to empty.
+    if os.getppid() != 1 or directory != os.getcwd():  # noqa: PTH109
         return
     for each in os.scandir(directory):
         if each.is_dir(follow_symlinks=False):

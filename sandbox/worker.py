@@ -82,7 +82,9 @@ def perform(
     send_last_frame = Job(run, outbox, options.program, warmth or Warmth()).execute()
     # The log first: once the host has the last frame it need not wait for anything more.
     theirs = (getattr(sys, "stdout", None), getattr(sys, "stderr", None))
-    streams = [*ours, *(each for each in theirs if each is not ours[0] and each is not ours[1])]
+    # Ours again behind theirs, which may write there when they are flushed; and first, as theirs
+    # may never end.
+    streams = [*ours] if theirs == ours else [*ours, *theirs, *ours]
     if all(_is_plain(each, outlet.log) for each in streams):
         _flush(streams)
     else:

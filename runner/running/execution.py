@@ -287,7 +287,7 @@ class Execution:
         if isinstance(end, Fault):
             evidence = Evidence()
             if end.kind == Outcome.PROCESS_LIMIT:
-                detail = "nothing more could be started when main had failed"
+                detail = "main failed where nothing more could be started"
                 evidence = self._process_evidence("guest", detail)
             elif end.limit is not None:
                 evidence = Evidence(

@@ -229,3 +229,27 @@ def test_inputs_that_cannot_be_decoded(carrier):
     fault = run("def main(b, u, x): pass", carrier=carrier, inputs=inputs).fault
     assert fault.kind == "program_error"
     assert fault.error.startswith("DecodingError: inputs['x'][0]: ")
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        ("os.fork()", "process_limit"),
+        ("multiprocessing.get_context('fork').Process(target=int).start()", "process_limit"),
+        ("read()", "program_error"),
+        ("(_ for _ in ()).throw(BlockingIOError('full'))", "program_error"),
+    ],
+)
+def test_a_refused_fork_is_told_from_other_things_that_would_block(call, kind):
+    # Nothing refuses root, so another function of C does, with the same error.
+    source = f"""
+        import functools, multiprocessing, os
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        read = functools.partial(os.read, reader, 1)
+        os.fork = read
+        def main(backend, user_messenger):
+            {call}
+    """
+    fault = run(source, carrier="stdio").fault
+    assert (fault.kind, fault.error.partition(":")[0]) == (kind, "BlockingIOError")

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 
-from sandbox import protocol
+import numpy
+
+from sandbox import codec, protocol
 from tests.contract.guest import ANYTHING, ROOT, Session, run
 
 FORKS = """
@@ -106,7 +108,8 @@ def test_a_program_may_have_modules_with_our_names_and_with_those_of_the_parent(
     none = json.dumps({"backend": {"name": "none"}, "limits": {}})
     arguments = ("--backend", none, "--import", "numpy")
     with Session("stdio", tmp_path, arguments=arguments, files=files) as session:
-        assert session.do(code) == session.do(code) == [1, 2, 3]
+        array = codec.to_data(numpy.arange(3))  # only the stack's own can decode it
+        assert session.do(code, array=array) == session.do(code) == [1, 2, 3]
 
 
 def test_the_first_process_ends_a_job_at_its_deadline_and_no_session_that_rests(tmp_path):

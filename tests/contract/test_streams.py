@@ -114,3 +114,20 @@ def test_logging_follows_the_level_of_the_request(carrier):
     report = run(source, carrier=carrier, options={"log_level": "INFO"})
     assert "an info" in report.log
     assert "a warning" in report.log
+
+
+def test_what_a_stream_of_the_programs_writes_to_another_when_it_is_flushed_is_log(carrier):
+    source = """
+        import sys
+        class Late:
+            kept = ""
+            def write(self, text):
+                self.kept += text
+            def flush(self):
+                sys.stderr.write(self.kept)
+                self.kept = ""
+        def main(backend, user_messenger):
+            sys.stdout = Late()
+            print("important", end="")
+    """
+    assert run(source, carrier=carrier).log == "important"

@@ -44,6 +44,8 @@ def test_runsc_gets_the_same_filter_in_its_own_words():
     theirs = json.loads(seccomp_profile(Isolation.RUNSC, policy.seccomp))
     assert theirs["defaultAction"] == ours["defaultAction"]
     before, after = answers(ours), answers(theirs)
+    alone = {"syscalls": [{"names": ["getxattr"], "action": "SCMP_ACT_KILL_PROCESS"}]}
+    assert json.loads(seccomp_profile(Isolation.RUNSC, json.dumps(alone))) == alone
     assert after.pop("pselect") == before["pselect6"]
     changed = {name for name in before if before[name] != after[name]}
     enosys = {name for name, (_, number, _) in before.items() if number == errno.ENOSYS}
@@ -56,6 +58,8 @@ def test_runsc_gets_the_same_filter_in_its_own_words():
 
 def answers(profile):
     """What the profile answers to each system call: action, error, conditions."""
+    names = [name for rule in profile["syscalls"] for name in rule["names"]]
+    assert len(names) == len(set(names))
     return {
         name: (rule["action"], rule.get("errnoRet"), json.dumps(rule.get("args")))
         for rule in profile["syscalls"]

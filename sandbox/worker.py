@@ -84,7 +84,8 @@ def perform(
     theirs = (getattr(sys, "stdout", None), getattr(sys, "stderr", None))
     # Ours again behind theirs, which may write there when they are flushed; and first, as theirs
     # may never end.
-    streams = [*ours] if theirs == ours else [*ours, *theirs, *ours]
+    are_ours = theirs[0] is ours[0] and theirs[1] is ours[1]  # theirs may answer `==` in any way
+    streams = [*ours] if are_ours else [*ours, *theirs, *ours]
     if all(_is_plain(each, outlet.log) for each in streams):
         _flush(streams)
     else:

@@ -121,6 +121,8 @@ def test_what_a_stream_of_the_programs_writes_to_another_when_it_is_flushed_is_l
         import sys
         class Late:
             kept = ""
+            def __eq__(self, other):
+                raise SystemExit
             def write(self, text):
                 self.kept += text
             def flush(self):

@@ -190,3 +190,11 @@ def duration(function, *arguments):
     start = time.thread_time()
     function(*arguments)
     return time.thread_time() - start
+
+
+def test_commas_are_estimated_wherever_they_are():
+    # What fits the samples' distance exactly, as somebody would make it who hopes to be missed.
+    text = ("x" * 28_672 + "," * 4096) * 40
+    estimates = [strict._commas(text) for _ in range(300)]
+    assert sum(estimates) / 300 == pytest.approx(text.count(","), rel=0.25)
+    assert len(set(estimates)) > 1

@@ -9,7 +9,7 @@ import time
 import numpy
 
 from sandbox import codec, protocol
-from tests.contract.guest import ANYTHING, ROOT, Session, run
+from tests.contract.guest import ANYTHING, ROOT, Session, kill, run
 
 FORKS = """
 import os, threading
@@ -120,8 +120,13 @@ def test_the_first_process_ends_a_job_at_its_deadline_and_no_session_that_rests(
         session.stop()  # too late: nothing runs, and nothing else may come of it
         time.sleep(1)
         assert session.do("value = 2") == 2
-        session.start("import time; time.sleep(60)", wall_s=soon)
-        assert session.process.wait(5) == 124
+        code = "import os, time; messenger.publish(os.getpid()); time.sleep(60)"
+        session.start(code, wall_s=soon)
+        job = json.loads(session.wait_for_frame(protocol.Message).body)
+        try:
+            assert session.process.wait(5) == 124
+        finally:
+            kill(job)  # in a container it would have gone with the first process
 
 
 TRANSPILE = """

@@ -88,7 +88,7 @@ runsc: engine ## install gVisor for --isolation runsc and register it with the e
 lock: venv-dev ## renew every lock file: the host's, the developers', the sandbox's (needs uv)
 	@tools/lock
 
-record: venv-dev engine ## write again what docs/ show of screens and of modules
+record: venv-dev engine ## write again what docs/ show of screens and of rooms
 	@$(BIN)/python -m tests.architecture
 	@$(BIN)/python -m tests.recording
 	@$(BIN)/python -m tests.notebooks

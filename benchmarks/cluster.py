@@ -19,8 +19,8 @@ from typing import Any
 from benchmarks.report import Row, arguments, median, percentile, report
 from runner import Outcome, Supervisor
 from runner.engine import OWN_LABEL, Engine
+from runner.host.processes import Owner
 from runner.job.record import MessageEvent
-from runner.sandboxes.owner import Owner
 from tests.cluster.nodes import KINDS, UnavailableError, signal_all, why_not
 
 TALK = """

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from benchmarks.report import Row, arguments, median, report
-from runner.registry import images_directory
+from runner.programs import images_directory
 
 ROOT = Path(__file__).parents[1]
 SECOND_S = 3.0

@@ -27,7 +27,7 @@ from benchmarks.rings import ring
 from benchmarks.subjects import SUBJECTS, Subject
 from runner.engine import Engine
 from runner.errors import RunnerError, UnknownProgramError
-from runner.sandboxes.owner import Owner
+from runner.host.processes import Owner
 
 KINDS: Final[tuple[type[Contender], ...]] = (
     ours.Session,

@@ -14,10 +14,10 @@ from typing import Any
 
 from benchmarks.report import Row, arguments, median, report
 from runner.engine import Engine
+from runner.host.processes import Owner
 from runner.images import ImageStore
 from runner.policy import Limits, Policy
 from runner.sandboxes.container import container_config
-from runner.sandboxes.owner import Owner
 
 TARGET = 1.05
 FIRST_UID = (1 << 21) + (1 << 20)  # above those of supervisors

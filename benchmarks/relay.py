@@ -19,8 +19,8 @@ from pathlib import Path
 from benchmarks.report import Row, arguments, median, percentile, report
 from runner import Job, Limits, Supervisor
 from runner.job.record import MessageEvent
-from runner.relay import Relay
-from sandbox import protocol
+from runner.running.relay import Relay
+from sandbox.wire import protocol
 
 BURST = 100_000
 RATE = 20_000.0

@@ -15,7 +15,7 @@ from benchmarks.contenders.contender import Ring
 from benchmarks.subjects import Subject
 from runner.engine import OWN_LABEL, Engine
 from runner.images import ImageStore
-from runner.registry import find
+from runner.programs import find
 
 LABEL: Final = f"{OWN_LABEL}.benchmark"
 DOCKERFILE: Final = Path(__file__).parent / "rivals" / "Dockerfile"

@@ -19,8 +19,8 @@ from pathlib import Path
 from benchmarks.report import Row, arguments, median, report
 from runner import Job, Supervisor
 from runner.engine import OWN_LABEL, Engine
+from runner.host.processes import Owner
 from runner.sandboxes import residence
-from runner.sandboxes.owner import Owner
 
 JOBS = int(os.environ.get("SOAK_JOBS", "1000"))
 CROWD = int(os.environ.get("SOAK_CROWD", "200"))

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the reference pages are made from the code of this clone
 
 import runner  # noqa: E402
-from runner import formats  # noqa: E402
+from runner.cli import formats  # noqa: E402
 
 project = "qiskit-program-runner"
 version = release = runner.__version__

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from runner.job.record import JobRecord, JobStatus, Outcome, Usage
     from runner.pictures.drawing import Picture
     from runner.policy import Limits, Policy
-    from runner.pool import PoolState, Warm
+    from runner.programs.values import Value
+    from runner.sandboxes.pool import PoolState, Warm
     from runner.store import Store
     from runner.supervisor import Supervisor
-    from runner.values import Value
 
 __version__ = "0.1.0"
 
@@ -65,12 +65,12 @@ __all__ = [
 _HOMES = {
     "Store": "runner.store",
     "Supervisor": "runner.supervisor",
-    "Value": "runner.values",
+    "Value": "runner.programs.values",
     "Job": "runner.job",
     "Picture": "runner.pictures.drawing",
     **dict.fromkeys(("JobRecord", "JobStatus", "Outcome", "Usage"), "runner.job.record"),
     **dict.fromkeys(("Limits", "Policy"), "runner.policy"),
-    **dict.fromkeys(("PoolState", "Warm"), "runner.pool"),
+    **dict.fromkeys(("PoolState", "Warm"), "runner.sandboxes.pool"),
 }
 
 

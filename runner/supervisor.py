@@ -19,26 +19,26 @@ from typing import TYPE_CHECKING, Any, Self
 
 from runner.engine import Engine
 from runner.errors import InputsError, RequestError, RunnerError
+from runner.host.trace import Trace
 from runner.images import build_id
 from runner.job import Job
 from runner.job.delivery import Callback
 from runner.policy import Limits, Policy, isolation_named
-from runner.pool import PoolState, Warm
-from runner.registry import Program, find
+from runner.programs import Program, find
 from runner.running.lanes import Place
-from runner.running.machine import Machine, Site
 from runner.running.order import Order, checked, repeated
 from runner.running.session import WINDOW, Session, mapped
 from runner.running.task import Task, our_fault
+from runner.sandboxes.pool import PoolState, Warm
 from runner.sandboxes.spec import Mode
+from runner.sites.machine import Machine, Site
 from runner.store import Store
 from runner.store.archive import Archive
 from runner.store.rows import Kept, Query
-from runner.trace import Trace
 
 if TYPE_CHECKING:
-    from runner.cluster.boundary import AnyEngine
-    from runner.cluster.remote import Remote
+    from runner.sites.cluster import AnyEngine
+    from runner.sites.remote import Remote
 
 log = logging.getLogger(__name__)
 
@@ -387,8 +387,8 @@ def _has_our_guest(kept: Kept) -> bool:
 
 
 def _remote(cluster: str | AnyEngine, max_jobs: int | None) -> Remote:
-    from runner.cluster.engines import open_engine
-    from runner.cluster.remote import Remote
+    from runner.sites.engines import open_engine
+    from runner.sites.remote import Remote
 
     opened = open_engine(cluster) if isinstance(cluster, str) else cluster
     try:

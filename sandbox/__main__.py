@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from sandbox import init, options
+from sandbox.processes import init
+from sandbox.wire import options
 
 if __name__ == "__main__":
     init.main(options.parse(sys.argv[1:]))

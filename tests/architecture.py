@@ -1,6 +1,6 @@
-"""The modules as the import contracts order them: what docs/architecture.md shows of them.
+"""The rooms as the import contracts order them: what docs/architecture.md shows of them.
 
-`python -m tests.architecture` (`make record`) writes the tables into the page, from the layers in
+`python -m tests.architecture` (`make record`) writes the table into the page, from the layers in
 pyproject.toml and the first line of each docstring.  tests/unit/test_architecture.py compares.
 """
 
@@ -14,53 +14,44 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "architecture.md"
 MARKED = re.compile(
-    r"(<!-- modules: written by `python -m tests.architecture` -->\n).*?(<!-- /modules -->)",
+    r"(<!-- rooms: written by `python -m tests.architecture` -->\n).*?(<!-- /rooms -->)",
     re.DOTALL,
 )
 
 
-def contracts() -> list[dict]:
-    """Return the contracts that order modules, the widest first."""
+def floors() -> list[list[Path]]:
+    """Return the rooms of host and guest, those of one layer together, the highest layer first."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return [each for each in project["tool"]["importlinter"]["contracts"] if "layers" in each]
-
-
-def layers(contract: dict) -> list[list[str]]:
-    """Return the modules of a contract, by their whole names, the highest layer first."""
-    (inside,) = contract.get("containers", [""])
+    layered = [each for each in project["tool"]["importlinter"]["contracts"] if "layers" in each]
     return [
-        [f"{inside}.{name}".strip(".") for name in re.findall(r"[\w.]+", layer)]
+        [path_of(ROOT / contract["containers"][0] / name) for name in layer.split(" | ")]
+        for contract in layered
         for layer in contract["layers"]
     ]
 
 
-def place(module: str) -> Path:
-    """Return a module's file, of a package its first."""
-    path = ROOT / module.replace(".", "/")
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def path_of(module: Path) -> Path:
+    """Return a module's file, of a package its directory."""
+    return module if module.is_dir() else module.with_suffix(".py")
 
 
-def table(contract: dict) -> str:
-    """Return the layers of one contract as a table; those on one level have one number."""
-    (inside,) = contract.get(
-        "containers", ["the host" if "runner" in str(contract) else "the guest"]
-    )
-    title = f"`{inside.replace('.', '/')}/`" if "." in inside else inside.capitalize()
-    lines = [f"### {title}", "", "| level | module | what it is for |", "|--:|---|---|"]
-    for level, modules in enumerate(layers(contract), start=1):
-        for module in modules:
-            path = place(module)
-            shown = path.parent if path.name == "__init__.py" else path
-            text = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
-            name = f"{shown.relative_to(ROOT)}{'/' if shown != path else ''}"
-            lines.append(f"| {level} | `{name}` | {text.replace('|', '&#124;')} |")
-    return "\n".join(lines) + "\n"
+def line(room: Path) -> str:
+    """Return a room as a row of the table: its path, and the first line of its docstring."""
+    file = room / "__init__.py" if room.is_dir() else room
+    text = (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0]
+    name = f"{room.relative_to(ROOT)}{'/' if room.is_dir() else ''}"
+    return f"`{name}` | {text.replace('|', '&#124;')} |"
 
 
 def drawn(document: str) -> str:
-    """Return the page with its tables as they have to be."""
-    tables = "\n".join(table(each) for each in contracts())
-    return MARKED.sub(lambda match: f"{match[1]}\n{tables}\n{match[2]}", document)
+    """Return the page with its table as it has to be."""
+    rows = [
+        f"| {'' if index else '↓'} | {line(room)}"
+        for layer in floors()
+        for index, room in enumerate(layer)
+    ]
+    table = "\n".join(["", "| | room | what it is for |", "|---|---|---|", *rows, "", ""])
+    return MARKED.sub(lambda match: f"{match[1]}{table}{match[2]}", document)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import pytest
 
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineUnavailableError, RunnerError
+from runner.host.processes import Owner
 from runner.images import ImageStore
 from runner.sandboxes import cgroup
-from runner.sandboxes.owner import Owner
 from runner.sandboxes.residence import channel_root
 from tests.scheduling import in_order, pytest_xdist_make_scheduler
 

@@ -19,11 +19,12 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from runner import files, values
 from runner.backends import devices
 from runner.errors import InputsError
-from runner.manifest import Manifest
-from sandbox import protocol
+from runner.host import files
+from runner.programs import values
+from runner.programs.manifest import Manifest
+from sandbox.wire import protocol
 
 DEFAULT: Final = "aer_simulator"
 MAX_FILE_BYTES: Final = 64 * protocol.MIB

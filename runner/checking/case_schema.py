@@ -10,9 +10,9 @@ import sys
 from typing import Any, Final
 
 from runner.encoded.counts import MAX_COUNT
-from runner.isolation import Isolation
 from runner.job.record import Outcome
 from runner.policy import Limits
+from runner.policy.isolation import Isolation
 
 IN_SESSION: Final = "session"
 EXPECT_ON: Final = {f"expect_{each}": each for each in (*map(str, Isolation), IN_SESSION)}

@@ -19,7 +19,6 @@ from typing import Any, Final, TypeAlias
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from runner import files
 from runner.checking.case_schema import CASE, EXPECT, EXPECT_ON, IN_SESSION
 from runner.checking.comparison import Tolerance, difference
 from runner.checking.distribution import Distribution
@@ -27,11 +26,12 @@ from runner.display import one_line
 from runner.encoded.counts import counts_of
 from runner.encoded.parts import lookup
 from runner.errors import ManifestError
+from runner.host import files
 from runner.job import Job
 from runner.job.record import JobRecord, MessageEvent, Outcome
-from runner.registry import CASES_DIRECTORY, Program, check_name
-from runner.schema import flaw
-from runner.schema import problems as schema_problems
+from runner.programs import CASES_DIRECTORY, Program, check_name
+from runner.programs.schema import flaw
+from runner.programs.schema import problems as schema_problems
 
 MAX_CASE_BYTES: Final = 16 * 1024 * 1024
 MAX_CASES: Final = 1000

@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from runner import files
 from runner.errors import RequestError
-from runner.registry import NOT_SOURCES
+from runner.host import files
+from runner.programs import NOT_SOURCES
 
 GIT_TIMEOUT_S: Final = 60.0
 MAX_GIT_BYTES: Final = 1 << 28

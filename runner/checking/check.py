@@ -23,8 +23,8 @@ from runner.display import one_line
 from runner.errors import ManifestError, RequestError, RunnerError, our_own
 from runner.job import Job
 from runner.job.record import Outcome
-from runner.manifest import MANIFEST_NAMES
-from runner.registry import NOT_SOURCES, Program, check_name, find, read_directory
+from runner.programs import NOT_SOURCES, Program, check_name, find, read_directory
+from runner.programs.manifest import MANIFEST_NAMES
 from runner.supervisor import Supervisor
 
 log = logging.getLogger(__name__)

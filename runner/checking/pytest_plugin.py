@@ -55,7 +55,7 @@ def supervisor(request: pytest.FixtureRequest) -> Supervisor:
 def _supervisor(config: pytest.Config) -> Supervisor:
     """Return the session's supervisor, made when it is first needed."""
     if _SUPERVISOR not in config.stash:
-        from runner.config import load
+        from runner.policy.settings import load
         from runner.supervisor import Supervisor
 
         flags = {"isolation": config.getoption("--qrunner-isolation")}
@@ -73,7 +73,7 @@ class _Collection:
         self, file_path: Path, parent: pytest.Collector
     ) -> pytest.Collector | None:
         """Take a manifest as the collection of its program's cases."""
-        from runner.manifest import MANIFEST_NAMES
+        from runner.programs.manifest import MANIFEST_NAMES
 
         if file_path.name not in MANIFEST_NAMES:
             return None

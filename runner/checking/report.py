@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import junitparser
 
-from runner import files
 from runner.display import inert_json, one_line, quoted
 from runner.errors import RequestError
+from runner.host import files
 from runner.job.record import Outcome
 
 MAX_PROBLEMS: Final = 20

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from runner.isolation import Isolation
+from runner.policy.isolation import Isolation
 
 if TYPE_CHECKING:
     from runner.cli.output import Output
-    from runner.config import Settings
     from runner.job import Job
+    from runner.policy.settings import Settings
     from runner.store import Store
     from runner.supervisor import Supervisor
 
@@ -79,10 +79,10 @@ class ProgramType(click.ParamType):  # type: ignore[type-arg]
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the names that begin so, and let the shell complete files as well."""
-        from runner import registry
+        from runner import programs
 
         del ctx, param
-        named = [each for each in registry.names() if each.startswith(incomplete)]
+        named = [each for each in programs.names() if each.startswith(incomplete)]
         items = [CompletionItem(each) for each in named if each.isprintable()]
         return [*items[:_MAX_COMPLETIONS], CompletionItem(incomplete, type="file")]
 
@@ -92,14 +92,14 @@ PROGRAM: Final = ProgramType()
 
 def settings(options: dict[str, Any]) -> Settings:
     """Take the operator's options out of a command's, and return what they and the file say."""
-    from runner import config
+    from runner.policy import settings
 
     names = (
         *("timeout", "memory", "cpus", "isolation"),
         *("allow_missing", "jobs", "cluster", "retries"),
     )
     flags = {name: options.pop(name, None) for name in names}
-    return config.load(options.pop("config", None)).replaced_by(flags)
+    return settings.load(options.pop("config", None)).replaced_by(flags)
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ from runner.cli.plot import plot
 from runner.cli.schema import schema_
 
 if TYPE_CHECKING:
-    from runner.registry import Program
+    from runner.programs import Program
 
 _MAX_CELL = 200
 
@@ -126,7 +126,7 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
     """
     from runner.backends import read
     from runner.errors import RunnerError
-    from runner.registry import find
+    from runner.programs import find
 
     named = options.pop("backend")
     asked = {"tags": options.pop("tags"), "log_level": options.pop("log_level")}
@@ -174,12 +174,12 @@ def build(
     load: Path | None,
 ) -> int:
     """Build the base images, and the image of each PROGRAM."""
-    from runner import registry
     from runner.engine import Engine
     from runner.images import ImageStore
     from runner.images.transfer import load_base, save_base
+    from runner.programs import find
 
-    found = [registry.find(each) for each in programs]
+    found = [find(each) for each in programs]
     if base and found:
         msg = "--base builds the base images only: name no program beside it"
         raise click.UsageError(msg)
@@ -199,15 +199,15 @@ def build(
 @cli.command("list")
 def list_() -> int:
     """List the programs that can be run by name from here."""
-    from runner import registry
+    from runner import programs
     from runner.cli.terminal import table
     from runner.display import one_line
     from runner.errors import RequestError
 
     rows = []
-    for name in registry.names():
+    for name in programs.names():
         try:
-            description = registry.find(name).manifest.description
+            description = programs.find(name).manifest.description
         except RequestError as error:
             description = f"(cannot be used: {error})"
         rows.append((one_line(name), one_line(description.strip().split("\n")[0])))
@@ -225,11 +225,11 @@ def show(program: str, form: str) -> int:
     """
     if program == "last" or program.startswith("job-"):
         return jobs.show(program, form)
-    from runner import registry
+    from runner import programs
     from runner.cli.terminal import table
     from runner.display import escape, inert_json, one_line
 
-    found = registry.find(program)
+    found = programs.find(program)
     manifest = found.manifest
     if form == "json":
         content = {"program": found.name, "path": str(found.path), **asdict(manifest)}
@@ -256,9 +256,9 @@ def show(program: str, form: str) -> int:
 @click.argument("program", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def lock(program: Path) -> int:
     """Pin what PROGRAM, a directory, requires beyond the stack, with hashes."""
-    from runner import registry
+    from runner import programs
 
-    click.echo(f"wrote {registry.lock(program, say)}")
+    click.echo(f"wrote {programs.lock(program, say)}")
     return 0
 
 
@@ -266,9 +266,9 @@ def lock(program: Path) -> int:
 @click.argument("name")
 def new(name: str) -> int:
     """Make a new program NAME here, a directory to edit and run."""
-    from runner import registry
+    from runner import programs
 
-    directory = registry.create(name)
+    directory = programs.create(name)
     click.echo(f"made {directory}: edit {directory / 'program.py'}, then: qrunner run {directory}")
     return 0
 
@@ -344,7 +344,7 @@ def _input_rows(program: Program) -> list[tuple[str, ...]]:
 def _inputs(text: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
     """Return the inputs of the two options; RequestError says which part is not understood."""
     from runner.errors import InputsError
-    from sandbox.protocol import MAX_INPUTS_BYTES
+    from sandbox.wire.protocol import MAX_INPUTS_BYTES
 
     given: Any = {}
     if text is not None:

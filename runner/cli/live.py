@@ -18,11 +18,11 @@ from runner.cli.terminal import Screen, console, speaks_unicode
 from runner.display import LOG_PREFIX, notice, one_line, shortened
 from runner.encoded.counts import counts_in_text, largest
 from runner.errors import RunnerError
+from runner.host.trace import Trace
 from runner.job.record import Event, JobRecord, LogEvent, MessageEvent, StartedEvent
 from runner.job.words import after, size
 from runner.policy import Limits
-from runner.trace import Trace
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -92,7 +92,7 @@ def map_(program: str, lines: BinaryIO, sandboxes: int | None, **options: Any) -
 def _read(lines: BinaryIO) -> Iterator[Mapping[str, Any] | InputsError]:
     """Yield the inputs of each line, and for one that has none the reason."""
     from runner.errors import InputsError
-    from sandbox.protocol import MAX_INPUTS_BYTES
+    from sandbox.wire.protocol import MAX_INPUTS_BYTES
 
     number = 0
     while line := lines.readline(MAX_INPUTS_BYTES + 1):

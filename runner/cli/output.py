@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, Self
 from runner.cli.terminal import styled, write
 from runner.display import inert_json, notice, one_line, quoted
 from runner.errors import RequestError, RunnerError
+from runner.host.trace import Trace
 from runner.job.record import (
     Event,
     Evidence,
@@ -25,8 +26,7 @@ from runner.job.record import (
 )
 from runner.job.words import because
 from runner.policy import Limits
-from runner.trace import Trace
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 
 class Output(Protocol):

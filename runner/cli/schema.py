@@ -6,7 +6,7 @@ import json
 
 import click
 
-_NAMES = ("manifest", "case", "config")  # runner.formats has the same, and imports much more
+_NAMES = ("manifest", "case", "config")  # runner.cli.formats has the same, and imports much more
 
 
 @click.command("schema")
@@ -17,7 +17,7 @@ def schema_(name: str) -> int:
     That is program.yaml (manifest), cases/*.json (case) or qrunner.toml (config). An editor that
     knows the schema completes keys and marks mistakes: docs/programs.md says how.
     """
-    from runner import formats
+    from runner.cli import formats
 
     click.echo(json.dumps(formats.document(name), indent=2))
     return 0

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from runner.display import one_line
+from runner.doctor.differences import difference_at
 from runner.doctor.inspection import Facts, Finding, Status, judge
 from runner.engine import Engine
 from runner.engine.facts import EngineInfo
 from runner.errors import RunnerError
-from runner.isolation import Isolation, difference_at
 from runner.job.record import JobRecord, Outcome
+from runner.policy.isolation import Isolation
 from runner.sandboxes import cgroup
 from runner.supervisor import Supervisor
 

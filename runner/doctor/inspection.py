@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from runner.doctor import flaws
 from runner.doctor.flaws import Component
-from runner.isolation import GET_RUNSC, Isolation
 from runner.policy import GIB, REQUIREMENTS, is_met
+from runner.policy.isolation import GET_RUNSC, Isolation
 
 OLDEST_KERNEL: Final = (5, 10)
 """The oldest line of kernels that is still maintained."""

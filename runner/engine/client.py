@@ -25,7 +25,6 @@ import urllib3
 from docker.context import ContextAPI
 from docker.utils import kwargs_from_env
 
-from runner import interrupt
 from runner.engine.absence import explain
 from runner.engine.attachment import Attachment
 from runner.engine.facts import ContainerState, EngineImage, EngineInfo
@@ -37,6 +36,7 @@ from runner.errors import (
     NoAnswerError,
     NoSuchObjectError,
 )
+from runner.host import interrupt
 
 CALL_TIMEOUT_S = 60.0
 """Longest wait for one answer of the engine; a build may be silent for `BUILD_TIMEOUT_S`."""

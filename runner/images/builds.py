@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from runner import interrupt
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineError, ImageError
+from runner.host import interrupt
 from runner.images.roots import Progress
 
 REPOSITORY: Final = "qiskit-program-runner"

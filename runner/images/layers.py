@@ -22,9 +22,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from runner import wheels
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import ImageError
+from runner.host.processes import SCRATCH_PREFIX, Owner
 from runner.images.builds import (
     BUILD_LABEL,
     KIND_LABEL,
@@ -43,9 +43,7 @@ from runner.images.roots import (
     RootLock,
     machine,
 )
-from runner.registry import images_directory
-from runner.sandboxes.owner import Owner
-from runner.sandboxes.residence import SCRATCH_PREFIX
+from runner.programs import images_directory, wheels
 
 BASE_KINDS: Final = ("root", "stack", "guest", "packages")
 KEEP_PROGRAM_IMAGES: Final = 3

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import IO, Final, Self
 from urllib.parse import unquote
 
-from runner.commands import Command
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import ImageError
+from runner.host.commands import Command
 
 Progress = Callable[[str], object]
 """Takes one line for a person to read."""

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from runner.errors import RequestError, RunnerError
 from runner.job.history import History
 from runner.job.record import MessageEvent
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 log = logging.getLogger(__name__)
 

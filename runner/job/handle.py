@@ -27,7 +27,7 @@ from runner.job.record import (
     Outcome,
     Usage,
 )
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 if TYPE_CHECKING:
     from runner.pictures.drawing import Picture

@@ -14,7 +14,7 @@ from typing import Final
 from runner.job.log import Log
 from runner.job.record import Event, LogEvent, MessageEvent, StartedEvent, length
 from runner.job.waiting import Changes
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 _AT_ONCE: Final = 256
 _CHARS_AT_ONCE: Final = 1 << 16

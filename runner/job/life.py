@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from runner.host.trace import Trace
 from runner.job.delivery import Callback, Delivery
 from runner.job.history import History
 from runner.job.record import Event, JobRecord, JobStatus, Outcome, Request, StartedEvent
-from runner.trace import Trace
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 
 def nothing_known() -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.job.history import History
 from runner.job.record import Event, MessageEvent
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 
 class Messages(Iterator[Any]):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 
 class Outcome(StrEnum):

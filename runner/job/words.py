@@ -6,7 +6,7 @@ from typing import Final
 
 from runner.display import notice, one_line
 from runner.job.record import JobRecord, Outcome
-from sandbox.protocol import MIB
+from sandbox.wire.protocol import MIB
 
 _GIB: Final = 1024 * MIB
 

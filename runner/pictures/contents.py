@@ -15,7 +15,7 @@ from runner.display import shortened
 from runner.encoded.counts import counts_in, has_counts
 from runner.errors import RequestError
 from runner.pictures.series import WHOLE, Numbers, Series
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 MAX_COUNTS: Final = 4
 MAX_SERIES: Final = 4

@@ -12,7 +12,7 @@ from typing import Final
 
 from runner.display import escape, shortened
 from runner.encoded.counts import counts_in_text, largest
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 MAX_MESSAGES: Final = 6
 MAX_MESSAGE: Final = 160

@@ -14,24 +14,24 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, Protocol
 
+from runner.host.interrupt import CancelledError, Interrupt, Waker, check
+from runner.host.trace import Trace
 from runner.images import ImageStore, build_id
-from runner.interrupt import CancelledError, Interrupt, Waker, check
-from runner.isolation import Isolation
 from runner.policy import Limits, Policy
-from runner.pool import Pool, Warm
-from runner.registry import Program
-from runner.registry.imports import modules
-from runner.relay import log_mark
+from runner.policy.isolation import Isolation
+from runner.programs import Program
+from runner.programs.imports import modules
 from runner.running.execution import Execution, Verdict
 from runner.running.holdings import Holdings
+from runner.running.relay import log_mark
 from runner.running.task import Task
 from runner.sandboxes import cgroup
 from runner.sandboxes.launcher import ImageGoneError, Sandbox
+from runner.sandboxes.pool import Pool, Warm
 from runner.sandboxes.spec import Carrier, Mode, SandboxSpec
 from runner.sandboxes.starts import Starts
 from runner.sandboxes.sweep import sweep
-from runner.trace import Trace
-from sandbox import protocol
+from sandbox.wire import protocol
 
 log = logging.getLogger(__name__)
 

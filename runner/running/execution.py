@@ -17,16 +17,16 @@ from typing import Final
 from runner.engine import Engine
 from runner.engine.attachment import Stream
 from runner.errors import EngineError, NoSuchObjectError
-from runner.interrupt import Waker
-from runner.isolation import host_tasks
+from runner.host.interrupt import Waker
 from runner.job import Job
 from runner.job.record import Evidence, Outcome, Usage
 from runner.policy import Limits
-from runner.relay import LimitReachedError, Relay
+from runner.policy.isolation import host_tasks
+from runner.running.relay import LimitReachedError, Relay
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Carrier
-from sandbox.protocol import Fault, JsonText, ProtocolError
+from sandbox.wire.protocol import Fault, JsonText, ProtocolError
 
 _RECEIVE_BYTES: Final = 1 << 18
 _DRAIN_S: Final = 5.0

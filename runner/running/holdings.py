@@ -14,13 +14,13 @@ import weakref
 from typing import Final, Protocol
 
 from runner.engine import Engine
-from runner.pool import Pool
+from runner.host.processes import Owner
+from runner.host.workers import Workers
 from runner.running.task import Task
 from runner.sandboxes import residence
-from runner.sandboxes.owner import Owner
+from runner.sandboxes.pool import Pool
 from runner.sandboxes.reaper import Reaper
 from runner.sandboxes.sweep import Janitor
-from runner.workers import Workers
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from typing import Final, Protocol
 from runner.engine import Engine
 from runner.engine.attachment import Stream
 from runner.errors import RequestError, RunnerError
-from runner.interrupt import CancelledError, check
+from runner.host.interrupt import CancelledError, check
+from runner.host.workers import Workers
 from runner.policy import Policy
 from runner.running.dispatch import Dispatcher
 from runner.running.execution import Verdict
@@ -29,7 +30,6 @@ from runner.running.turn import Turn
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Mode
-from runner.workers import Workers
 
 log = logging.getLogger(__name__)
 

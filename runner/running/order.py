@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner import backends, values
+from runner import backends
 from runner.job.options import checked_options
 from runner.job.record import Request
 from runner.policy import Limits
-from runner.registry import Program
-from runner.relay import SINGLE_USE_JOB
-from sandbox import protocol
+from runner.programs import Program, values
+from runner.running.relay import SINGLE_USE_JOB
+from sandbox.wire import protocol
 
 
 @dataclass(frozen=True, slots=True)

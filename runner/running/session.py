@@ -16,7 +16,7 @@ from runner.errors import InputsError, RequestError
 from runner.job import Job
 from runner.job.delivery import Callback
 from runner.policy import Limits
-from runner.registry import Program
+from runner.programs import Program
 from runner.running.lanes import Place, Queue
 from runner.running.task import refused
 

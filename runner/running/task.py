@@ -14,22 +14,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from runner import values
 from runner.errors import InputsError, RunnerError, our_own
-from runner.interrupt import CancelledError, Interrupt, Waker
+from runner.host.interrupt import CancelledError, Interrupt, Waker
+from runner.host.trace import Trace
 from runner.job import Job
 from runner.job.delivery import Callback
 from runner.job.life import Keeper, nothing_known
 from runner.job.record import Evidence, JobRecord, Outcome
 from runner.policy import Limits, Policy
-from runner.registry import Program
+from runner.programs import Program, values
 from runner.running.execution import Verdict
 from runner.running.order import Order
 from runner.running.versions import versions
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Mode
-from runner.trace import Trace
-from sandbox import protocol
+from sandbox.wire import protocol
 
 log = logging.getLogger(__name__)
 

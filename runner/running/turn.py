@@ -1,7 +1,8 @@
 """One job's turn in the sandbox of a session: as an `Execution`, but the sandbox lives on.
 
 The guest's session parent reports when nothing of the job is left, with a token that the job has
-never seen (`sandbox.protocol.Next`).  Everything before belongs to this job, nothing after it does.
+never seen (`sandbox.wire.protocol.Next`).  Everything before belongs to this job, nothing after it
+does.
 A sandbox that does not come to this in time, or after a violation, is not used again.
 """
 
@@ -16,14 +17,14 @@ from typing import Final
 from runner.engine import Engine
 from runner.errors import EngineError
 from runner.job.record import Evidence, Outcome, Usage
-from runner.relay import LimitReachedError, Relay, overlap
 from runner.running.execution import Execution, Verdict
+from runner.running.relay import LimitReachedError, Relay, overlap
 from runner.running.task import Task
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Carrier
-from sandbox import protocol
-from sandbox.protocol import Cleared, Exited, Next, ProtocolError, Stop
+from sandbox.wire import protocol
+from sandbox.wire.protocol import Cleared, Exited, Next, ProtocolError, Stop
 
 _CLEARING_S: Final = 2.0
 """How long a job that has said its last word may take until nothing of it is left."""

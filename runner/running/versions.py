@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from runner import __version__, wheels
+from runner import __version__
 from runner.images import build_id
-from runner.registry import images_directory
-from sandbox.protocol import PROTOCOL_VERSION
+from runner.programs import images_directory, wheels
+from sandbox.wire.protocol import PROTOCOL_VERSION
 
 _TOLD: Final = ("qiskit", "qiskit-aer", "numpy", "scipy")
 

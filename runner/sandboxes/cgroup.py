@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runner.sandboxes.owner import Owner
+from runner.host.processes import Owner
 
 log = logging.getLogger(__name__)
 

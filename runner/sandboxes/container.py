@@ -11,9 +11,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from runner.isolation import host_tasks, process_ulimits, seccomp_profile
 from runner.policy import Limits, Policy
-from sandbox import protocol
+from runner.policy.isolation import host_tasks, process_ulimits, seccomp_profile
+from sandbox.wire import protocol
 
 GUEST_COMMAND: Final = ("python3", "-P", "-s", "-m", "sandbox")
 

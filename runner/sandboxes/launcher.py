@@ -17,20 +17,20 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
-from runner import interrupt
 from runner.engine import OWN_LABEL, Engine
 from runner.engine.attachment import Attachment, Stream
 from runner.engine.forks import close_in_children
 from runner.errors import EngineError, NameTakenError, NoAnswerError, NoSuchObjectError, RunnerError
-from runner.interrupt import Waker
+from runner.host import interrupt
+from runner.host.interrupt import Waker
+from runner.host.trace import Trace
 from runner.policy import ENGINE_WARNINGS
 from runner.sandboxes.cgroup import JobCgroup
 from runner.sandboxes.container import container_config, random_uid
 from runner.sandboxes.residence import make_channel
 from runner.sandboxes.spec import Carrier, Mode, SandboxSpec
-from runner.trace import Trace
-from sandbox import protocol
-from sandbox.protocol import FrameReader, ProtocolError, Ready
+from sandbox.wire import protocol
+from sandbox.wire.protocol import FrameReader, ProtocolError, Ready
 
 log = logging.getLogger(__name__)
 

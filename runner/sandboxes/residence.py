@@ -18,11 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from runner.errors import EngineError
+from runner.host.processes import SCRATCH_PREFIX, Owner
 from runner.sandboxes import cgroup
-from runner.sandboxes.owner import Owner
-
-SCRATCH_PREFIX: Final = "qrunner-wheels-"
-"""How the temporary directory of a build begins; its owner's name follows."""
 
 _ATTEMPTS: Final = 100
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from runner.host.processes import Owner
 from runner.policy import Limits, Policy
 from runner.sandboxes.container import WRITABLE
-from runner.sandboxes.owner import Owner
 
 
 class Carrier(StrEnum):
@@ -31,7 +31,7 @@ class SandboxSpec:
 
     `limits` are those of the container: see `Limits.for_container`.  `modules` are those that a
     warm sandbox imports, if they are of the stack.  `backend` is the text of the one that a
-    session's jobs ask for, which is built once: see `sandbox.backends.Prepared`.
+    session's jobs ask for, which is built once: see `sandbox.stack.backends.Prepared`.
     """
 
     image: str

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Final
 
-from runner import interrupt
+from runner.host import interrupt
 
 CORES: Final = os.cpu_count() or 1
 

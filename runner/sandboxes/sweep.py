@@ -19,8 +19,8 @@ from typing import Final
 from runner.engine import OWN_LABEL, Engine
 from runner.engine.forks import close_in_children
 from runner.errors import EngineError
+from runner.host.processes import Owner
 from runner.sandboxes import cgroup, residence
-from runner.sandboxes.owner import Owner
 
 log = logging.getLogger(__name__)
 

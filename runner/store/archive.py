@@ -9,7 +9,7 @@ import weakref
 from runner.errors import RequestError, UnknownJobError
 from runner.job import Job
 from runner.job.life import Keeper
-from runner.registry import Program
+from runner.programs import Program
 from runner.store import kept
 from runner.store.jobs import Store
 from runner.store.recorder import Recorder

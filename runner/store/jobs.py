@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from runner.errors import RequestError, StoreError, UnknownJobError
+from runner.host.processes import Owner
 from runner.job.record import Event, Request
 from runner.policy import Limits, parse_size
-from runner.sandboxes.owner import Owner
 from runner.store import rows
 from runner.store.file import StoreFile, default_path
 from runner.store.rows import Kept, Progress, Query, Summary

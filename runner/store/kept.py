@@ -20,19 +20,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from runner import values
 from runner.errors import RequestError, RunnerError, StoreError
-from runner.isolation import Isolation
 from runner.job import Job
 from runner.job.history import History
 from runner.job.life import Keeper, Life
 from runner.job.record import Event, Evidence, JobRecord, Outcome
-from runner.manifest import Manifest
-from runner.registry import Program
-from runner.registry.signature import Signature
+from runner.policy.isolation import Isolation
+from runner.programs import Program, values
+from runner.programs.manifest import Manifest
+from runner.programs.signature import Signature
+from runner.programs.wheels import Pin
 from runner.store.jobs import Store
 from runner.store.rows import Kept, Summary
-from runner.wheels import Pin
 
 POLL_S: Final = 0.2
 """How often the store is asked for what a job in another process has said."""

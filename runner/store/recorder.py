@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from runner.errors import StoreError
+from runner.host.processes import Owner
 from runner.job import Job
 from runner.job.life import Keeper, Life
 from runner.job.record import Event, JobRecord, JobStatus, length
-from runner.sandboxes.owner import Owner
 from runner.store.jobs import Store
 from runner.store.rows import Progress, Summary
 

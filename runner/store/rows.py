@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from runner.host.processes import Owner
 from runner.job.record import (
     Event,
     Evidence,
@@ -27,8 +28,7 @@ from runner.job.record import (
     StartedEvent,
     Usage,
 )
-from runner.sandboxes.owner import Owner
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 ROW_BYTES: Final = 64
 """What a row costs in the file beyond its content, roughly."""

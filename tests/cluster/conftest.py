@@ -10,8 +10,8 @@ import time
 import pytest
 
 from runner.engine import OWN_LABEL
+from runner.host.processes import Owner
 from runner.sandboxes import residence
-from runner.sandboxes.owner import Owner
 from tests.cluster.nodes import KINDS, UnavailableError, why_not
 from tests.engine.bare import Supervisor
 

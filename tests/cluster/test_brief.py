@@ -30,7 +30,7 @@ with Supervisor(cluster={cluster!r}) as supervisor:
 def _wrapped(tmp_path, code):
     """Return a command that stands in for a node's Python, with something changed in it."""
     script = tmp_path / "python"
-    text = f"{code}\nimport runpy; runpy.run_module('runner.cluster.node', run_name='__main__')"
+    text = f"{code}\nimport runpy; runpy.run_module('runner.nodes.node', run_name='__main__')"
     (tmp_path / "node.py").write_text(text)
     script.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/node.py\n")
     script.chmod(0o755)

@@ -13,7 +13,7 @@ import pytest
 
 from runner import Supervisor
 from runner.engine import OWN_LABEL
-from runner.sandboxes.owner import Owner
+from runner.host.processes import Owner
 from runner.sandboxes.sweep import sweep
 from tests.cluster.nodes import ROOT, kill_all, mentioning, wait_until
 from tests.cluster.tried import KNOWN_WITHIN_S, doomed_on
@@ -125,6 +125,6 @@ def check_left(doomed, engine):
     ]
     assert not [each for each in mine if Owner.parse(each[f"{OWN_LABEL}.owner"]).is_dead()]
     address = doomed.cluster.removeprefix("ray://")
-    assert not mentioning("runner.cluster.ray_driver") & mentioning(address)
+    assert not mentioning("runner.nodes.ray_driver") & mentioning(address)
     doomed.close()
     wait_until(lambda: not mentioning(doomed.base), 15)

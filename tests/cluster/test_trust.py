@@ -7,7 +7,7 @@ import time
 import pytest
 
 from runner import RequestError
-from runner.cluster.ray_trust import asks_for_a_token
+from runner.sites.ray_trust import asks_for_a_token
 from tests.cluster.conftest import open_kind
 from tests.cluster.tried import TALKER, on
 from tests.engine.bare import Supervisor

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox.options import CARRIERS
+from sandbox.wire.options import CARRIERS
 from tests.contract.guest import Session
 
 

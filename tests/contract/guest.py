@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import protocol
+from sandbox.wire import protocol
 
 ROOT = Path(__file__).parents[2]
 LINE_BYTES = protocol.MAX_RESULT_BYTES + protocol.ENVELOPE_BYTES

@@ -16,7 +16,7 @@ from qiskit_aer.noise import NoiseModel, ReadoutError, thermal_relaxation_error
 from qiskit_aer.primitives import EstimatorV2, SamplerV2
 
 from runner import backends as host
-from sandbox import backends, simulator
+from sandbox.stack import backends, simulator
 from tests.contract.guest import Guest, run
 
 GIB = 1 << 30

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox import protocol
+from sandbox.wire import protocol
 from tests.contract.guest import run
 
 

@@ -8,12 +8,13 @@ import time
 
 import numpy
 
-from sandbox import codec, protocol
+from sandbox import codec
+from sandbox.wire import protocol
 from tests.contract.guest import ANYTHING, ROOT, Session, kill, run
 
 FORKS = """
 import os, threading
-from sandbox import session
+from sandbox.processes import session
 os.register_at_fork(after_in_child=lambda: os.write(1, b"hooks "))
 def fork():
     child = session.fork()

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from sandbox import init, protocol
+from sandbox.processes import init
+from sandbox.wire import protocol
 from tests.contract.guest import Guest, is_alive, kill, run
 from tests.waiting import within
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from sandbox import options
+from sandbox.stack import warmup
+from sandbox.wire import options
 from tests.contract.guest import ROOT, run
 
 
@@ -24,6 +25,21 @@ def test_modules_beside_the_program_win_over_ours(carrier):
     """
     report = run(source, carrier=carrier, files=files)
     assert json.loads(report.value) == [f"own {name}" for name in names]
+
+
+def test_a_program_s_package_of_our_name_is_its_own_with_all_below_it():
+    rooms = sorted(each.name for each in (ROOT / "sandbox").iterdir() if each.is_dir())
+    rooms.remove("__pycache__")
+    assert sorted(f"sandbox.{each}" for each in rooms) == sorted(warmup.PACKAGES[1:])
+    files = {"sandbox/__init__.py": ""}
+    files |= {f"sandbox/{each}/__init__.py": "name = __name__" for each in rooms}
+    source = f"""
+        from sandbox import {", ".join(rooms)}
+        def main(backend, user_messenger):
+            return [each.name for each in ({", ".join(rooms)})]
+    """
+    report = run(source, files=files)
+    assert json.loads(report.value) == [f"sandbox.{each}" for each in rooms]
 
 
 def test_the_interpreter_looks_as_if_the_program_came_first(carrier):
@@ -101,7 +117,7 @@ HEAVY = """
 def test_the_first_process_imports_little():
     code = (
         "import sys; before = set(sys.modules)\n"
-        "from sandbox import init, options\n"
+        "from sandbox.processes import init; from sandbox.wire import options\n"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
     )
     command = [sys.executable, "-P", "-s", "-c", code]

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from sandbox import codec, protocol
+from sandbox import codec
+from sandbox.wire import protocol
 from tests.contract.guest import Guest, run
 
 PUBLISHES = """

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import protocol, worker
+from sandbox.processes import worker
+from sandbox.wire import protocol
 from tests.contract.guest import ANYTHING, Session, is_alive, run
 from tests.waiting import within
 

@@ -156,8 +156,8 @@ def test_a_transpile_looks_nothing_up_that_a_warm_one_has_looked_up():
             return [asked.count("load"), asked.count("_signature_from_function")]
     """
     cold, warm = (json.loads(run(source, arguments=each).value) for each in ((), WARM))
-    assert min(cold) > 30, "Qiskit looks elsewhere now: is sandbox/lookups.py of use?"
-    assert warm == [0, 0], "Qiskit looks elsewhere now: sandbox/lookups.py leaves answers in vain"
+    assert min(cold) > 30, "Qiskit looks elsewhere now: is sandbox/stack/lookups.py of use?"
+    assert warm == [0, 0], "Qiskit looks elsewhere now: stack/lookups.py leaves answers in vain"
 
 
 @pytest.mark.parametrize("arguments", [(), WARM])

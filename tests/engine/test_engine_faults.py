@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from runner.sandboxes.owner import Owner
+from runner.host.processes import Owner
 from tests.engine.bare import Supervisor
 from tests.engine.second_engine import SecondEngine, why_not
 from tests.engine.traces import containers_of, processes_in, traces_of

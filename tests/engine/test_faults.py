@@ -14,8 +14,8 @@ import pytest
 
 from runner import JobFailedError
 from runner.engine import OWN_LABEL, Engine
+from runner.host.processes import Owner
 from runner.images import ImageStore
-from runner.sandboxes.owner import Owner
 from runner.sandboxes.sweep import sweep
 from tests.engine.bare import Supervisor
 from tests.engine.faulty_engine import NumberedEngine, RefusingEngine
@@ -130,7 +130,7 @@ def test_out_of_descriptors_jobs_fail_typed_and_later_ones_work(engine, child, t
     code = """
     import resource
     from collections import Counter
-    from runner.registry import find
+    from runner.programs import find
     path = find(path)
     with Supervisor(max_jobs=6) as supervisor:
         assert supervisor.run(path).result(60) == 1

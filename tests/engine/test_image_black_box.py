@@ -10,18 +10,18 @@ import pytest
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from runner import registry
+from runner import programs
 from runner.images import ImageStore, build_id
 from runner.sandboxes.container import GUEST_COMMAND
-from sandbox import protocol
-from sandbox.protocol import FrameReader, Message, Ready, Result
+from sandbox.wire import protocol
+from sandbox.wire.protocol import FrameReader, Message, Ready, Result
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module")
 def image(engine):
-    program = registry.find("hello_world")
+    program = programs.find("hello_world")
     return ImageStore(engine).program(program.files, program.name).id
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.isolation import DIFFERENCES
+from runner.doctor.differences import DIFFERENCES
 from tests.engine.bare import Supervisor
 from tests.security.test_seccomp import PROGRAMS as HONEST
 from tests.security.test_seccomp import WITH_BACKEND, WORKLOAD

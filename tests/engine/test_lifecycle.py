@@ -18,10 +18,9 @@ import pytest
 
 from runner import RequestError
 from runner.engine import OWN_LABEL
+from runner.host.interrupt import CancelledError, Interrupt
+from runner.host.processes import SCRATCH_PREFIX, Owner
 from runner.images import ImageStore
-from runner.interrupt import CancelledError, Interrupt
-from runner.sandboxes.owner import Owner
-from runner.sandboxes.residence import SCRATCH_PREFIX
 from runner.sandboxes.sweep import sweep
 from tests.engine.bare import Supervisor
 from tests.engine.traces import children_of, containers_of, holdings_here, processes_in, traces_of

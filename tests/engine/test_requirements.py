@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runner import Supervisor, registry
-from runner.registry import find
+from runner import Supervisor, programs
+from runner.programs import find
 
 pytestmark = pytest.mark.engine
 
@@ -27,12 +27,12 @@ def test_locked_packages_can_be_imported_and_replace_nothing_of_the_stack(tmp_pa
         "import tabulate\ntable = tabulate.tabulate([[1, 2]], tablefmt='plain')\n"
     )
     (tmp_path / "program.py").write_text(SOURCE)
-    registry.lock(tmp_path, lambda _: None)
+    programs.lock(tmp_path, lambda _: None)
     program = find(tmp_path)
     assert [pin.name for pin in program.pins] == ["tabulate"]
     with Supervisor() as supervisor:
         table, numpy_version, last = supervisor.run(program).result(120)
     assert table == "1  2"
     assert last == "/packages"
-    lock = (registry.images_directory() / "base/requirements.lock").read_text()
+    lock = (programs.images_directory() / "base/requirements.lock").read_text()
     assert f"numpy=={numpy_version} " in lock

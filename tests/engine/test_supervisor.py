@@ -15,7 +15,7 @@ import pytest
 
 from runner import InputsError, JobFailedError, Limits, Outcome
 from runner.engine import OWN_LABEL
-from runner.sandboxes.owner import Owner
+from runner.host.processes import Owner
 from tests.engine.bare import Supervisor
 from tests.engine.traces import containers_of
 from tests.waiting import within

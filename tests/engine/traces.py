@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 from runner.engine import OWN_LABEL
+from runner.host.processes import Owner
 from runner.sandboxes import residence
-from runner.sandboxes.owner import Owner
 
 
 def containers_of(engine, pid):

@@ -24,11 +24,12 @@ except ImportError:
 
 from runner.job import Job
 from runner.policy import Limits
-from runner.relay import LimitReachedError, Relay
+from runner.running.relay import LimitReachedError, Relay
 from runner.running.turn import TurnRelay
-from sandbox import codec, protocol
+from sandbox import codec
 from sandbox.codec import DecodingError
-from sandbox.protocol import FrameReader, ProtocolError
+from sandbox.wire import protocol
+from sandbox.wire.protocol import FrameReader, ProtocolError
 
 ROOT = Path(__file__).parents[2]
 MAX_INPUT_BYTES = 64 * 1024

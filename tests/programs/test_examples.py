@@ -8,7 +8,7 @@ import pytest
 
 from runner import Supervisor
 from runner.checking.check import check
-from runner.registry import CASES_DIRECTORY
+from runner.programs import CASES_DIRECTORY
 
 PROGRAMS = sorted((Path(__file__).parents[2] / "images/programs").glob("*/program.yaml"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.isolation import Isolation
+from runner.policy.isolation import Isolation
 
 
 @pytest.fixture(scope="module", params=list(Isolation), ids=str)

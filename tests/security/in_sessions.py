@@ -22,7 +22,7 @@ from pathlib import Path
 from runner import Supervisor
 from runner.checking.cases import Case, cases
 from runner.checking.check import discover
-from runner.registry import Program, read_directory
+from runner.programs import Program, read_directory
 
 CORPUS = Path(__file__).parent / "corpus"
 

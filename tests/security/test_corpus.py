@@ -15,10 +15,10 @@ import pytest
 from runner import Supervisor
 from runner.checking.cases import cases
 from runner.engine import OWN_LABEL
-from runner.isolation import Isolation
-from runner.registry import read_directory
+from runner.host.processes import Owner
+from runner.policy.isolation import Isolation
+from runner.programs import read_directory
 from runner.sandboxes import cgroup
-from runner.sandboxes.owner import Owner
 from runner.sandboxes.residence import channel_root
 
 pytestmark = [pytest.mark.engine, pytest.mark.security, pytest.mark.slow]

@@ -18,7 +18,7 @@ import pytest
 
 from runner.engine import Engine
 from runner.images import ImageStore
-from runner.registry import read_directory
+from runner.programs import read_directory
 
 pytestmark = [pytest.mark.engine, pytest.mark.security, pytest.mark.slow]
 

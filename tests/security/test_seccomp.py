@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runner import Supervisor
-from runner.isolation import Isolation
 from runner.policy import Policy
+from runner.policy.isolation import Isolation
 
 pytestmark = [pytest.mark.engine, pytest.mark.security]
 

@@ -6,7 +6,7 @@ import pytest
 
 from runner import Supervisor
 from runner.checking.cases import cases
-from runner.registry import read_directory
+from runner.programs import read_directory
 from tests.security.in_sessions import CORPUS, problems
 
 pytestmark = [pytest.mark.engine, pytest.mark.security]

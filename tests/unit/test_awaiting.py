@@ -15,7 +15,7 @@ import pytest
 from runner.errors import JobFailedError
 from runner.job.history import History
 from runner.job.record import MessageEvent
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 from tests.unit.test_job import completed, failed, make_job
 
 DEADLINE_S = 20

@@ -15,8 +15,8 @@ from runner import backends
 from runner.backends import devices
 from runner.cli import cli
 from runner.errors import InputsError
-from runner.manifest import Manifest
-from sandbox import backends as guest
+from runner.programs.manifest import Manifest
+from sandbox.stack import backends as guest
 
 LINE = {
     "name": "line",

@@ -12,7 +12,7 @@ from runner.checking.cases import Case, Expectation, cases
 from runner.checking.comparison import Tolerance
 from runner.errors import ManifestError
 from runner.job.record import Outcome
-from runner.registry import read_directory
+from runner.programs import read_directory
 from sandbox import codec
 
 

@@ -10,7 +10,7 @@ import pytest
 from runner.checking.check import MANIFEST_CASE, discover, plan
 from runner.errors import RequestError
 from runner.job.record import Outcome
-from runner.manifest import MANIFEST_NAMES
+from runner.programs.manifest import MANIFEST_NAMES
 
 
 @pytest.mark.parametrize("name", MANIFEST_NAMES)

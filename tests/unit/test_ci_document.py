@@ -11,7 +11,7 @@ import yaml
 
 from runner.checking.pytest_plugin import pytest_addoption
 from runner.cli import cli
-from runner.config import load
+from runner.policy.settings import load
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "ci.md").read_text()

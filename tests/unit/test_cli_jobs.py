@@ -16,7 +16,7 @@ from runner.job import Job
 from runner.job.record import Evidence, JobRecord, Outcome, Request, Usage
 from runner.store import Store
 from runner.store.recorder import Recorder
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 HOSTILE = "::error::forged \x1b[31m\u202e\ud800\n##[error]x"
 

@@ -5,17 +5,19 @@ import subprocess
 
 import pytest
 
-from runner.cluster import node, ray_engine, ray_trust
-from runner.cluster.boundary import identity
-from runner.cluster.node import NodeJob
-from runner.cluster.stdio import node_command
-from runner.cluster.wire import End, Ended, Heartbeat, Hello, JobSpec, event_of
 from runner.errors import RequestError
-from runner.isolation import Isolation
 from runner.job import Job
+from runner.nodes import node
+from runner.nodes.node import NodeJob
 from runner.policy import Limits
-from runner.registry import find
-from sandbox import protocol
+from runner.policy.isolation import Isolation
+from runner.programs import find
+from runner.sites import ray as ray_engine
+from runner.sites import ray_trust
+from runner.sites.cluster import identity
+from runner.sites.stdio import node_command
+from runner.sites.wire import End, Ended, Heartbeat, Hello, JobSpec, event_of
+from sandbox.wire import protocol
 
 
 @pytest.fixture

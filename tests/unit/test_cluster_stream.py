@@ -6,13 +6,15 @@ import time
 
 import pytest
 
-from runner.cluster import ray_driver, ray_engine, ray_trust, slurm, stream
-from runner.cluster.engines import open_engine
-from runner.cluster.slurm import SlurmEngine
-from runner.cluster.stream import Stream
-from runner.cluster.wire import End, Ended, Finished, Heartbeat, Hello, line_of
 from runner.errors import RequestError
 from runner.job.record import JobRecord, LogEvent, Outcome
+from runner.nodes import ray_driver
+from runner.sites import ray as ray_engine
+from runner.sites import ray_trust, slurm, stream
+from runner.sites.engines import open_engine
+from runner.sites.slurm import SlurmEngine
+from runner.sites.stream import Stream
+from runner.sites.wire import End, Ended, Finished, Heartbeat, Hello, line_of
 
 HELLO = line_of(Hello(node="n1", version="1"))
 DONE = line_of(Finished(record=JobRecord(job="j", program="p", outcome=Outcome.COMPLETED)))

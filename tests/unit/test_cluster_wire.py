@@ -9,9 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.cli.output import finished_line
-from runner.cluster import wire
-from runner.cluster.boundary import Capacity, NodeCapacity
-from runner.cluster.wire import (
+from runner.errors import RequestError
+from runner.job.record import (
+    Evidence,
+    JobRecord,
+    LogEvent,
+    MessageEvent,
+    Outcome,
+    StartedEvent,
+    Usage,
+)
+from runner.policy import Limits
+from runner.policy.isolation import Isolation
+from runner.programs import Program
+from runner.programs.manifest import Manifest
+from runner.programs.wheels import Pin
+from runner.sites import wire
+from runner.sites.cluster import Capacity, NodeCapacity
+from runner.sites.wire import (
     End,
     Ended,
     Finished,
@@ -22,23 +37,8 @@ from runner.cluster.wire import (
     event_of,
     line_of,
 )
-from runner.errors import RequestError
-from runner.isolation import Isolation
-from runner.job.record import (
-    Evidence,
-    JobRecord,
-    LogEvent,
-    MessageEvent,
-    Outcome,
-    StartedEvent,
-    Usage,
-)
-from runner.manifest import Manifest
-from runner.policy import Limits
-from runner.registry import Program
-from runner.wheels import Pin
-from sandbox import protocol
-from sandbox.protocol import JsonText
+from sandbox.wire import protocol
+from sandbox.wire.protocol import JsonText
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)

@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox import codec, protocol, table
-from sandbox.codec import DecodingError, EncodingError, Value
-from sandbox.records import EnumRecord, Record, TupleRecord
+from sandbox import codec
+from sandbox.codec import DecodingError, EncodingError, Value, table
+from sandbox.codec.records import EnumRecord, Record, TupleRecord
+from sandbox.wire import protocol
 
 ROOT = Path(__file__).parents[2]
 

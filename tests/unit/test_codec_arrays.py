@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as of
 
-from sandbox import codec, decoding
-from sandbox.codec import DecodingError, EncodingError, Value
+from sandbox import codec
+from sandbox.codec import DecodingError, EncodingError, Value, decoding
 
 
 def tagged(tag, value):

@@ -11,10 +11,11 @@ import zlib
 import numpy as np
 import pytest
 
-from runner import values
-from sandbox import codec, decoding, protocol
-from sandbox.codec import Value
-from sandbox.protocol import FrameReader
+from runner.programs import values
+from sandbox import codec
+from sandbox.codec import Value, decoding
+from sandbox.wire import protocol
+from sandbox.wire.protocol import FrameReader
 
 MIB = protocol.MIB
 ROOM = 6 * MIB

@@ -41,8 +41,8 @@ from qiskit.transpiler import CouplingMap
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, depolarizing_error, thermal_relaxation_error
 
-from sandbox import codec, table, trial
-from sandbox.codec import DecodingError, EncodingError, Value
+from sandbox import codec
+from sandbox.codec import DecodingError, EncodingError, Value, table, trial
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 THETA = Parameter("θ")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 import pytest
 
-from runner.config import MAX_CONFIG_BYTES, Settings, load
 from runner.errors import RequestError
-from runner.isolation import Isolation
 from runner.policy import Limits
+from runner.policy.isolation import Isolation
+from runner.policy.settings import MAX_CONFIG_BYTES, Settings, load
 
 
 @pytest.fixture

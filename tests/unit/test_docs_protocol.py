@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import channel, decoding, faults, init, messenger, protocol, table, worker
-from sandbox.rows import MAX_QUBITS, SAFE_QPY
+from sandbox.codec import decoding, table
+from sandbox.codec.rows import MAX_QUBITS, SAFE_QPY
+from sandbox.processes import init, worker
+from sandbox.program import faults, messenger
+from sandbox.wire import channel, protocol
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 UNITS = {"B": 1, "KiB": protocol.KIB, "MiB": protocol.MIB}

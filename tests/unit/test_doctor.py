@@ -7,10 +7,11 @@ import re
 import pytest
 
 from runner.doctor import judge_probe, probe
+from runner.doctor.differences import DIFFERENCES, difference_at
 from runner.doctor.flaws import FLAWS, Component, flaws_of, is_packaged, parse_version
 from runner.doctor.inspection import Facts, Status, judge
-from runner.isolation import DIFFERENCES, Isolation, difference_at
 from runner.policy import REQUIREMENTS
+from runner.policy.isolation import Isolation
 
 GOOD = {
     "ServerVersion": "29.1.0",

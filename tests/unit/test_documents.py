@@ -23,8 +23,8 @@ from runner import Limits, Outcome, errors
 from runner.backends import describe
 from runner.checking.cases import Case
 from runner.cli import cli
-from runner.config import load
-from runner.manifest import Manifest
+from runner.policy.settings import load
+from runner.programs.manifest import Manifest
 from tests.documents import DOCUMENTS, PAGES, ROOT, anchors, blocks, links, short
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from runner.files import read, regular, replace
+from runner.host.files import read, regular, replace
 
 
 def test_a_regular_file_is_read(tmp_path):

@@ -14,12 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from runner import config, formats
 from runner.checking.cases import Case
-from runner.cli import cli
+from runner.cli import cli, formats
 from runner.errors import ManifestError, RequestError
-from runner.manifest import MANIFEST_NAMES, Manifest
-from runner.policy import Limits
+from runner.policy import Limits, settings
+from runner.programs.manifest import MANIFEST_NAMES, Manifest
 from tests.documents import DOCUMENTS, blocks
 
 ROOT = Path(__file__).parents[2]
@@ -195,7 +194,7 @@ def test_schema_and_code_agree_on_settings(tmp_path, text, is_right):
     path = tmp_path / "qrunner.toml"
     path.write_text(text)
     try:
-        config.load(path)
+        settings.load(path)
     except RequestError:
         assert not is_right
     else:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import images
-from runner.commands import Command
 from runner.errors import ImageError
+from runner.host.commands import Command
 from runner.images.builds import Builder, digest_of, tag_of
 from runner.images.roots import RootLock, packages_digest
 

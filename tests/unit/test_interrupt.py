@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from runner import interrupt
-from runner.commands import Command
-from runner.interrupt import CancelledError, Interrupt
+from runner.host import interrupt
+from runner.host.commands import Command
+from runner.host.interrupt import CancelledError, Interrupt
 
 
 def test_outside_of_any_scope_nothing_can_be_interrupted():

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from runner import Outcome
+from runner.doctor.differences import DIFFERENCES
 from runner.errors import PolicyError
-from runner.isolation import DIFFERENCES, Isolation, host_tasks, process_ulimits, seccomp_profile
 from runner.policy import Limits, Policy
+from runner.policy.isolation import Isolation, host_tasks, process_ulimits, seccomp_profile
 from runner.sandboxes.container import container_config
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "isolation.md"

@@ -18,7 +18,7 @@ from runner.job.delivery import MAX_BACKLOG
 from runner.job.log import Log
 from runner.job.options import checked_options
 from runner.job.record import Evidence, JobRecord, JobStatus, Outcome, Request, Usage
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 
 def make_job(on_cancel: Callable[[], object] = lambda: None) -> Job:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ManifestError
-from runner.manifest import Manifest
-from runner.registry.signature import Signature
-from runner.registry.source import MAX_BYTES
+from runner.programs.manifest import Manifest
+from runner.programs.signature import Signature
+from runner.programs.source import MAX_BYTES
 
 
 def read(text: str) -> Manifest:

@@ -14,7 +14,7 @@ NEW = 100
 SIZE = 128
 
 GATHERED = """
-from sandbox import memory
+from sandbox.processes import memory
 kept = memory.gather() if {gathered} else [bytes(479) for _ in range(5)]
 later = [bytes(400) for _ in range(40_000)]
 places = [id(each) for each in kept[4:]]  # the first ones may lie in older arenas
@@ -33,7 +33,7 @@ def look(code, **environment):
 @pytest.mark.parametrize("settled", [True, False])
 def test_what_is_made_after_it_has_settled_lies_together(settled):
     code = f"""
-from sandbox import memory
+from sandbox.processes import memory
 many = [bytes({SIZE} - 33) for _ in range(40_000)]
 del many[::40]  # three in each pool
 if {settled}:
@@ -54,7 +54,7 @@ def test_what_is_made_after_it_was_gathered_lies_in_one_place():
 
 def test_another_allocator_pays_nothing_for_it():
     code = """
-from sandbox import memory
+from sandbox.processes import memory
 memory.settle()
 print(len(memory._filling))
 """
@@ -64,7 +64,7 @@ print(len(memory._filling))
 
 def test_it_settles_without_huge_pages():
     code = """
-from sandbox import guard, memory
+from sandbox.processes import guard, memory
 guard.libc.madvise = lambda *_: -1  # as gVisor answers
 memory.settle()
 print(1)

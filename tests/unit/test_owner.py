@@ -6,8 +6,8 @@ import dataclasses
 import subprocess
 import sys
 
-from runner.sandboxes import owner
-from runner.sandboxes.owner import Owner
+from runner.host import processes as owner
+from runner.host.processes import Owner
 
 
 def test_the_own_process_is_alive_and_its_text_can_be_read_back():
@@ -17,7 +17,7 @@ def test_the_own_process_is_alive_and_its_text_can_be_read_back():
 
 
 def test_a_process_that_has_ended_is_dead():
-    code = "from runner.sandboxes.owner import Owner; print(Owner.current())"
+    code = "from runner.host.processes import Owner; print(Owner.current())"
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     ended = Owner.parse(text.stdout.strip())
     assert ended is not None

@@ -16,7 +16,7 @@ from runner.errors import RequestError
 from runner.job.record import Evidence, JobRecord, Outcome, Usage
 from runner.pictures import notebook
 from runner.pictures.page import MAX_BARS, MAX_MESSAGES
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 from tests.unit.test_job import completed, failed, make_job
 
 HOSTILE = (

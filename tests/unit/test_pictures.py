@@ -29,7 +29,7 @@ from runner.pictures.series import MAX_FIELDS
 from runner.store import Store
 from runner.store.recorder import Recorder
 from sandbox import codec
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 BELL = {"00": 489, "11": 502, "01": 9}
 HOSTILE = "$\\frac{$ </text><script>alert(1)</script> \x1b[31m\u202e 漢 " + "x" * 10_000

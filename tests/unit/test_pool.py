@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EngineError, RequestError
-from runner.interrupt import check
-from runner.manifest import Manifest
+from runner.host.interrupt import check
 from runner.policy import Limits
-from runner.pool import Pool, Warm
-from runner.registry import Program, source
-from runner.registry.imports import MAX_MODULES, modules
+from runner.programs import Program, source
+from runner.programs.imports import MAX_MODULES, modules
+from runner.programs.manifest import Manifest
+from runner.sandboxes.pool import Pool, Warm
 
 LIMITS = Limits()
 
@@ -93,8 +93,8 @@ def pool(factory):
 
 @pytest.fixture(autouse=True)
 def taken(factory, monkeypatch):
-    monkeypatch.setattr("runner.pool.LOOK_S", 0.05)
-    monkeypatch.setattr("runner.pool._FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr("runner.sandboxes.pool.LOOK_S", 0.05)
+    monkeypatch.setattr("runner.sandboxes.pool._FIRST_PAUSE_S", 0.1)
     factory.taken = []
     return factory.taken
 
@@ -161,7 +161,7 @@ def test_one_that_ends_while_it_waits_is_replaced(pool, factory):
 
 
 def test_those_of_an_image_that_is_gone_are_taken_away(pool, factory, monkeypatch):
-    monkeypatch.setattr("runner.pool.IMAGE_S", 0.1)
+    monkeypatch.setattr("runner.sandboxes.pool.IMAGE_S", 0.1)
     pool.stock(program(), LIMITS, Warm(minimum=1))
     assert pool.wait(10)
     factory.has = False
@@ -206,7 +206,7 @@ def test_nobody_waits_for_a_start(factory, pool):
 
 
 def test_a_job_has_the_machine_until_it_is_over(factory, pool, monkeypatch):
-    monkeypatch.setattr("runner.pool.REFILL_S", 3600)
+    monkeypatch.setattr("runner.sandboxes.pool.REFILL_S", 3600)
     pool.stock(program(), LIMITS, Warm(minimum=2))
     assert pool.wait(10)
     assert take(pool, factory)
@@ -218,7 +218,7 @@ def test_a_job_has_the_machine_until_it_is_over(factory, pool, monkeypatch):
 
 
 def test_the_next_is_started_all_the_same_if_a_job_is_long(factory, pool, monkeypatch):
-    monkeypatch.setattr("runner.pool.REFILL_S", 0.2)
+    monkeypatch.setattr("runner.sandboxes.pool.REFILL_S", 0.2)
     pool.stock(program(), LIMITS, Warm(minimum=1))
     assert pool.wait(10)
     assert take(pool, factory)

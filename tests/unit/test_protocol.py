@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sandbox import protocol
-from sandbox.protocol import (
+from sandbox.wire import protocol
+from sandbox.wire.protocol import (
     Done,
     Exited,
     Fault,

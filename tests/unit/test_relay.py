@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from runner.job import Job
 from runner.job.record import LogEvent, MessageEvent, Outcome
 from runner.policy import Limits
-from runner.relay import LimitReachedError, Relay
-from sandbox.protocol import (
+from runner.running.relay import LimitReachedError, Relay
+from sandbox.wire.protocol import (
     Done,
     Exited,
     Fault,

@@ -170,7 +170,8 @@ def test_developers_test_with_the_stack_of_the_sandbox():
 
 def test_what_both_sides_share_needs_the_standard_library_only():
     script = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import sandbox.protocol, sandbox.codec\n"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
+        "import sandbox.wire.protocol, sandbox.codec\n"
         "tops = {name.partition('.')[0] for name in sys.modules}\n"
         "own = {'sandbox', '__main__', '__mp_main__'}\n"
         "print(*sorted(tops - set(sys.stdlib_module_names) - own))"
@@ -182,7 +183,7 @@ def test_what_both_sides_share_needs_the_standard_library_only():
 
 
 def test_the_protocol_imports_nothing_but_the_standard_library():
-    tree = ast.parse((ROOT / "sandbox" / "protocol.py").read_text())
+    tree = ast.parse((ROOT / "sandbox" / "wire" / "protocol.py").read_text())
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EngineError
+from runner.host.processes import Owner
 from runner.sandboxes import cgroup, residence
-from runner.sandboxes.owner import Owner
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner import schema
+from runner.programs import schema
 from sandbox import codec
 
 SHOTS = {

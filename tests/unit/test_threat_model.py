@@ -12,8 +12,8 @@ import pytest
 
 from runner.job import Job
 from runner.policy import REQUIREMENTS, Limits
-from runner.relay import Relay
-from sandbox.protocol import ProtocolError
+from runner.running.relay import Relay
+from sandbox.wire.protocol import ProtocolError
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "threat-model.md").read_text()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.trace import Trace
+from runner.host.trace import Trace
 
 
 def test_phases_follow_each_other_and_add_up():

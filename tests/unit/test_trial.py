@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox import trial
+from sandbox.codec import trial
 
 
 @pytest.mark.parametrize(

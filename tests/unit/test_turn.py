@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.policy import Limits
-from runner.relay import LimitReachedError
+from runner.running.relay import LimitReachedError
 from runner.running.turn import TurnRelay
-from sandbox.protocol import (
+from sandbox.wire.protocol import (
     Cleared,
     Exited,
     JsonText,

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from runner import values
 from runner.errors import InputsError
-from runner.manifest import Manifest
-from runner.registry import Program
-from runner.registry.signature import Signature
+from runner.programs import Program, values
+from runner.programs.manifest import Manifest
+from runner.programs.signature import Signature
 from sandbox import codec
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 
 def make(source: str = "def main(b, m, **kwargs): ...", **spec: object) -> Program:

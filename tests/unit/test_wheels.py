@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import registry, wheels
+from runner import programs
 from runner.errors import ImageError, ManifestError
-from runner.wheels import Pin
+from runner.programs import wheels
+from runner.programs.wheels import Pin
 
 HASH = "--hash=sha256:" + "a" * 64
 
@@ -105,13 +106,13 @@ def test_a_lock_must_be_made_from_the_requirements_beside_it(tmp_path):
     (tmp_path / "program.yaml").write_text("name: mine\nrequirements: requirements.txt\n")
     (tmp_path / "program.py").write_text("def main(b, m): ...\n")
     with pytest.raises(ManifestError, match=r"no file 'requirements.txt'"):
-        registry.find(tmp_path)
+        programs.find(tmp_path)
     (tmp_path / "requirements.txt").write_text("networkx\n")
     with pytest.raises(ManifestError, match=r"requirements.lock is missing .*qrunner lock"):
-        registry.find(tmp_path)
+        programs.find(tmp_path)
     lock = f"{wheels.digest(b'networkx' + bytes([10]))}\nnetworkx==3 {HASH}\n"
     (tmp_path / "requirements.lock").write_text(lock)
-    assert [pin.name for pin in registry.find(tmp_path).pins] == ["networkx"]
+    assert [pin.name for pin in programs.find(tmp_path).pins] == ["networkx"]
     (tmp_path / "requirements.txt").write_text("networkx>3\n")
     with pytest.raises(ManifestError, match=r"is older than requirements.txt"):
-        registry.find(tmp_path)
+        programs.find(tmp_path)

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from runner.errors import RequestError, RunnerError
-from runner.workers import Workers
+from runner.host.workers import Workers
 from tests.waiting import within
 
 

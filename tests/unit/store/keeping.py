@@ -6,7 +6,7 @@ import json
 
 from runner.job import Job
 from runner.job.record import JobRecord, Outcome, Request
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 
 
 def make_job(keeper, number=1, *, bundle=None, on_cancel=lambda: None, **asked):

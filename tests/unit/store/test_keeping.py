@@ -19,7 +19,7 @@ from runner.store import Store, recorder
 from runner.store import file as storefile
 from runner.store.recorder import Recorder
 from runner.store.rows import Query
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 from tests.unit.store.keeping import completed, make_job, run
 from tests.waiting import within
 

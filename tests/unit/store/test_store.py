@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import StoreError, UnknownJobError
+from runner.host.processes import Owner
 from runner.job.record import (
     Evidence,
     JobRecord,
@@ -26,12 +27,11 @@ from runner.job.record import (
     Outcome,
     Usage,
 )
-from runner.registry import programs as registry
-from runner.sandboxes.owner import Owner
+from runner.programs import program as registry
 from runner.store import Store, kept, recorder
 from runner.store.recorder import Recorder
 from runner.store.rows import Query
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 from tests.unit.store.keeping import completed, make_job, run
 
 ROOT = Path(__file__).parents[3]
@@ -184,7 +184,7 @@ import json, os, sys, time
 sys.path.insert(0, {root!r})
 from runner.store import Store
 from runner.store.recorder import Recorder
-from sandbox.protocol import JsonText
+from sandbox.wire.protocol import JsonText
 from tests.unit.store.keeping import completed, make_job
 store = Store({path!r})
 keeper = Recorder(store, keep_open=True)

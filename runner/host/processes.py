@@ -1,0 +1,103 @@
+"""Who started a sandbox: enough to tell later, from another process, whether that owner is dead.
+
+Written as a label on every container and as the name of every channel directory.  A process id
+alone would not do: ids are reused, differ between pid namespaces, and mean nothing after a reboot
+or on another machine.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+SCRATCH_PREFIX: Final = "qrunner-wheels-"
+"""How the temporary directory of a build begins; its owner's name follows."""
+
+_UNKNOWN = "unknown"
+_FIELDS_BEFORE_START_TIME = 19  # in /proc/<pid>/stat, counted from after the command's name
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """One process: the machine, its boot, the pid namespace, the pid and its start time."""
+
+    machine: str
+    boot: str
+    namespace: str
+    pid: int
+    started: str
+
+    @classmethod
+    def current(cls) -> Self:
+        """Return the calling process."""
+        pid = os.getpid()
+        return cls(_machine(), _boot(), _pid_namespace(), pid, _start_time(pid) or _UNKNOWN)
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return what `str` wrote, or None for any other text."""
+        parts = text.split(".")
+        if len(parts) != len(cls.__slots__) or not parts[3].isdigit():
+            return None
+        return cls(parts[0], parts[1], parts[2], int(parts[3]), parts[4])
+
+    def __str__(self) -> str:
+        return f"{self.machine}.{self.boot}.{self.namespace}.{self.pid}.{self.started}"
+
+    def is_dead(self) -> bool:
+        """Whether this process certainly lives no more; False where that cannot be known."""
+        if self.machine != _machine():
+            return False
+        if self.boot != (boot := _boot()):
+            return _UNKNOWN not in {self.boot, boot}
+        if self.namespace != _pid_namespace():
+            return False
+        return _start_time(self.pid) != self.started
+
+
+def _machine() -> str:
+    text = _read("/etc/machine-id") or socket.gethostname()
+    return "".join(each for each in text if each.isalnum())[:12] or _UNKNOWN
+
+
+def _boot() -> str:
+    return _read("/proc/sys/kernel/random/boot_id").replace("-", "")[:12] or _UNKNOWN
+
+
+def _pid_namespace() -> str:
+    try:
+        link = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  it is no path, only text
+    except OSError:
+        return _UNKNOWN
+    return "".join(each for each in link if each.isdigit())
+
+
+def _start_time(pid: int) -> str | None:
+    """Return a text that differs for each process that ever has this pid, None if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None if Path("/proc/self/stat").exists() or not _exists(pid) else _UNKNOWN
+    fields = stat.rpartition(")")[2].split()
+    is_zombie = fields[0] == "Z"
+    return None if is_zombie else fields[_FIELDS_BEFORE_START_TIME]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,268 @@
+"""The part on a node: one job by an ordinary `Supervisor`, told as lines.  Knows no engine.
+
+`NodeJob.batches` is what an engine passes on.  The supervisor's own thread owns sandbox, deadline
+and cancellation and waits for nobody; a second one reads the job's events into a bounded buffer;
+when nobody takes from it the sandbox's channel is no longer read, but time goes on.
+
+As a process (`python -m runner.nodes.node`) it reads the specification from stdin, which is also
+its lifeline: at its end, or at a line that says `cancel`, the job is cancelled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator
+from typing import Final
+
+from runner.engine import Engine
+from runner.errors import RunnerError
+from runner.images.transfer import missing_base
+from runner.job import Job
+from runner.job.record import Event, MessageEvent
+from runner.running.order import Order
+from runner.sandboxes.sweep import Janitor
+from runner.sites.cluster import HEARTBEAT_S, SPARE_S, identity, node_name
+from runner.sites.wire import (
+    MAX_LINE_BYTES,
+    End,
+    Ended,
+    Finished,
+    Heartbeat,
+    Hello,
+    JobSpec,
+    WireError,
+    line_of,
+    version_of,
+)
+from runner.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH: Final = 64
+MAX_BATCH_BYTES: Final = 1 << 20
+
+_BUFFERED: Final = 256
+_CLOSE_S: Final = 10.0
+_POLL_S: Final = 0.1
+
+_supervisors: Final[dict[tuple[object, ...], tuple[Supervisor, Engine]]] = {}
+_supervisors_lock: Final = threading.Lock()
+_watchers: Final[list[Janitor]] = []
+
+
+class _UnfitError(RunnerError):
+    """This node cannot run any job of this caller's."""
+
+
+class NodeJob:
+    """One attempt of one job on this node.  Used once; `cancel` from any thread."""
+
+    def __init__(self, line: bytes, name: str | None = None) -> None:
+        self._line = line
+        self._name = name or node_name()
+        self._queue: queue.Queue[Event | Finished | Ended] = queue.Queue(_BUFFERED)
+        self._passed = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        self._job: Job | None = None
+        self._cancelled = False
+        self._overdue_at = math.inf
+        self._abandoned = threading.Event()
+
+    def batches(self) -> Generator[bytes, None, None]:
+        """Yield whole lines until the last, `finished` or `ended`; a heartbeat where none are.
+
+        A consumer that stops asking must `close` the iterator: the sandbox is taken down then.
+        """
+        yield line_of(Hello(node=self._name, version=identity()))
+        thread = threading.Thread(target=self._work, name="qrunner-node", daemon=True)
+        thread.start()
+        try:
+            is_over = False
+            while not is_over:
+                batch = self._batch()
+                if not batch and time.monotonic() > self._overdue_at:
+                    # Signs of life of a part that lives while the job does not would never end.
+                    batch = [Ended(how=End.LOST, reason="its supervisor does not end the job")]
+                is_over = bool(batch) and isinstance(batch[-1], Finished | Ended)
+                yield b"".join(map(line_of, batch)) or line_of(Heartbeat())
+                for each in batch:
+                    if isinstance(each, MessageEvent):
+                        self._passed.release()
+        finally:
+            self._abandon()
+            thread.join(_CLOSE_S)
+
+    def cancel(self) -> None:
+        """Ask for the end, which `batches` then tells."""
+        with self._lock:
+            self._cancelled = True
+            job = self._job
+        if job is not None:
+            job.cancel()
+
+    def _batch(self) -> list[Event | Finished | Ended]:
+        """Return what is there, at least one event unless there is none for a heartbeat's time."""
+        deadline = time.monotonic() + HEARTBEAT_S
+        found: list[Event | Finished | Ended] = []
+        while not found and time.monotonic() < deadline:
+            # In short waits: an exception that is raised here from outside comes between them.
+            with contextlib.suppress(queue.Empty):
+                found.append(self._queue.get(timeout=_POLL_S))
+        size = 0
+        with contextlib.suppress(queue.Empty):
+            while found and len(found) < MAX_BATCH and size < MAX_BATCH_BYTES:
+                found.append(each := self._queue.get_nowait())
+                size += len(each.body) if isinstance(each, MessageEvent) else 0
+        return found
+
+    def _abandon(self) -> None:
+        self._abandoned.set()
+        self._passed.release()
+        self.cancel()
+
+    # --- in a thread of its own -----------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            last = self._run()
+        except _UnfitError as error:
+            last = Ended(how=End.REFUSED, reason=f"node {self._name} {error}")
+        except (RunnerError, WireError) as error:
+            last = Ended(how=End.REFUSED, reason=f"node {self._name} refuses the job: {error}")
+        except Exception as error:
+            log.exception("the node part failed")
+            reason = f"node {self._name}: {type(error).__name__}: {error}"
+            last = Ended(how=End.REFUSED, reason=reason)
+        self._put(last)
+
+    def _run(self) -> Finished | Ended:
+        asked = version_of(self._line)
+        if asked != identity():
+            msg = (
+                f"has qiskit-program-runner {identity()}, the caller {asked}: they must be the same"
+            )
+            raise _UnfitError(msg)
+        spec = JobSpec.from_line(self._line)
+        longest_s = spec.limits.startup_s + spec.limits.timeout_s + SPARE_S
+        self._overdue_at = time.monotonic() + longest_s
+        supervisor = _supervisor_for(spec)
+        job = supervisor.accept(Order(spec.program, spec.request, spec.limits), callback=self._pace)
+        with self._lock:
+            self._job = job
+            cancelled = self._cancelled
+        if cancelled:
+            job.cancel()
+        for event in job.events():
+            self._put(event)
+        return Finished(record=job.wait())
+
+    def _pace(self, _job_id: str, _message: object) -> None:
+        """Be a callback that is as far as the consumer is; too far behind, `publish` waits."""
+        while not self._passed.acquire(timeout=1.0):
+            if self._abandoned.is_set():
+                break
+
+    def _put(self, event: Event | Finished | Ended) -> None:
+        while not self._abandoned.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(event, timeout=_POLL_S)
+                return
+
+
+def _supervisor_for(spec: JobSpec) -> Supervisor:
+    """Return this process's supervisor with the policy that the job is to have."""
+    key = (spec.isolation, spec.allow_missing)
+    with _supervisors_lock:
+        if key not in _supervisors:
+            engine = Engine.connect()
+            if missing := missing_base(engine):
+                engine.close()
+                msg = (
+                    f"has no base image {missing}: run `qrunner build --base` there, or "
+                    "`qrunner build --load FILE` with what `--save FILE` wrote elsewhere"
+                )
+                raise _UnfitError(msg)
+            supervisor = Supervisor(policy=spec.policy, progress=_progress, engine=engine)
+            _supervisors[key] = (supervisor, engine)
+        return _supervisors[key][0]
+
+
+def _progress(line: str) -> None:
+    log.warning("node %s: %s", node_name(), line)
+
+
+def outlive() -> None:
+    """Have this process swept after even where its children are killed with it, as Ray does."""
+    with _supervisors_lock:
+        if not _watchers:
+            _watchers.append(Janitor(orphaned=True))
+
+
+def close_supervisors() -> None:
+    """End what runs in this process, and clean up after it."""
+    with _supervisors_lock:
+        while _supervisors:
+            supervisor, engine = _supervisors.popitem()[1]
+            supervisor.close()
+            engine.close()
+
+
+# --- as a process -------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Run the one job that stdin specifies, and tell it on stdout; the exit code says nothing."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # What a library prints must never land between our lines.
+    outlet = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    lines = _lines(sys.stdin.fileno())
+    node = NodeJob(next(lines, b""))
+    signal.signal(signal.SIGTERM, lambda *_: node.cancel())
+    signal.signal(signal.SIGINT, lambda *_: node.cancel())
+    threading.Thread(target=_obey, args=(lines, node), name="qrunner-stdin", daemon=True).start()
+    try:
+        with contextlib.closing(node.batches()) as batches:
+            for batch in batches:
+                _write(outlet, batch)
+    except BrokenPipeError:
+        log.warning("the caller has gone: the job is cancelled")
+    finally:
+        close_supervisors()
+    return 0
+
+
+def _obey(lines: Iterator[bytes], node: NodeJob) -> None:
+    """Cancel at the first line, or at the end of stdin: then nobody wants the job any more."""
+    next(lines, None)
+    node.cancel()
+
+
+def _lines(descriptor: int) -> Iterator[bytes]:
+    """Yield whole lines; what is too long or unfinished at the end is dropped."""
+    unfinished = bytearray()
+    while (data := os.read(descriptor, 1 << 20)) and len(unfinished) < MAX_LINE_BYTES:
+        first, *others = data.split(b"\n")
+        unfinished += first
+        for other in others:
+            yield bytes(unfinished)
+            unfinished = bytearray(other)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Write all of it: a signal may cut any single write short."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

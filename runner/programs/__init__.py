@@ -1,0 +1,29 @@
+"""Programs: found by name, directory or file, read once, and never run to be understood."""
+
+from __future__ import annotations
+
+from runner.programs.program import (
+    CASES_DIRECTORY,
+    NOT_SOURCES,
+    Program,
+    check_name,
+    create,
+    find,
+    images_directory,
+    lock,
+    names,
+    read_directory,
+)
+
+__all__ = [
+    "CASES_DIRECTORY",
+    "NOT_SOURCES",
+    "Program",
+    "check_name",
+    "create",
+    "find",
+    "images_directory",
+    "lock",
+    "names",
+    "read_directory",
+]

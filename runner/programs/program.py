@@ -1,0 +1,323 @@
+"""Finding programs: a name, a directory or a file → a `Program`, pinned by its content.
+
+A program directory may come from anybody: only regular files are taken, symbolic links and other
+odd files are refused by name, and number and size are bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runner.display import escape, one_line
+from runner.errors import ManifestError, RequestError, UnknownProgramError
+from runner.host.files import regular, replace
+from runner.programs import wheels
+from runner.programs.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
+from runner.programs.signature import Signature
+from runner.programs.wheels import Pin
+
+MAX_FILES: Final = 1000
+MAX_PROGRAM_BYTES: Final = 16 * 1024 * 1024
+
+CASES_DIRECTORY: Final = "cases"
+TEMPLATE: Final = "template"
+
+NOT_SOURCES: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
+"""Directories that tools make beside a program's own files, and that are no part of it."""
+
+_IGNORED: Final = NOT_SOURCES | {CASES_DIRECTORY}
+_METADATA_WORDS: Final = ("max_execution_time", "spec", "cost")
+_PACKAGE: Final = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One program, read whole: what was here at this moment is what runs.
+
+    `files` maps paths relative to the program's directory to their bytes.  `path` is the
+    directory, or the file of a bare program, as the user knows it.  `pins` are the packages that
+    it needs beyond the stack.
+    """
+
+    name: str
+    path: Path
+    manifest: Manifest
+    files: Mapping[str, bytes]
+    signature: Signature | None
+    pins: tuple[Pin, ...] = ()
+
+    def shown_path(self, inside: str) -> str:
+        """Return the user's path of a file that is called `inside` in the program's directory."""
+        if self.path.suffix == ".py":
+            return str(self.path)
+        return str(self.path / inside)
+
+
+def images_directory() -> Path:
+    """Return the directory of base-image files and example programs, in a wheel or a clone."""
+    packaged = _PACKAGE / "data" / "images"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "images"
+
+
+def program_directories() -> list[Path]:
+    """Return where names are looked up: the user's own programs first, then the package's."""
+    found: list[Path] = []
+    for each in (Path("images/programs"), images_directory() / "programs"):
+        if each.is_dir() and not any(each.samefile(other) for other in found):
+            found.append(each)
+    return found
+
+
+def find(program: str | os.PathLike[str]) -> Program:
+    """Return the program with this name, in this directory, or of this `.py` file.
+
+    Raises UnknownProgramError, or ManifestError if what is there cannot be used.
+    """
+    text = os.fspath(program)
+    path = Path(text)
+    if os.sep not in text and path.suffix != ".py":
+        for directory in program_directories():
+            if _manifest_in(directory / text) is not None:
+                return read_directory(_relative(directory / text))
+    if path.is_dir():
+        return read_directory(path)
+    if path.suffix == ".py" and path.is_file():
+        return _read_bare(path)
+    msg = f"no program {text!r}: {_advice(text)}"
+    raise UnknownProgramError(msg)
+
+
+def names() -> list[str]:
+    """Return the names that can be run from here, the template left out."""
+    found = {
+        each.name
+        for directory in program_directories()
+        for each in directory.iterdir()
+        if _manifest_in(each) is not None
+    }
+    return sorted(found - {TEMPLATE})
+
+
+def create(name: str) -> Path:
+    """Copy the template to a new program directory and return it.
+
+    It is made among the user's programs, `images/programs`, if there is such a directory here,
+    else right here.  Raises ManifestError for a name that cannot be used or is taken, RequestError
+    if nothing can be written here.
+    """
+    if _name_of(name) != name:
+        msg = f"{name!r} cannot be a program's name: lower-case letters, digits, - and _ only"
+        raise ManifestError(msg)
+    own = Path("images/programs")
+    directory = (own if own.is_dir() else Path()) / name
+    if directory.exists():
+        msg = f"{directory} exists already: choose another name"
+        raise ManifestError(msg)
+    source = images_directory() / "programs" / TEMPLATE
+    for each in sorted(source.rglob("*")):
+        if each.is_file() and "__pycache__" not in each.parts:
+            content = each.read_bytes()
+            if each.name == MANIFEST_NAME:
+                content = content.replace(f"name: {TEMPLATE}".encode(), f"name: {name}".encode(), 1)
+            # Not copied: files of an installed package may be read-only.
+            _write(directory / each.relative_to(source), content)
+    return directory
+
+
+def lock(directory: Path, progress: Callable[[str], object]) -> Path:
+    """Write the lock file of a program's requirements, and return it.
+
+    Versions are chosen to go with the stack's, for every machine that a sandbox may have.  Raises
+    ManifestError for a program without requirements or with odd ones, ImageError if pip fails.
+    """
+    named = _manifest_in(directory)
+    if named is None:
+        msg = f"{directory} has no {MANIFEST_NAME} that could name requirements"
+        raise ManifestError(msg)
+    manifest = Manifest.from_text(_decode(_read_regular(named), named), source=str(named))
+    if manifest.requirements is None:
+        msg = f"{named} names no requirements: add `requirements: requirements.txt`, and that file"
+        raise ManifestError(msg)
+    source = directory / manifest.requirements
+    content = _read_regular(source)
+    base = images_directory() / "base" / "requirements.lock"
+    stack = wheels.read_lock(base.read_text(), str(base))
+    progress(f"resolving {source} for {', '.join(wheels.MACHINES)} …")
+    pins = wheels.resolve(_decode(content, source), str(source), stack)
+    path = directory / lock_name(manifest.requirements)
+    text = f"{wheels.digest(content)}\n{wheels.lock_text(pins)}"
+    with _telling(path):
+        replace(path, text.encode())
+    return path
+
+
+def read_directory(directory: Path) -> Program:
+    """Read a program directory.  Raises ManifestError."""
+    files = dict(_read_files(directory))
+    named = [name for name in MANIFEST_NAMES if name in files]
+    if len(named) > 1:
+        msg = f"{directory} has both {named[0]} and {named[1]}: keep one of them"
+        raise ManifestError(msg)
+    if not named and DEFAULT_ENTRY not in files:
+        msg = f"{directory} is no program: it has neither {MANIFEST_NAME} nor {DEFAULT_ENTRY}"
+        raise ManifestError(msg)
+    if not named:
+        return _program(Manifest(name=_name_of(directory.resolve().name)), directory, files)
+    source = directory / named[0]
+    manifest = Manifest.from_text(_decode(files[named[0]], source), source=str(source))
+    if manifest.entry not in files:
+        msg = f"{source}: entry: there is no file {manifest.entry!r} beside it"
+        raise ManifestError(msg)
+    return _program(manifest, directory, files)
+
+
+def _manifest_in(directory: Path) -> Path | None:
+    """Return the manifest of a directory, None if it has none."""
+    return next((directory / n for n in MANIFEST_NAMES if (directory / n).is_file()), None)
+
+
+def _read_bare(path: Path) -> Program:
+    content = _read_regular(path)
+    if len(content) > MAX_PROGRAM_BYTES:
+        msg = f"{path}: larger than {MAX_PROGRAM_BYTES} bytes"
+        raise ManifestError(msg)
+    manifest = _metadata_beside(path) or Manifest(name=_name_of(path.stem))
+    manifest = dataclasses.replace(manifest, entry=DEFAULT_ENTRY, requirements=None)
+    return _program(manifest, path, {DEFAULT_ENTRY: content})
+
+
+def _metadata_beside(path: Path) -> Manifest | None:
+    """Return what `x.json` says of `x.py`, as IBM's programs were kept, if it is such a file."""
+    beside = path.with_suffix(".json")
+    if beside.is_symlink() or not beside.is_file():
+        return None
+    text = _decode(_read_regular(beside), beside)
+    # Any other JSON file may stand there; what calls itself a program must be right.
+    if '"name"' not in text or not any(f'"{word}"' in text for word in _METADATA_WORDS):
+        return None
+    return Manifest.from_text(text, source=str(beside))
+
+
+def _program(manifest: Manifest, path: Path, files: dict[str, bytes]) -> Program:
+    return Program(
+        name=manifest.name,
+        path=path,
+        manifest=manifest,
+        files=files,
+        signature=Signature.of_source(files[manifest.entry]),
+        pins=tuple(_pins(manifest, path, files)),
+    )
+
+
+def lock_name(requirements: str) -> str:
+    """Return the name of the lock file that belongs to a requirements file."""
+    return f"{Path(requirements).stem}.lock"
+
+
+def _pins(manifest: Manifest, path: Path, files: Mapping[str, bytes]) -> list[Pin]:
+    """Return what the program's lock pins; it must be there, and made from its requirements."""
+    if manifest.requirements is None:
+        return []
+    if manifest.requirements not in files:
+        msg = f"{path}: requirements: there is no file {manifest.requirements!r}"
+        raise ManifestError(msg)
+    name = lock_name(manifest.requirements)
+    source = path / name
+    text = _decode(files.get(name, b""), source)
+    if wheels.digest(files[manifest.requirements]) not in text.splitlines():
+        state = "is older than" if name in files else "is missing beside"
+        msg = f"{source} {state} {manifest.requirements}: run `qrunner lock {path}`"
+        raise ManifestError(msg)
+    return wheels.read_lock(text, str(source))
+
+
+def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the regular files under a directory, bounded in number and in total size."""
+    count = total = 0
+    pending = [directory]
+    while pending:
+        for each in sorted(os.scandir(pending.pop()), key=lambda entry: entry.name):
+            if each.name in _IGNORED or each.name.endswith(".pyc"):
+                continue
+            check_name(Path(each.path))
+            if each.is_dir(follow_symlinks=False):
+                pending.append(Path(each.path))
+                continue
+            content = _read_regular(Path(each.path))
+            count, total = count + 1, total + len(content)
+            if count > MAX_FILES or total > MAX_PROGRAM_BYTES:
+                msg = (
+                    f"{directory}: more than {MAX_FILES} files or {MAX_PROGRAM_BYTES} bytes: "
+                    "keep in a program's directory only what it needs"
+                )
+                raise ManifestError(msg)
+            yield Path(each.path).relative_to(directory).as_posix(), content
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file whose name cannot be printed as it is.  Raises ManifestError."""
+    if not path.name.isprintable() or escape(path.name) != path.name:
+        msg = f"{one_line(str(path))}: a name that cannot be printed: rename it"
+        raise ManifestError(msg)
+
+
+def _read_regular(path: Path) -> bytes:
+    """Read a file that must be a regular one when it is open, not only when it was looked at."""
+    try:
+        with regular(path) as file:
+            return file.read(MAX_PROGRAM_BYTES + 1)
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}"
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            msg = f"{path}: a symbolic link or special file; programs are of regular files only"
+        raise ManifestError(msg) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file and the directories above it.  Raises RequestError."""
+    with _telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror}; choose another directory to work in"
+        raise RequestError(msg) from error
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        msg = f"{path}: not UTF-8: {error.reason} at byte {error.start}"
+        raise ManifestError(msg) from error
+
+
+def _name_of(stem: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:63] or "program"
+
+
+def _relative(path: Path) -> Path:
+    """Return the path as the user would write it from here, if it is below."""
+    with_cwd = path.resolve()
+    return with_cwd.relative_to(Path.cwd()) if with_cwd.is_relative_to(Path.cwd()) else path
+
+
+def _advice(text: str) -> str:
+    close = difflib.get_close_matches(text, names(), n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    known = ", ".join(names()) or "none"
+    return f"neither a directory, nor a .py file, nor one of the known names ({known})"

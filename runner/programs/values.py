@@ -1,0 +1,86 @@
+"""Values in and out: inputs are checked and encoded here, messages and results decoded.
+
+The only host module that uses the codec.  What comes from a sandbox is decoded as plain data and
+arrays; anything that would need Qiskit stays an opaque `Value` until the caller asks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from runner.errors import InputsError
+from runner.programs import Program, schema
+from runner.programs.manifest import Manifest
+from sandbox import codec
+from sandbox.wire.protocol import JsonText, ProtocolError, check_json
+
+Value = codec.Value
+"""What is not decoded unasked: `raw` is its JSON, `decode()` builds it and may need Qiskit."""
+
+
+def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: int) -> Any:
+    """Return the inputs, defaults filled in, in encoded form, as they go to the sandbox.
+
+    Raises InputsError that names every problem: names that `main` does not take or misses, values
+    that do not fit the program's schema, that cannot be encoded, or are too large.
+    """
+    parameters = program.manifest.parameters or {}
+    inputs = schema.with_defaults(parameters, inputs)
+    try:
+        text = codec.encode(inputs, "inputs")
+        check_json(text)
+    except (codec.EncodingError, ProtocolError) as error:
+        msg = f"inputs of {program.name!r} cannot be sent: {error}"
+        raise InputsError(msg) from error
+    if len(text) > limit_bytes:
+        msg = f"inputs of {program.name!r} are {len(text)} bytes, the limit is {limit_bytes}"
+        raise InputsError(msg)
+    data = json.loads(text)
+    problems = schema.problems(parameters, data, name="inputs") if parameters else []
+    if program.signature is not None:
+        problems = program.signature.problems(set(inputs)) + problems
+    if problems:
+        msg = f"inputs of {program.name!r} do not fit: " + "; ".join(problems)
+        raise InputsError(msg)
+    return data
+
+
+def encoded(value: Any, name: str) -> Any:
+    """Return any value as JSON data.  Raises InputsError that names the part that cannot be."""
+    try:
+        return json.loads(codec.encode(value, name))
+    except codec.EncodingError as error:
+        raise InputsError(str(error)) from error
+
+
+def mismatches(
+    manifest: Manifest, messages: Iterable[JsonText], result: JsonText | None
+) -> list[str]:
+    """Return how messages and result differ from what the program's manifest says of them.
+
+    In words, for people: a mismatch changes neither the values nor the outcome.
+    """
+    found: list[str] = []
+    if manifest.interim_results is not None:
+        for number, body in enumerate(messages):
+            name = f"messages[{number}]"
+            found += schema.problems(manifest.interim_results, json.loads(body), name=name)
+            if len(found) >= schema.MAX_PROBLEMS:
+                break
+    if manifest.return_values is not None and result is not None:
+        found += schema.problems(manifest.return_values, json.loads(result), name="result")
+    return found[: schema.MAX_PROBLEMS]
+
+
+def decode(text: JsonText) -> Any:
+    """Return the value of a message or result: plain data and arrays, safe for any content.
+
+    What only Qiskit can build comes as an opaque `Value`; so does the whole, if any of it is tagged
+    but malformed, or if it would take more than 256 MiB of memory.
+    """
+    try:
+        return codec.decode(text, trusted=False)
+    except codec.DecodingError:
+        return codec.Value.of_text(text)

@@ -1,0 +1,197 @@
+"""Python wheels for the sandbox, chosen and fetched on the host, never run here.
+
+The sandbox's Python and platform differ from the host's, and no build has a network, so pip
+resolves and downloads here, wheels only: neither a build script nor a package's code runs.  What
+a program needs beyond the stack is pinned by name, version and hash in a lock file, which is read
+strictly, because pip's own format could name any index, path or option.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, Final
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from runner.errors import ImageError, ManifestError
+from runner.host import commands
+from runner.host.commands import Command
+
+PYTHON_VERSION: Final = "3.11"
+MACHINES: Final = ("x86_64", "aarch64")
+MAX_PACKAGES: Final = 200
+MAX_UNPACKED_BYTES: Final = 2 << 30
+TIMEOUT_S: Final = 600.0
+
+_GLIBC_MINORS: Final = range(5, 37)  # Debian 12 has glibc 2.36
+_PIN: Final = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+_-]+)")
+_HASH: Final = re.compile(r"--hash=sha256:(?P<digest>[0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """One package of a lock: its exact version and the hashes of the wheels that may be it."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+
+def target_arguments(machine: str) -> list[str]:
+    """Return pip's arguments that mean the sandbox's Python on a machine such as "x86_64"."""
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS]
+    legacy = [f"{name}_{machine}" for name in ("manylinux1", "manylinux2010", "manylinux2014")]
+    return [
+        *("--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON_VERSION),
+        *(f"--abi={abi}" for abi in ("cp311", "abi3", "none")),
+        *(f"--platform={each}" for each in (*platforms, *legacy, f"linux_{machine}")),
+    ]
+
+
+def download(locks: Sequence[Path], directory: Path, machine: str) -> Command:
+    """Return the pip command, to be started with `with`, that fetches what the locks pin.
+
+    What pip keeps for a while is in `directory` too: it leaves that behind when it is killed.
+    """
+    return Command(
+        [
+            *_pip("download", "--no-deps", "--require-hashes", "--dest", str(directory)),
+            *target_arguments(machine),
+            *(argument for lock in locks for argument in ("-r", str(lock))),
+        ],
+        environment={**os.environ, "TMPDIR": str(directory)},
+    )
+
+
+def unpack(pins: Iterable[Pin], directory: Path, scratch: Path, machine: str) -> None:
+    """Put the pinned packages into `directory`, unpacked; `scratch` takes the wheels.
+
+    Raises ImageError if one cannot be had, has another hash, or is too large when unpacked.
+    """
+    lock, wheels = scratch / "extra.lock", scratch / "wheels"
+    lock.write_text(lock_text(pins))
+    wheels.mkdir()
+    with download([lock], wheels, machine) as command:
+        command.finish("fetching the program's own requirements", timeout_s=TIMEOUT_S)
+    unpacked = 0
+    for wheel in wheels.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            unpacked += sum(each.file_size for each in archive.infolist())
+    if unpacked > MAX_UNPACKED_BYTES:
+        msg = f"the program's requirements unpack to {unpacked} bytes, at most {MAX_UNPACKED_BYTES}"
+        raise ImageError(msg)
+    install = _pip("install", "--no-deps", "--no-compile", "--no-index", "--require-hashes")
+    arguments = ["--find-links", str(wheels), "--target", str(directory), "-r", str(lock)]
+    with Command([*install, *target_arguments(machine), *arguments]) as command:
+        command.finish("unpacking the program's own requirements", timeout_s=TIMEOUT_S)
+
+
+def read_lock(text: str, source: str) -> list[Pin]:
+    """Read a lock file: `name==version` and its sha256 hashes, nothing else.
+
+    Raises ManifestError that names the line's content.
+    """
+    pins = []
+    for line in text.replace("\\\n", " ").splitlines():
+        words = line.partition(" #")[0].split()
+        if not words or words[0].startswith("#"):
+            continue
+        pin = _PIN.fullmatch(words[0])
+        hashes = [_HASH.fullmatch(word) for word in words[1:]]
+        if pin is None or not hashes or not all(hashes):
+            msg = f"{source}: {line.strip()!r:.120} is not name==version --hash=sha256:…"
+            raise ManifestError(msg)
+        digests = tuple(match["digest"] for match in hashes if match)
+        pins.append(Pin(name=pin["name"], version=pin["version"], hashes=digests))
+    if len(pins) > MAX_PACKAGES:
+        msg = f"{source}: {len(pins)} packages, at most {MAX_PACKAGES}"
+        raise ManifestError(msg)
+    return pins
+
+
+def digest(requirements: bytes) -> str:
+    """Return the line by which a lock says which requirements it was made from."""
+    return f"# locked from sha256:{hashlib.sha256(requirements).hexdigest()}"
+
+
+def lock_text(pins: Iterable[Pin]) -> str:
+    """Return the lock file of these pins."""
+    return "".join(
+        f"{pin.name}=={pin.version}"
+        + "".join(f" \\\n    --hash=sha256:{digest}" for digest in pin.hashes)
+        + "\n"
+        for pin in sorted(pins, key=lambda pin: canonicalize_name(pin.name))
+    )
+
+
+def resolve(requirements: str, source: str, stack: Sequence[Pin]) -> list[Pin]:
+    """Choose versions for a program's requirements, to go with the stack, for every machine.
+
+    Only plain requirements are read (a name, extras, versions, markers).  Packages of the stack
+    are left out, at their versions.  Raises ManifestError for another line, ImageError if pip
+    finds no versions that fit, with its reason.
+    """
+    wanted = [_plain(line, source) for line in requirements.splitlines()]
+    lines = [line for line in wanted if line]
+    found: dict[str, dict[str, set[str]]] = {}
+    for machine in MACHINES:
+        for name, version, digest in _resolve_for(machine, lines, stack):
+            found.setdefault(name, {}).setdefault(version, set()).add(digest)
+    in_stack = {canonicalize_name(pin.name) for pin in stack}
+    return [
+        Pin(name=name, version=version, hashes=tuple(sorted(hashes)))
+        for name, versions in found.items()
+        for version, hashes in versions.items()
+        if canonicalize_name(name) not in in_stack
+    ]
+
+
+def _plain(line: str, source: str) -> str:
+    text = line.partition("#")[0].strip()
+    if not text:
+        return ""
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        msg = f"{source}: {text!r:.120} is not a requirement such as numpy>=2"
+        raise ManifestError(msg) from None
+    if requirement.url:
+        msg = f"{source}: {text!r:.120} names an address; only packages of an index can be locked"
+        raise ManifestError(msg)
+    return str(requirement)
+
+
+def _resolve_for(
+    machine: str, lines: Sequence[str], stack: Sequence[Pin]
+) -> list[tuple[str, str, str]]:
+    constraints = [f"{pin.name}=={pin.version}" for pin in stack]
+    with TemporaryFile() as report:
+        # The stack's own pins are wanted too, so that everything is chosen to go with them.
+        command = _pip("install", "--dry-run", "--ignore-installed", "--report", "-")
+        arguments = [*target_arguments(machine), "--target", "/nowhere", *lines, *constraints]
+        with Command([*command, *arguments], output=report) as child:
+            child.finish("resolving the program's requirements", timeout_s=TIMEOUT_S)
+        report.seek(0)
+        content: Mapping[str, Any] = json.load(report)
+    return [
+        (
+            str(each["metadata"]["name"]),
+            str(each["metadata"]["version"]),
+            str(each["download_info"]["archive_info"]["hashes"]["sha256"]),
+        )
+        for each in content["install"]
+    ]
+
+
+def _pip(verb: str, *arguments: str) -> list[str]:
+    quiet = ("--quiet", "--no-input", "--disable-pip-version-check")
+    return commands.module("pip", verb, *quiet, *arguments)

@@ -1,0 +1,217 @@
+"""Bytes from a sandbox, in whatever pieces, become a job's events, within the limits.
+
+No sockets, no clock, no engine: `Relay` is fed what was read and can say at any time what it has
+understood.  It is total: whatever the bytes, the answer is an event, `LimitReachedError` or the
+protocol's `ProtocolError`.  Nothing that the guest says is believed beyond its own program.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from runner.job import Job
+from runner.job.record import Evidence, Outcome
+from runner.policy import Limits
+from sandbox.wire.protocol import (
+    ENVELOPE_BYTES,
+    FAULT_KINDS,
+    MAX_SMALL_FRAME_BYTES,
+    Cleared,
+    Done,
+    Exited,
+    Fault,
+    Frame,
+    FrameReader,
+    Message,
+    ProtocolError,
+    Ready,
+    Result,
+)
+
+SINGLE_USE_JOB = 0
+"""The job number that every frame of a single-use sandbox carries."""
+
+
+def log_mark() -> str:
+    """Return a line that no program prints by accident, for the end of a job's log."""
+    return f"\x1e{secrets.token_hex(8)}\n"
+
+
+class LimitReachedError(Exception):
+    """The host saw a limit reached; carries the outcome and its evidence."""
+
+    def __init__(self, outcome: Outcome, evidence: Evidence) -> None:
+        super().__init__(outcome.value)
+        self.outcome = outcome
+        self.evidence = evidence
+
+
+class Relay:
+    """What one job's sandbox has said so far.
+
+    Attributes: `result`, `end` (the `Done` or `Fault` that ended `main`, or the `Result` itself)
+    and `exited` are the frames that were accepted, None before; `messages`, `messages_bytes`,
+    `stdout_bytes` and `stderr_bytes` count what was read.  `log_ended`: whether the guest's mark
+    behind the log has been read; a program can forge it, and only cuts off its own log.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        limits: Limits,
+        *,
+        stdio: bool,
+        log_end: str = "",
+        number: int = SINGLE_USE_JOB,
+    ) -> None:
+        self._job = job
+        self._limits = limits
+        self._stdio = stdio
+        self._number = number
+        self._socket_reader = FrameReader(limits.message_bytes + ENVELOPE_BYTES)
+        largest = max(limits.result_bytes + ENVELOPE_BYTES, MAX_SMALL_FRAME_BYTES)
+        self._stdout_reader = FrameReader(largest)
+        self.result: Result | None = None
+        self.end: Result | Done | Fault | None = None
+        self.exited: Exited | None = None
+        self.messages = 0
+        self.messages_bytes = 0
+        self.stdout_bytes = 0
+        self.stderr_bytes = 0
+        self._log_end = log_end.encode()
+        self._held = b""
+        self.log_ended = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether `main` has ended and every message published before that has been read."""
+        return self.end is not None and self.messages >= self.end.messages
+
+    @property
+    def ends_whole(self) -> bool:
+        """Whether the result stream so far ends with a whole frame."""
+        return self._stdout_reader.is_empty
+
+    def feed_socket(self, data: bytes) -> None:
+        """Take bytes of the message channel."""
+        for frame in self._socket_reader.feed(data):
+            if not isinstance(frame, Message):
+                msg = f"a {type(frame).__name__.lower()} frame on the message channel"
+                raise ProtocolError(msg)
+            self._message(frame)
+
+    def feed_stdout(self, data: bytes) -> None:
+        """Take bytes of the result stream."""
+        self.stdout_bytes += len(data)
+        for frame in self._stdout_reader.feed(data):
+            self._stdout_frame(frame)
+
+    def feed_stderr(self, data: bytes) -> None:
+        """Take bytes of the log, which may be anything."""
+        mark = self._log_end
+        if mark and not self.log_ended:
+            data = self._held + data
+            start = data.find(mark)
+            self.log_ended = start >= 0
+            if self.log_ended:
+                data, self._held = data[:start] + data[start + len(mark) :], b""
+            else:
+                keep = overlap(data, mark)
+                data, self._held = data[: len(data) - keep], data[len(data) - keep :]
+        self._log(data)
+
+    def end_of_log(self) -> None:
+        """Take what was held back because it might have become the mark."""
+        held, self._held = self._held, b""
+        self._log(held)
+
+    def _log(self, data: bytes) -> None:
+        if not data:
+            return
+        self.stderr_bytes += len(data)
+        self._job.add_log(data)
+        limit = self._limits.log_bytes
+        if self.stderr_bytes > limit:
+            raise _reached(Outcome.OUTPUT_LIMIT, "log_bytes", limit, self.stderr_bytes)
+
+    def end_of_socket(self) -> None:
+        """Note that the message channel was closed; half a frame is a violation."""
+        if not self._socket_reader.is_empty:
+            msg = "the message channel closed in the middle of a frame"
+            raise ProtocolError(msg)
+
+    def _stdout_frame(self, frame: Frame) -> None:
+        if isinstance(frame, Message):
+            if not self._stdio:
+                msg = "a message frame on the result stream"
+                raise ProtocolError(msg)
+            self._message(frame)
+            return
+        if isinstance(frame, Ready | Cleared):
+            msg = f"a {type(frame).__name__.lower()} frame among those of a job"
+            raise ProtocolError(msg)
+        self._check_job(frame.job)
+        if isinstance(frame, Exited):
+            self.exited = frame
+        elif self.end is not None:
+            msg = f"a {type(frame).__name__.lower()} frame after the end"
+            raise ProtocolError(msg)
+        elif isinstance(frame, Result):
+            self._result(frame)
+        else:
+            self._end(frame)
+
+    def _end(self, frame: Done | Fault) -> None:
+        if isinstance(frame, Done) and self.result is None:
+            msg = "a done frame without a result"
+            raise ProtocolError(msg)
+        if isinstance(frame, Fault) and frame.kind not in FAULT_KINDS:
+            msg = f"a fault of the unknown kind {frame.kind!r:.40}"
+            raise ProtocolError(msg)
+        self.end = frame
+
+    def _result(self, frame: Result) -> None:
+        if self.result is not None:
+            msg = "a second result"
+            raise ProtocolError(msg)
+        size, limit = _size(frame.value), self._limits.result_bytes
+        if size > limit:
+            raise _reached(Outcome.RESULT_LIMIT, "result_bytes", limit, size)
+        self.result = frame
+        if frame.done:
+            self.end = frame
+
+    def _message(self, frame: Message) -> None:
+        self._check_job(frame.job)
+        limits = self._limits
+        size = _size(frame.body)
+        if size > limits.message_bytes:
+            raise _reached(Outcome.MESSAGE_LIMIT, "message_bytes", limits.message_bytes, size)
+        if self.messages + 1 > limits.messages:
+            raise _reached(Outcome.MESSAGE_LIMIT, "messages", limits.messages, self.messages + 1)
+        total = self.messages_bytes + size
+        if total > limits.messages_bytes:
+            raise _reached(Outcome.MESSAGE_LIMIT, "messages_bytes", limits.messages_bytes, total)
+        self.messages += 1
+        self.messages_bytes = total
+        self._job.add_message(frame.body)
+
+    def _check_job(self, number: int) -> None:
+        if number != self._number:
+            msg = f"a frame of job {number} in a sandbox that has job {self._number}"
+            raise ProtocolError(msg)
+
+
+def overlap(data: bytes, mark: bytes) -> int:
+    """Return how many bytes at the end of `data` may be the beginning of `mark`."""
+    start = data.rfind(mark[:1], max(0, len(data) - len(mark) + 1))
+    return len(data) - start if start >= 0 and mark.startswith(data[start:]) else 0
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _reached(outcome: Outcome, limit: str, value: float, observed: float) -> LimitReachedError:
+    evidence = Evidence(limit=limit, value=value, observed=observed, source="host")
+    return LimitReachedError(outcome, evidence)

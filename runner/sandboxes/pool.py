@@ -1,0 +1,395 @@
+"""Sandboxes that have warmed up and wait for a job of their program; each is used for one only.
+
+`Pool` owns the waiting sandboxes.  `take` gives one away at once or says that there is none: it
+neither starts anything nor asks the engine.  Filling up, looking after those that wait, and taking
+away what is stale happens in threads of the pool's own, never under the lock that `take` needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from runner.errors import RequestError, RunnerError
+from runner.host.interrupt import CancelledError, Interrupt, Waker
+from runner.host.workers import Workers
+from runner.policy import Limits
+from runner.programs import Program
+from runner.sandboxes.launcher import Sandbox
+from runner.sandboxes.starts import CORES
+
+log = logging.getLogger(__name__)
+
+REFILL_S: Final = 0.5
+"""How long after a sandbox was taken the next one is started, if its job is not over before: a
+start takes every core, and most jobs that wait for nothing are over by then."""
+
+LOOK_S: Final = 1.0
+"""How often those that wait are looked at."""
+
+IMAGE_S: Final = 5.0
+"""How often the engine is asked whether their images are still there."""
+
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 30.0
+"""After failed starts of a program the next one waits so long at first, and at most."""
+
+_FIRST_GUESS_BYTES: Final = 160 << 20
+"""What a waiting sandbox takes, while none has been measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """How many sandboxes of a program wait for jobs.
+
+    At least `minimum`; whenever a job finds none one more, up to `maximum` (default: `minimum`, a
+    fixed number); after each `idle_s` seconds in which none was missing one less.
+
+    Raises RequestError for numbers that make no sense.
+    """
+
+    minimum: int = 1
+    maximum: int | None = None
+    idle_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        whole = all(type(each) is int for each in (self.minimum, self.most))
+        if not whole or not 0 <= self.minimum <= self.most or not self.most or not self.idle_s > 0:
+            msg = f"{self} says nothing that can be kept: 0 <= minimum <= maximum, idle_s > 0"
+            raise RequestError(msg)
+
+    @property
+    def most(self) -> int:
+        """The largest number."""
+        return self.minimum if self.maximum is None else self.maximum
+
+    @classmethod
+    def of(cls, value: int | Warm) -> Warm:
+        """Return what a number, or such a value, stands for."""
+        return value if isinstance(value, Warm) else cls(minimum=value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolState:
+    """How full the pool is: sandboxes that wait, those that start, and what is wanted in all.
+
+    `memory_bytes` is what those that wait use (None where nobody can tell), `memory_limit_bytes`
+    what they may use together: no more are started beyond that.
+    """
+
+    waiting: int = 0
+    starting: int = 0
+    wanted: int = 0
+    memory_bytes: int | None = 0
+    memory_limit_bytes: int = 0
+
+
+class Source(Protocol):
+    """Where the pool has its sandboxes from; the methods may block and raise RunnerError."""
+
+    def key(self, program: Program, limits: Limits) -> Hashable: ...
+    def launch(self, program: Program, limits: Limits, waker: Waker) -> Sandbox: ...
+    def has_image(self, program: Program) -> bool: ...
+    def discard(self, sandbox: Sandbox) -> None: ...
+    def leave_to_reaper(self, sandbox: Sandbox) -> None: ...
+    def idle_memory_bytes(self) -> int: ...
+
+
+@dataclass(slots=True)
+class _Waiting:
+    sandbox: Sandbox
+    memory_bytes: int | None
+
+
+@dataclass(slots=True, eq=False)
+class _Shelf:
+    """The sandboxes of one program."""
+
+    program: Program
+    limits: Limits
+    size: Warm
+    key: Hashable
+    target: int
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    starting: int = 0
+    not_before: float = 0.0
+    """Because starts have failed."""
+    leave_until: float = 0.0
+    """Because a job has the machine."""
+    pause_s: float = _FIRST_PAUSE_S
+    short_at: float = 0.0
+    looked_at: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Order:
+    """Something to do in a thread of the pool."""
+
+    shelf: _Shelf | None = None
+    sandbox: Sandbox | None = None
+    interrupt: Interrupt = field(default_factory=Interrupt)
+
+
+class Pool:
+    """Keeps shelves of waiting sandboxes filled; safe to use from any thread."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._workers: Workers[_Order] = Workers(CORES + 1)
+        # Re-entrant, as is every lock here: the garbage collector may close a supervisor anywhere.
+        self._changed = threading.Condition()
+        self._shelves: dict[Hashable, _Shelf] = {}
+        self._orders: set[_Order] = set()
+        self._manager: threading.Thread | None = None
+        self._measured_bytes = _FIRST_GUESS_BYTES
+        self._limit_bytes = 0
+        self._closed = False
+
+    def stock(self, program: Program, limits: Limits, size: Warm) -> None:
+        """Keep sandboxes of this program from now on.  RunnerError if no thread starts."""
+        key = self._source.key(program, limits)
+        with self._changed:
+            self._shelves[key] = _Shelf(program, limits, size, key, size.minimum)
+            if self._manager is None:
+                thread = threading.Thread(target=self._manage, name="qrunner-pool", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    msg = f"this process cannot start a thread for its warm sandboxes: {error}"
+                    raise RunnerError(msg) from error
+                self._manager = thread
+            self._changed.notify_all()
+
+    def take(self, program: Program, limits: Limits) -> Sandbox | None:
+        """Give away a sandbox that waits for a job of this program, None if there is none."""
+        if not self._shelves:
+            return None
+        key = self._source.key(program, limits)
+        with self._changed:
+            shelf = self._shelves.get(key) or self._edited(program, limits, key)
+            if shelf is None or self._closed:
+                return None
+            now = time.monotonic()
+            if not _lacks(shelf):
+                shelf.leave_until = now + REFILL_S
+            self._changed.notify_all()
+            while shelf.waiting:
+                each = shelf.waiting.popleft()
+                if each.sandbox.is_waiting():
+                    return each.sandbox
+                self._discard(each.sandbox)
+            shelf.target = min(shelf.target + 1, shelf.size.most)
+            shelf.short_at = now
+            return None
+
+    def job_over(self) -> None:
+        """Start what is missing now: a job for which it was left has ended."""
+        with self._changed:
+            for shelf in self._shelves.values():
+                shelf.leave_until = 0.0
+            self._changed.notify_all()
+
+    def _edited(self, program: Program, limits: Limits, key: Hashable) -> _Shelf | None:
+        """Return the shelf of a program that has been edited since, emptied of its old state."""
+        for shelf in self._shelves.values():
+            if shelf.program.path == program.path and shelf.limits == limits:
+                for each in shelf.waiting:
+                    self._discard(each.sandbox)
+                del self._shelves[shelf.key]
+                new = _Shelf(program, limits, shelf.size, key, shelf.target)
+                self._shelves[key] = new
+                return new
+        return None
+
+    def state(self) -> PoolState:
+        """Return how full the pool is now."""
+        with self._changed:
+            shelves = list(self._shelves.values())
+            waiting = [each for shelf in shelves for each in shelf.waiting]
+            measured = [each.memory_bytes for each in waiting if each.memory_bytes is not None]
+            return PoolState(
+                waiting=len(waiting),
+                starting=sum(shelf.starting for shelf in shelves),
+                wanted=sum(shelf.target for shelf in shelves),
+                memory_bytes=sum(measured) if len(measured) == len(waiting) else None,
+                memory_limit_bytes=self._limit_bytes,
+            )
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until as many wait as are wanted; return whether that has come to pass."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed or self._is_full(), timeout_s) and (
+                not self._closed
+            )
+
+    def _is_full(self) -> bool:
+        return all(len(each.waiting) >= each.target for each in self._shelves.values())
+
+    def close(self) -> None:
+        """Give nothing away any more, and begin to take everything away."""
+        with self._changed:
+            self._closed = True
+            for order in self._orders:
+                order.interrupt.fire()
+            for shelf in self._shelves.values():
+                while shelf.waiting:
+                    self._discard(shelf.waiting.popleft().sandbox)
+            self._workers.close()
+            self._changed.notify_all()
+
+    def join(self, patience_s: float | None) -> bool:
+        """Wait until everything is away; give up when nothing has moved for `patience_s`."""
+        if self._manager is not None and self._manager is not threading.current_thread():
+            self._manager.join(patience_s)
+        return self._workers.join(patience_s)
+
+    # --- in the pool's threads ------------------------------------------------------------------
+
+    def _manage(self) -> None:
+        """Look at what waits, order what is missing, sleep: until the pool is closed."""
+        while True:
+            self._look()
+            with self._changed:
+                if self._closed:
+                    return
+                now = time.monotonic()
+                for shelf in list(self._shelves.values()):
+                    self._shrink(shelf, now)
+                    self._fill(shelf, now)
+                due = [_start_at(each) - now for each in self._shelves.values() if _lacks(each)]
+                left = [each for each in due if each > 0]
+                self._changed.wait(min([LOOK_S, *left]))
+
+    def _look(self) -> None:
+        """Measure those that wait, and take away those that have ended or said something."""
+        with self._changed:
+            found = [(shelf, each) for shelf in self._shelves.values() for each in shelf.waiting]
+        for shelf, each in found:
+            with self._changed:  # for each, so that whoever takes one waits for one at most
+                if each not in shelf.waiting:
+                    continue
+                if not each.sandbox.is_waiting():
+                    log.warning("a waiting sandbox of %s is gone", shelf.program.name)
+                    shelf.waiting.remove(each)
+                    self._discard(each.sandbox)
+            each.memory_bytes = each.sandbox.memory_bytes()
+        measured = [each.memory_bytes for _, each in found if each.memory_bytes]
+        self._measured_bytes = max(measured, default=self._measured_bytes)
+        self._limit_bytes = self._source.idle_memory_bytes()
+
+    def _shrink(self, shelf: _Shelf, now: float) -> None:
+        if shelf.target > shelf.size.minimum and now - shelf.short_at >= shelf.size.idle_s:
+            shelf.target -= 1
+            shelf.short_at = now
+        while len(shelf.waiting) > shelf.target:
+            self._discard(shelf.waiting.popleft().sandbox)
+
+    def _fill(self, shelf: _Shelf, now: float) -> None:
+        if shelf.waiting and now - shelf.looked_at >= IMAGE_S:
+            shelf.looked_at = now
+            self._order(_Order(shelf), self._check_image)
+        while _lacks(shelf) and now >= _start_at(shelf) and self._has_room():
+            shelf.starting += 1
+            if not self._order(_Order(shelf), self._start):
+                shelf.starting -= 1
+                return
+
+    def _has_room(self) -> bool:
+        shelves = self._shelves.values()
+        number = sum(len(each.waiting) + each.starting for each in shelves)
+        return not self._limit_bytes or (number + 1) * self._measured_bytes <= self._limit_bytes
+
+    def _order(self, order: _Order, work: Callable[[_Order], None]) -> bool:
+        """Have something done in a thread; return whether somebody will do it."""
+        self._orders.add(order)
+        try:
+            self._workers.submit(order, functools.partial(self._carry_out, work))
+        except RunnerError as error:
+            self._orders.discard(order)
+            log.warning("the pool of warm sandboxes cannot go on now: %s", error)
+            return False
+        return True
+
+    def _carry_out(self, work: Callable[[_Order], None], order: _Order) -> None:
+        try:
+            work(order)
+        finally:
+            with self._changed:
+                self._orders.discard(order)
+                self._changed.notify_all()
+
+    def _start(self, order: _Order) -> None:
+        shelf = order.shelf
+        assert shelf is not None
+        sandbox = None
+        try:
+            with order.interrupt.scope(), _open(Waker()) as waker:
+                sandbox = self._source.launch(shelf.program, shelf.limits, waker)
+        except CancelledError:
+            return
+        except (RunnerError, OSError) as error:
+            log.warning("no warm sandbox of %s: %s", shelf.program.name, error)
+        finally:
+            with self._changed:
+                shelf.starting -= 1
+                is_kept = self._put(shelf, sandbox)
+            if sandbox is not None and not is_kept:
+                self._source.discard(sandbox)
+
+    def _put(self, shelf: _Shelf, sandbox: Sandbox | None) -> bool:
+        if sandbox is None:
+            shelf.not_before = time.monotonic() + shelf.pause_s
+            shelf.pause_s = min(2 * shelf.pause_s, _LONGEST_PAUSE_S)
+            return False
+        if self._closed or self._shelves.get(shelf.key) is not shelf:
+            return False
+        shelf.pause_s = _FIRST_PAUSE_S
+        shelf.waiting.append(_Waiting(sandbox, sandbox.memory_bytes()))
+        return True
+
+    def _check_image(self, order: _Order) -> None:
+        """Take away what waits in an image that is not there any more: it would name a ghost."""
+        shelf = order.shelf
+        assert shelf is not None
+        with contextlib.suppress(RunnerError):  # an engine that is stuck is no reason
+            if self._source.has_image(shelf.program):
+                return
+            log.warning(
+                "the image of %s is gone, and its warm sandboxes with it", shelf.program.name
+            )
+            with self._changed:
+                while shelf.waiting:
+                    self._discard(shelf.waiting.popleft().sandbox)
+
+    def _discard(self, sandbox: Sandbox) -> None:
+        """Take a sandbox away, in another thread."""
+        if not self._order(_Order(sandbox=sandbox), self._remove):
+            self._source.leave_to_reaper(sandbox)
+
+    def _remove(self, order: _Order) -> None:
+        assert order.sandbox is not None
+        self._source.discard(order.sandbox)
+
+
+def _lacks(shelf: _Shelf) -> bool:
+    return len(shelf.waiting) + shelf.starting < shelf.target
+
+
+def _start_at(shelf: _Shelf) -> float:
+    return max(shelf.not_before, shelf.leave_until)
+
+
+@contextlib.contextmanager
+def _open(waker: Waker) -> Iterator[Waker]:
+    waker.open()
+    try:
+        yield waker
+    finally:
+        waker.close()

@@ -1,0 +1,237 @@
+"""Jobs of a supervisor whose sandboxes run on other machines.
+
+In the place of what owns a local engine: it feeds the caller's `Job` with what a node says, calls
+a node lost that says nothing any more, and alone decides whether such a job is tried again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+from runner.host.interrupt import CancelledError
+from runner.host.workers import Workers
+from runner.job import Job
+from runner.job.record import (
+    Evidence,
+    JobRecord,
+    LogEvent,
+    MessageEvent,
+    Outcome,
+    StartedEvent,
+    Usage,
+)
+from runner.policy import Limits
+from runner.running.execution import Verdict
+from runner.running.task import Task, our_fault
+from runner.sites.cluster import AnyEngine, Capacity, identity
+from runner.sites.wire import (
+    AttemptEvent,
+    End,
+    Ended,
+    Finished,
+    Heartbeat,
+    Hello,
+    JobSpec,
+)
+
+log = logging.getLogger(__name__)
+
+_CAPACITY_S: Final = 5.0
+"""How long what a cluster has is believed before it is asked again."""
+
+_UNKNOWN: Final = Usage(
+    sources=dict.fromkeys(
+        (each.name for each in dataclasses.fields(Usage) if each.name != "sources"),
+        "unknown: the job ended without its node's record",
+    )
+)
+
+_PATIENCE_S: Final = 20.0
+_POLL_S: Final = 0.01
+
+
+class Remote:
+    """The threads and the engine of a supervisor on a cluster; what `Holdings` is on one machine.
+
+    `max_jobs` are handed to the engine at the same time, the rest waits here, where owners are
+    served in turn; None means twice as many as there are CPUs, so that nodes do not wait for us.
+    """
+
+    def __init__(self, engine: AnyEngine, max_jobs: int | None = None) -> None:
+        self.engine = engine
+        self.pid = os.getpid()
+        self.pool = None
+        self._lock = threading.Lock()
+        self._capacity = engine.capacity()
+        self._asked = time.monotonic()
+        self.workers: Workers[Task] = Workers(max_jobs or 2 * self._capacity.slots)
+
+    def check(self, limits: Limits) -> None:
+        """Raise RequestError, with the numbers, if no node is large enough for such a job."""
+        self.capacity().check(limits.cpus, limits.memory_bytes)
+
+    @property
+    def slots(self) -> int:
+        """How many jobs at once keep the cluster busy."""
+        return self.capacity().slots
+
+    def image(self, name: str) -> None:
+        """Nothing is known here of what images the nodes have."""
+
+    def capacity(self) -> Capacity:
+        """Return what the cluster has, as of a few seconds ago.  Raises RunnerError."""
+        with self._lock:
+            if time.monotonic() - self._asked > _CAPACITY_S:
+                self._capacity = self.engine.capacity()
+                self._asked = time.monotonic()
+            return self._capacity
+
+    def close(self) -> None:
+        """Cancel every job, wait for the nodes, and let go of the engine."""
+        if os.getpid() != self.pid:
+            return  # a forked child: all of it is its parent's
+        for task in self.workers.close():
+            task.job.cancel()
+        if not self.workers.join(_PATIENCE_S):
+            log.warning("a node does not let go of its jobs; it is left to its own deadlines")
+        self.engine.close()
+
+    def queue(self, count: int, owner: str, work: Callable[[Task], object]) -> Spread:
+        """Return what the jobs of a session go to; how many run at once is the cluster's matter."""
+        del count
+        return Spread(self.workers, owner, work)
+
+    # --- in a worker thread ---------------------------------------------------------------------
+
+    def work(self, task: Task) -> None:
+        """Execute one job on the cluster; whatever happens, it ends with a record."""
+        task.perform(self._execute)
+
+    def _execute(self, task: Task) -> Verdict:
+        """Return how the job ended; if a node has said it, its record has been taken before."""
+        while True:
+            task.interrupt.check()
+            ended = self._attempt(task)
+            if ended.how is not End.LOST:
+                break
+            log.warning("job %s, attempt %d: %s", task.job.id, task.job.attempt, ended.reason)
+            if task.job.attempt > task.retries:
+                break
+            task.job.begin_again()
+        if ended.how is End.CANCELLED:
+            return Verdict(outcome=Outcome.CANCELLED, usage=_UNKNOWN)
+        if ended.how is End.REFUSED:
+            return our_fault(ended.reason)
+        return Verdict(
+            outcome=Outcome.INTERRUPTED,
+            evidence=Evidence(source="host", detail=ended.reason),
+            error=ended.reason,
+            usage=_UNKNOWN,
+        )
+
+    def _attempt(self, task: Task) -> Ended:
+        """Run the job once; its record, if there is one, is the job's by then."""
+        handle = self.engine.submit(_spec(task))
+        ended = Ended(how=End.CANCELLED, reason="cancelled by the caller")
+        events = self.engine.events(handle)
+        try:
+            with task.interrupt.calling(lambda: self.engine.cancel(handle)):
+                for event in events:
+                    ended = self._take(task, event) or ended
+        except CancelledError:
+            self.engine.cancel(handle)
+            for event in events:  # none are left if it has told its end before
+                ended = self._take(task, event) or ended
+        return ended
+
+    def _take(self, task: Task, event: AttemptEvent) -> Ended | None:
+        """Put into the job what its node has said; return why the attempt has ended, if it has."""
+        job = task.job
+        match event:
+            case Hello():
+                job.node = event.node
+            case StartedEvent():
+                job.image = event.image
+                job.start()
+            case MessageEvent() | LogEvent():
+                job.add_events([event])
+                _wait_for_callback(job)
+            case Finished():
+                job.finish(_ours(event.record, task))
+            case Ended():
+                return event
+            case Heartbeat():
+                pass  # has been seen where it was read
+        return None
+
+
+class Spread:
+    """A session's jobs on a cluster: each in a sandbox of its own, on whatever node is free.
+
+    So they are kept apart more strictly than in a session on one machine, and are slower.
+    """
+
+    def __init__(self, workers: Workers[Task], owner: str, work: Callable[[Task], object]) -> None:
+        self._workers = workers
+        self._owner = owner
+        self._work = work
+        self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+
+    def submit(self, task: Task, keep: object) -> None:
+        """Queue a job; `keep` lives until it has ended.  Raises RequestError after `close`."""
+        self._jobs.add(task.job)
+        self._workers.submit(task, functools.partial(self._do, keep), owner=self._owner)
+
+    def withdraw(self, task: Task) -> None:
+        """Forget a job whose turn has not come."""
+        self._workers.withdraw(task)
+
+    def close(self) -> None:
+        """Cancel what is left."""
+        for each in list(self._jobs):
+            each.cancel()
+
+    def _do(self, keep: object, task: Task) -> None:
+        del keep  # whoever calls holds it
+        self._work(task)
+
+
+def _spec(task: Task) -> JobSpec:
+    return JobSpec(
+        job=task.job.id,
+        attempt=task.job.attempt,
+        version=identity(),
+        program=task.program,
+        request=task.request,
+        limits=task.limits,
+        isolation=task.policy.isolation,
+        allow_missing=task.policy.allow_missing,
+    )
+
+
+def _wait_for_callback(job: Job) -> None:
+    """Take no more while the callback is far behind: so the program, in the end, waits."""
+    while job.is_congested and not job.is_cancelled:
+        time.sleep(_POLL_S)
+
+
+def _ours(record: JobRecord, task: Task) -> JobRecord:
+    """Return a node's record with what only the caller knows."""
+    job = task.job
+    created = {"created": job.created.isoformat()}
+    return dataclasses.replace(
+        record,
+        job=job.id,
+        program=task.program.name,
+        node=job.node,
+        attempt=job.attempt,
+        timestamps={**record.timestamps, **created},
+    )

@@ -1,0 +1,255 @@
+"""One job as a duplex stream of lines: the caller's side of stdio, Slurm and Ray alike.
+
+`Stream` owns two descriptors and knows what its node has said last; how the stream came about, and
+how its far end is made to go, is the engine's (`Channel`).  No job ends here without exactly one
+last event, and the only wait without a limit is the one in the queue of a cluster that says nothing
+to those who wait.  `Streams` is what is common to all engines whose handles are streams.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from runner.sites.cluster import LOST_S
+from runner.sites.wire import (
+    MAX_LINE_BYTES,
+    AttemptEvent,
+    End,
+    Ended,
+    Finished,
+    Hello,
+    WireError,
+    event_of,
+)
+
+CANCEL_LINE: Final = b'{"do": "cancel"}\n'
+
+_CANCEL_S: Final = 10.0
+"""How long a node may take to end a cancelled job before it is cut off."""
+
+_CLEAN_UP_S: Final = 15.0
+"""How long the far end may clean up after its job."""
+
+_TICK_S: Final = 1.0
+_RECEIVE_BYTES: Final = 1 << 18
+
+
+class Channel(Protocol):
+    """What carries a stream, and its far end's fate."""
+
+    reader: int
+    writer: int
+
+    def hang_up(self) -> None:
+        """Make the far end go, at once if it has not begun; never blocks, may be repeated."""
+
+    def close(self, patience_s: float) -> None:
+        """Release everything; the far end is killed if it is still there after `patience_s`."""
+
+    def last_words(self) -> str:
+        """Return what the far end said to nobody in particular, such as why it never began."""
+
+
+class Stream:
+    """The caller's end of one attempt.  `events` belongs to one thread, `cancel` to any.
+
+    `node` is its name, None before it has spoken; `is_lost`: it has ended, or says nothing any
+    more, without a last event.  Before a node has spoken, an end without a last event is called
+    `untaken`, and silence is one after `patience_s` (None: never).
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        line: bytes,
+        *,
+        untaken: End = End.REFUSED,
+        patience_s: float | None = None,
+    ) -> None:
+        self._channel = channel
+        self._unsent = memoryview(line)
+        self._untaken = untaken
+        self._patience_s = patience_s
+        self._unfinished = bytearray()
+        self._lock = threading.Lock()
+        self.node: str | None = None
+        self._sign = datetime.now(UTC)
+        self._cancelled_at: float | None = None
+        self._is_closed = False
+        self.is_lost = False
+        os.set_blocking(channel.reader, False)
+        os.set_blocking(channel.writer, False)
+
+    def events(self) -> Iterator[AttemptEvent]:
+        """Yield what the node says, up to its one last event."""
+        try:
+            try:
+                for event in self._said():
+                    if isinstance(event, Ended):
+                        yield self._in_full(event)
+                        return
+                    yield event
+                    if isinstance(event, Finished):
+                        return
+            except WireError as error:
+                reason = f"node {self.node} does not keep to the protocol: {error}"
+                yield Ended(how=End.LOST, reason=reason)
+                return
+            yield self._ended()
+        finally:
+            self.close()
+
+    def cancel(self) -> None:
+        """Ask the node to end the job, or withdraw it if no node has it yet."""
+        with self._lock:
+            if self._is_closed or self._cancelled_at is not None:
+                return
+            self._cancelled_at = time.monotonic()
+            if self.node is not None and not self._unsent:
+                with contextlib.suppress(OSError):
+                    os.write(self._channel.writer, CANCEL_LINE)
+                    return
+            self._channel.hang_up()
+
+    def close(self) -> None:
+        """Let go of the far end; what it still runs ends by its lifeline."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self._channel.close(0.5 if self.is_lost else _CLEAN_UP_S)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def _said(self) -> Iterator[AttemptEvent]:
+        """Yield events until the stream ends, or nothing has come for too long."""
+        while self._wait():
+            try:
+                data = os.read(self._channel.reader, _RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return  # a connection that was reset has ended as well
+            if not data:
+                return
+            for line in self._lines(data):
+                event = event_of(line)
+                if isinstance(event, Hello):
+                    self.node = event.node
+                if not isinstance(event, Ended):  # which the node may not have said itself
+                    self._sign = datetime.now(UTC)
+                yield event
+
+    def _lines(self, data: bytes) -> Iterator[bytes]:
+        first, *others = data.split(b"\n")
+        self._unfinished += first
+        for other in others:
+            line = bytes(self._unfinished)
+            self._unfinished = bytearray(other)
+            yield line
+        if len(self._unfinished) > MAX_LINE_BYTES:
+            msg = f"a line is longer than {MAX_LINE_BYTES} bytes"
+            raise WireError(msg)
+
+    def _wait(self) -> bool:
+        """Wait until there is something to read, sending meanwhile; False if it is over."""
+        # From now, not from the last sign: while nobody asked for more, nothing could be heard.
+        until = self._lost_at()
+        while (now := time.monotonic()) < until:
+            poll = select.poll()
+            poll.register(self._channel.reader, select.POLLIN)
+            if self._unsent:
+                poll.register(self._channel.writer, select.POLLOUT)
+            ready = dict(poll.poll(min(_TICK_S, until - now) * 1000))
+            if self._channel.writer in ready:
+                self._send(ready[self._channel.writer])
+                until = self._lost_at()  # that somebody reads is a sign of life as well
+            if self._channel.reader in ready:
+                return True
+            if self._cancelled_at is not None and now - self._cancelled_at > _CANCEL_S:
+                return False
+        return False
+
+    def _lost_at(self) -> float:
+        patience_s = self._patience_s if self.node is None else LOST_S
+        return math.inf if patience_s is None else time.monotonic() + patience_s
+
+    def _send(self, what: int) -> None:
+        with self._lock:
+            try:
+                self._unsent = self._unsent[os.write(self._channel.writer, self._unsent) :]
+            except BlockingIOError:
+                return
+            except OSError:
+                what = select.POLLERR
+            if what & (select.POLLERR | select.POLLHUP):
+                self._unsent = memoryview(b"")  # its end shows where we read
+
+    def _ended(self) -> Ended:
+        """Return why there is no record: by what is known, never by an exit code."""
+        self._channel.hang_up()
+        if self._cancelled_at is not None:
+            return Ended(how=End.CANCELLED, reason="cancelled by the caller")
+        said = self._channel.last_words()
+        if self.node is None:
+            self.is_lost = self._untaken is End.LOST
+            said = said or "its engine has ended, or says nothing any more"
+            return Ended(how=self._untaken, reason=f"no node has taken the job: {said}")
+        return self._in_full(Ended(how=End.LOST, reason=said))
+
+    def _in_full(self, event: Ended) -> Ended:
+        """Return a loss with its node and the node's last sign of life; else the same."""
+        if event.how is not End.LOST:
+            return event
+        if self.node is None:  # chosen for the job, and gone before it could say who it is
+            return Ended(how=End.LOST, reason=f"no node has taken the job: {event.reason}")
+        self.is_lost = True
+        silent = (datetime.now(UTC) - self._sign).total_seconds()
+        reason = (
+            f"node {self.node} is lost: its last sign of life came at "
+            f"{self._sign.isoformat(timespec='milliseconds')}, {silent:.1f} s before"
+        )
+        return Ended(how=End.LOST, reason=f"{reason} ({event.reason})" if event.reason else reason)
+
+
+class Streams:
+    """The streams of one engine, of which those are known that have not ended."""
+
+    def __init__(self) -> None:
+        self._streams_lock = threading.Lock()
+        self._streams: set[Stream] = set()
+
+    def _open(
+        self, channel: Channel, line: bytes, *, untaken: End, patience_s: float | None
+    ) -> Stream:
+        stream = Stream(channel, line, untaken=untaken, patience_s=patience_s)
+        with self._streams_lock:
+            self._streams.add(stream)
+        return stream
+
+    def events(self, handle: Stream) -> Iterator[AttemptEvent]:
+        """Yield what the node says, up to its one last event."""
+        try:
+            yield from handle.events()
+        finally:
+            with self._streams_lock:
+                self._streams.discard(handle)
+
+    def cancel(self, handle: Stream) -> None:
+        """Ask for the end."""
+        handle.cancel()
+
+    def close(self) -> None:
+        """Let go of every stream that is left."""
+        with self._streams_lock:
+            streams, self._streams = self._streams, set()
+        for each in streams:
+            each.close()

@@ -1,0 +1,235 @@
+"""Tagged JSON into values: one walk, within what is allowed to whoever asks.
+
+What a program sent is decoded as plain values and arrays, within a bound of memory; the rest
+becomes a `Value`, which is decoded when its owner asks.  Nothing is imported by a name in the data.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sandbox.codec import rows, table
+from sandbox.codec.paths import CLASS, EXACT, MODULE, TYPE, VALUE, PathError, one_line, with_article
+from sandbox.wire import protocol
+
+MAX_UNPACKED_BYTES: Final = 256 * protocol.MIB
+"""What one untrusted payload may become in memory: its compressed parts and its objects."""
+
+MAX_EQUAL_HASHES: Final = 1000
+"""More keys of one hash than this in an untrusted set or dict are an attack on its tables."""
+
+_OBJECT_BYTES: Final = {"[": 64, "{": 200, ",": 40, '"': 64}
+"""What each of these characters can cost as an object, at most (a string has two quotes)."""
+
+_PIECE_BYTES: Final = 1 << 16
+
+
+class DecodingError(ValueError):
+    """Tagged JSON that is malformed; the message begins with the path to it."""
+
+
+class Value:
+    """A value that is not decoded unasked: `raw` is its JSON, `decode` builds it.
+
+    Decoding imports NumPy or Qiskit and lets them read what a program wrote.
+    """
+
+    __slots__ = ("_raw", "_text")
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._text: str | None = None
+
+    @classmethod
+    def of_text(cls, text: str) -> Value:
+        """Return the value of a whole text, which is parsed once it is asked for."""
+        value = cls(None)
+        value._text = text
+        return value
+
+    @property
+    def raw(self) -> Any:
+        """The value as JSON data."""
+        if self._text is not None:
+            self._raw, self._text = json.loads(self._text), None
+        return self._raw
+
+    def decode(self, *, max_bytes: int | None = None) -> Any:
+        """Return the value itself, its compressed parts within `max_bytes` (256 MiB if not given).
+
+        Nothing is imported by a name in the data, and nothing unpickled.  Circuits need QPY 13 or
+        newer, and Qiskit 2; DecodingError says what is missing or malformed.
+        """
+        room = MAX_UNPACKED_BYTES if max_bytes is None else max_bytes
+        return Decoder(every=True, oldest_qpy=rows.SAFE_QPY, room=room).whole(self.raw, "value")
+
+    def __eq__(self, other: object) -> bool:
+        return self.raw == other.raw if isinstance(other, Value) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        tag = self._raw.get(TYPE) if isinstance(self._raw, dict) else "…"
+        return f"Value({tag!r:.80})"
+
+
+class _Unpacking:
+    """Base64 of zlib, unpacked while it is read: as much as is asked for, no more."""
+
+    def __init__(self, text: str) -> None:
+        self._packed = base64.b64decode(text, validate=True)
+        self._position = 0
+        self._unpacker = zlib.decompressobj()
+
+    def read(self, size: int, /) -> bytes:
+        """Return so many bytes, fewer at the end; ValueError if there is none."""
+        pieces = []
+        while size and not self._unpacker.eof:
+            packed = self._unpacker.unconsumed_tail
+            if not packed:
+                packed = self._packed[self._position : self._position + _PIECE_BYTES]
+                self._position += len(packed)
+            piece = self._unpacker.decompress(packed, size)
+            if not packed and not piece:
+                msg = "its compressed content is cut short"
+                raise ValueError(msg)
+            size -= len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+class Decoder:
+    """One walk over tagged JSON; holds what is allowed and how much memory it may still take."""
+
+    def __init__(
+        self, *, every: bool, oldest_qpy: int, room: int | None, owns_data: bool = False
+    ) -> None:
+        self.oldest_qpy = oldest_qpy
+        self._every = every
+        self._bound = room
+        self._room = room
+        self._owns_data = owns_data
+
+    @classmethod
+    def for_caller(cls, *, trusted: bool, owns_data: bool = False) -> Decoder:
+        """Return one for what the host sent, without bounds, or for what a program sent."""
+        if trusted:
+            return cls(every=True, oldest_qpy=0, room=None, owns_data=owns_data)
+        return cls(
+            every=False,
+            oldest_qpy=rows.SAFE_QPY,
+            room=MAX_UNPACKED_BYTES,
+            owns_data=owns_data,
+        )
+
+    def whole(self, data: Any, name: str) -> Any:
+        """Return the value of the data; DecodingError, with the path, if it is malformed."""
+        try:
+            return self.value(data)
+        except PathError as error:
+            raise DecodingError(error.describe(name)) from None
+
+    def value(self, data: Any, depth: int = 0) -> Any:
+        """Return the value of a part of the data, so deep in it."""
+        if depth > protocol.MAX_DEPTH:
+            msg = f"nested deeper than {protocol.MAX_DEPTH}"
+            raise PathError(msg)
+        kind = type(data)
+        if kind is list:
+            return self._list(data, depth + 1)
+        if kind is dict:
+            return self._tagged(data, depth + 1) if TYPE in data else self._dict(data, depth + 1)
+        if kind in EXACT:
+            return data
+        msg = f"{with_article(kind.__name__)} is no JSON data"
+        raise PathError(msg)
+
+    def unpack(self, text: Any) -> _Unpacking:
+        """Return what base64 of zlib holds; whoever reads it charges for it."""
+        return _Unpacking(rows.a_text(text))
+
+    def charge(self, size: int) -> None:
+        """Take memory from what this walk may still take; ValueError if that is too much."""
+        if self._room is not None:
+            self._room -= size
+            if self._room < 0:
+                msg = f"takes more than {self._bound} bytes"
+                raise ValueError(msg)
+
+    def check_hashes(self, keys: Iterable[Any]) -> None:
+        """Refuse keys made to collide, which would make a set or dict of them take for ever."""
+        if self._room is not None:
+            hashes = Counter(map(hash, keys))
+            if hashes and max(hashes.values()) > MAX_EQUAL_HASHES:
+                msg = "its keys are made to collide"
+                raise ValueError(msg)
+
+    def _list(self, items: list[Any], depth: int) -> list[Any]:
+        result = items if self._owns_data else list(items)
+        if set(map(type, items)) <= EXACT:
+            return result
+        for index, item in enumerate(items):
+            try:
+                result[index] = self.value(item, depth)
+            except PathError as error:
+                error.steps.append(f"[{index}]")
+                raise
+        return result
+
+    def _dict(self, items: dict[str, Any], depth: int) -> dict[str, Any]:
+        result = items if self._owns_data else dict(items)
+        for key, item in items.items():
+            try:
+                result[key] = self.value(item, depth)
+            except PathError as error:
+                error.steps.append(f"[{key!r:.80}]")
+                raise
+        return result
+
+    def _tagged(self, data: dict[str, Any], depth: int) -> Any:
+        row = _row_of(data)
+        if row is None or (row.needs_trust and not self._every):
+            return self._unknown(data)
+        if len(data) != (4 if row.carrier else 2) or VALUE not in data:
+            msg = f"a value tagged {row.tag!r} whose keys are not {TYPE} and {VALUE}"
+            raise PathError(msg)
+        owned, self._owns_data = self._owns_data, False  # it may have to stay as it is
+        content = self.value(data[VALUE], depth)
+        self._owns_data = owned
+        try:
+            return row.from_data(content, self)
+        except rows.UnavailableError as error:
+            return self._unknown(data, f": {one_line(error.__cause__ or error)}")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 (hostile data; Rust's panics are such)
+            msg = f"not of the form of a value tagged {row.key!r}: {one_line(error)}"
+            raise PathError(msg) from None
+
+    def _unknown(self, data: dict[str, Any], reason: str = "") -> Value:
+        if not self._every and isinstance(data[TYPE], str):
+            return Value(data)
+        msg = f"a value of the unknown type {data[TYPE]!r:.80}{reason}"
+        raise PathError(msg)
+
+
+def _row_of(data: dict[str, Any]) -> rows.Row | None:
+    """Return the row of tagged data, None for a tag, or the class of a carrier, without one."""
+    key = data[TYPE]
+    if CLASS in data:
+        key = f"{key}:{data[CLASS]!s:.80}"
+    row = table.BY_TAG.get(key) if isinstance(key, str) else None
+    if row is None or row.carrier is None:
+        return row
+    return row if data.get(MODULE) == row.carrier[0] and CLASS in data else None
+
+
+def objects_bytes(text: str) -> int:
+    """Return what the objects of a JSON text can take in memory, at most and in about."""
+    objects = sum(text.count(each) * size for each, size in _OBJECT_BYTES.items())
+    return objects + len(text) * (4 if "\\u" in text else 1)

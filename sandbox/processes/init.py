@@ -1,0 +1,187 @@
+"""The first process of a sandbox: it guards, reaps, reports how the worker ended, and leaves.
+
+It forks the worker once, before anything heavy is imported, and stays single-threaded.  Program
+code never runs in it and cannot reach it: it is not dumpable, so neither `ptrace` nor
+`/proc/1/mem` opens for a process of the same user, and it ignores every signal it may ignore.
+
+It leaves when the host hangs up stdin, when its own deadline has passed (for a host that is alive
+but stuck), or a few seconds after the worker; its end kills whatever is left in the PID namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from typing import Final, NoReturn
+
+from sandbox.processes import guard, worker
+from sandbox.wire import protocol
+from sandbox.wire.options import Options
+
+STDIN: Final = 0
+STDOUT: Final = 1
+
+GRACE_S: Final = 5.0
+"""How long after the wall limit PID 1 waits for the host before it ends the sandbox itself."""
+
+LINGER_S: Final = 5.0
+"""How long it stays after the worker, so that the host can still read the cgroup's counters."""
+
+REAPED_AT_ONCE: Final = 256
+"""Orphans reaped between two looks at the clock: a fork bomb must not hold up the deadline."""
+
+_OOM_COUNTERS: Final = (
+    "/sys/fs/cgroup/memory.events",
+    "/sys/fs/cgroup/memory/memory.oom_control",
+)
+
+
+def main(options: Options) -> NoReturn:
+    """Become the sandbox's first process; never returns."""
+    guard.protect()
+    is_first = os.getpid() == 1
+    if not is_first:
+        # Outside a container (contract tests) orphans would go to somebody else's PID 1.
+        guard.adopt_orphans()
+    wakeup, wakeup_write = guard.open_wakeup()
+    control, control_write = os.pipe()
+
+    child = os.fork()
+    if child == 0:
+        guard.become_ordinary()
+        for descriptor in (wakeup, wakeup_write, control):
+            os.close(descriptor)
+        if options.session:
+            from sandbox.processes import session  # others need not wait for its import
+
+            session.main(options, control_write, is_alone=is_first)
+        worker.main(options, control_write)
+    os.close(control_write)
+    try:
+        Init(child=child, wakeup=wakeup, control=control).watch()
+    except BaseException:  # noqa: BLE001 (the sandbox must go, whatever went wrong here)
+        sys.excepthook(*sys.exc_info())
+        _leave(child, 70)
+
+
+class Init:
+    """The loop of the first process: one poll over lifeline, wakeups and the worker's word."""
+
+    def __init__(self, *, child: int, wakeup: int, control: int) -> None:
+        self._child = child
+        self._wakeup = wakeup
+        self._control = control
+        self._job = 0
+        self._deadline: float | None = None
+        self._report: bytes | None = None
+        self._poll = select.poll()
+        self._poll.register(STDIN, 0)  # POLLHUP and POLLERR only: the worker reads the data
+        self._poll.register(wakeup, select.POLLIN)
+        self._poll.register(control, select.POLLIN)
+
+    def watch(self) -> NoReturn:
+        """Wait for whatever comes first, until it is time to leave."""
+        while True:
+            more = self._reap()
+            for descriptor, _ in self._poll.poll(0 if more else self._patience_ms()):
+                self._handle(descriptor)
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                _leave(self._child, 0 if self._child == 0 else 124)
+
+    def _handle(self, descriptor: int) -> None:
+        if descriptor == STDIN:
+            _leave(self._child, 0)
+        elif descriptor == self._wakeup:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wakeup, 65536)
+        elif descriptor == self._control:
+            self._hear()
+        elif descriptor == STDOUT:
+            self._tell()
+
+    def _patience_ms(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - time.monotonic()) * 1000 + 1
+
+    def _hear(self) -> None:
+        """Take the worker's word, `<job> <seconds>`, sent before any program code runs.
+
+        Only in a session there is more than one, and `inf` after a job that no other follows yet.
+        """
+        words = os.read(self._control, 65536).splitlines()  # all that the pipe can hold
+        if not words:
+            self._poll.unregister(self._control)
+            os.close(self._control)
+            self._control = -1
+            return
+        job, wall_s = words[-1].split()
+        self._job = int(job)
+        is_bounded = wall_s != b"inf"
+        self._deadline = time.monotonic() + float(wall_s) + GRACE_S if is_bounded else None
+
+    def _reap(self) -> bool:
+        """Collect what has died; returns whether there may be more."""
+        for _ in range(REAPED_AT_ONCE):
+            try:
+                child, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if child == 0:
+                return False
+            if child == self._child:
+                self._worker_ended(os.waitstatus_to_exitcode(status))
+        return True
+
+    def _worker_ended(self, status: int) -> None:
+        # The status is reported whatever it is: a program can leave with any number, so none of
+        # them can mean "delivered".  The host ignores the report when it has a last frame.
+        oom_kills = read_oom_kills()
+        _kill_group(self._child)
+        if self._control >= 0:
+            self._hear()
+        self._child = 0
+        self._deadline = time.monotonic() + LINGER_S
+        exited = protocol.Exited(job=self._job, status=status, oom_kills=oom_kills)
+        self._report = protocol.encode(exited)
+        self._poll.register(STDOUT, select.POLLOUT)
+
+    def _tell(self) -> None:
+        # Shorter than PIPE_BUF, so once the pipe has room this neither blocks nor is cut in two.
+        with contextlib.suppress(OSError):
+            os.write(STDOUT, self._report or b"")
+        self._poll.unregister(STDOUT)
+
+
+def read_oom_kills(paths: tuple[str, ...] = _OOM_COUNTERS) -> int | None:
+    """Return the cgroup's count of OOM kills as seen from inside, None where it is hidden."""
+    for path in paths:
+        try:
+            with open(path, encoding="ascii") as file:  # noqa: PTH123 (pathlib costs a start-up)
+                counters = dict(line.split(maxsplit=1) for line in file if " " in line)
+            return int(counters["oom_kill"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return None
+
+
+def _leave(child: int, code: int) -> NoReturn:
+    if child:
+        _kill_group(child)
+        # Only the worker itself, when it has not come as far as making its group.
+        with contextlib.suppress(OSError):
+            os.kill(child, signal.SIGKILL)
+    os._exit(code)
+
+
+def _kill_group(child: int) -> None:
+    """Kill what the worker started; as PID 1 that is everybody else in the namespace."""
+    with contextlib.suppress(OSError):
+        if os.getpid() == 1:
+            os.kill(-1, signal.SIGKILL)
+        else:
+            os.killpg(child, signal.SIGKILL)

@@ -1,0 +1,288 @@
+"""The second process of a session's sandbox: warm, and the parent of one process for each job.
+
+A job is a fork of this process and shares no memory with another; program code never runs here.
+The fork is made before the job's request is read, and the request only passes through, so a job's
+process has never held the token with which its end is reported, nor the inputs of another job.
+When a job's process has ended, everything else of it is removed (`sandbox.processes.cleaning`), and
+only then the next one is forked.  What cannot be removed ends the session: the host starts another
+sandbox.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import ctypes
+import os
+import resource
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from sandbox.processes import cleaning, guard, memory, worker
+from sandbox.program import loader
+from sandbox.program.job import configure_logging
+from sandbox.stack.warmup import Warmth, needs_qiskit, warm_up
+from sandbox.wire import channel, protocol
+from sandbox.wire.options import Options
+
+CLEANING_S: Final = 1.0
+"""How long it may take to remove what a job has left."""
+
+_STDIN: Final = 0
+_BUFFER_BYTES: Final = 64 * protocol.KIB
+
+_libc: Final = ctypes.PyDLL(None, use_errno=True)
+"""Holds the interpreter's lock during a call, as `os.fork` does."""
+
+
+class HungUpError(Exception):
+    """The host has closed stdin: nobody wants anything any more."""
+
+
+def main(options: Options, control: int, *, is_alone: bool) -> NoReturn:
+    """Serve jobs until the host hangs up; `control` is the pipe to PID 1, `is_alone` see there."""
+
+    def serve() -> None:
+        outlet = channel.open_channel(options)
+        kept = memory.gather() if needs_qiskit(options.modules, options.backend) else []
+        warmth = warm_up(options.modules, options.backend)
+        kept.clear()
+        guard.protect()
+        worker.say_ready(outlet)
+        try:
+            Parent(options, outlet, warmth, control, is_alone=is_alone).serve()
+        except HungUpError:
+            return
+        except cleaning.UncleanError as error:
+            # A job's doing and no error of ours, so its log gets a line and no traceback.
+            os.write(outlet.log, f"The session's sandbox is given up: {error}\n".encode())
+            os._exit(worker.OUR_FAULT)
+
+    worker.leave_after(serve)
+
+
+class Parent:
+    """Forks one process for each job, waits for its end, and cleans up behind it."""
+
+    def __init__(
+        self,
+        options: Options,
+        outlet: channel.Channel,
+        warmth: Warmth,
+        control: int,
+        *,
+        is_alone: bool,
+    ) -> None:
+        self._options = options
+        self._generators = _generators()  # those that others have, too
+        self._warmth = loader.clear_early(options.program, warmth)
+        self._outlet = outlet
+        self._log = outlet.log
+        self._uses_socket = outlet.messages is not outlet.results
+        if self._uses_socket:
+            os.close(outlet.messages.fileno())  # each job has a connection of its own
+        self._control = control
+        self._is_alone = is_alone
+        self._settings = cleaning.Settings([outlet.results.fileno(), outlet.log])
+        self._intake = Intake()
+        self._wakeup, self._wakeup_write = guard.open_wakeup()
+        self._poll = select.poll()
+        self._poll.register(_STDIN, select.POLLIN)
+        self._poll.register(self._wakeup, select.POLLIN)
+
+    def serve(self) -> None:
+        """Do one job after another.  Raises HungUpError, or UncleanError if a job leaves traces."""
+        configure_logging({})  # here, or each job would pay for it
+        memory.settle()
+        job = 0
+        while True:
+            child, request = self._fork()
+            order = self._take_next(job)
+            job = order.job
+            self._tell(job, order.wall_s)
+            self._intake.relay(request)
+            os.close(request)
+            status, usage = self._wait(child, job)
+            self._clean_up(child)
+            self._report(order, status, usage)
+
+    def _fork(self) -> tuple[int, int]:
+        """Return the process of the next job and the pipe on which it waits for its request."""
+        reader, writer = os.pipe()
+        for renew in self._generators:
+            renew()
+        child = fork()
+        if child == 0:
+            for descriptor in (writer, self._control, self._wakeup, self._wakeup_write):
+                os.close(descriptor)
+            worker.leave_after(lambda: self._become_job(reader))
+        os.close(reader)
+        return child, writer
+
+    def _become_job(self, request: int) -> None:
+        """In the fork: be as a process that is used once, take the request, and do the job."""
+        guard.become_ordinary()
+        worker.be_first_to_die()
+        os.dup2(request, _STDIN)
+        os.close(request)
+        line = channel.read_run_line()
+        if line is None:
+            return
+        run = protocol.decode_run(line)
+        del line
+        outlet = self._outlet
+        if self._uses_socket:
+            messages = channel.connect(self._options.socket)
+            outlet = channel.Channel(messages=messages, results=outlet.results, log=outlet.log)
+        worker.perform(outlet, run, self._options, self._warmth)
+
+    def _take_next(self, job: int) -> protocol.Next:
+        """Return the order for the job after this one; waits for it."""
+        while True:
+            if not self._intake.is_ready():
+                self._tell(job, float("inf"))  # else the next one's deadline replaces its own
+            order = self._intake.order()
+            if isinstance(order, protocol.Next):
+                return order
+            # Else it stops a job that had ended by itself meanwhile.
+
+    def _wait(self, child: int, job: int) -> tuple[int, resource.struct_rusage]:
+        """Wait until the job's process has ended, by itself or because the host says so."""
+        while True:
+            ended, status, usage = os.wait4(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status), usage
+            if not self._intake.has_line and not self._is_stdin_readable():
+                continue
+            order = self._intake.order()
+            if isinstance(order, protocol.Stop) and order.job == job:
+                os.kill(child, signal.SIGKILL)
+
+    def _is_stdin_readable(self) -> bool:
+        """Wait until there is something to read, or a process has ended."""
+        ready = {descriptor for descriptor, _ in self._poll.poll()}
+        if self._wakeup in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wakeup, 65536)
+        return _STDIN in ready
+
+    def _clean_up(self, child: int) -> None:
+        """Remove all that is left of the job; UncleanError if that is not possible."""
+        deadline = time.monotonic() + CLEANING_S
+        try:
+            cleaning.kill_all(child, deadline, is_alone=self._is_alone)
+            for directory in self._options.wipe:
+                cleaning.empty(directory, deadline)
+            self._settings.restore()
+        except OSError as error:
+            raise cleaning.UncleanError(str(error)) from error
+
+    def _tell(self, job: int, wall_s: float) -> None:
+        """Let PID 1 hold a deadline, too."""
+        os.write(self._control, f"{job} {wall_s}\n".encode())
+
+    def _report(self, order: protocol.Next, status: int, usage: resource.struct_rusage) -> None:
+        """Say that nothing is left of the job; the token shows where log and frames of it end."""
+        frame = protocol.Cleared(
+            token=order.token,
+            job=order.job,
+            status=status,
+            cpu_us=round((usage.ru_utime + usage.ru_stime) * 1e6),
+            memory_peak_bytes=usage.ru_maxrss * protocol.KIB,
+        )
+        self._outlet.end_log(order.log_end)
+        # Right behind what the job has written, if it was killed in the middle of a line, too: the
+        # host looks for the token and not for lines.
+        self._outlet.results.write(protocol.encode(frame))
+
+
+class Intake:
+    """What the host says on stdin.  Nothing is kept here of what was passed on."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray(_BUFFER_BYTES)
+        self._buffer = memoryview(self._bytes)
+        self._filled = 0
+
+    @property
+    def has_line(self) -> bool:
+        """Whether there is a whole line."""
+        return self._find_end() > 0
+
+    def is_ready(self) -> bool:
+        """Whether the next order is there, or on its way."""
+        return self.has_line or bool(select.select([_STDIN], [], [], 0)[0])
+
+    def order(self) -> protocol.Next | protocol.Stop:
+        """Return the next order; waits for it.  Raises HungUpError."""
+        while not (end := self._find_end()):
+            self._fill()
+        line = bytes(self._buffer[:end])
+        self._drop(end)
+        return protocol.decode_order(line)
+
+    def relay(self, descriptor: int) -> None:
+        """Write the next line to a descriptor, or nowhere if nobody reads it any more."""
+        is_read = True
+        while True:
+            end = self._find_end()
+            piece = self._buffer[: end or self._filled]
+            while is_read and piece:
+                try:
+                    piece = piece[os.write(descriptor, piece) :]
+                except BrokenPipeError:
+                    is_read = False
+            self._drop(end or self._filled)
+            if end:
+                return
+            self._fill()
+
+    def _find_end(self) -> int:
+        """Return where the first line ends, its newline included; 0 if it has not come."""
+        return self._bytes.find(b"\n", 0, self._filled) + 1
+
+    def _fill(self) -> None:
+        count = os.readv(_STDIN, [self._buffer[self._filled :]])
+        if not count:
+            raise HungUpError
+        self._filled += count
+
+    def _drop(self, count: int) -> None:
+        left = self._filled - count
+        self._buffer[:left] = self._buffer[count : self._filled]
+        self._buffer[left : self._filled] = bytes(self._filled - left)
+        self._filled = left
+
+
+def fork() -> int:
+    """Fork as `os.fork` does, without Python's hooks if there are no other threads of Python's.
+
+    The hooks renew locks that a thread might have held which is not there any more, Aer's executor
+    and the generator of `random` (the parent does that).  For a fork that does little else they are
+    a tenth of what it costs.  Native threads know nothing of what is renewed.
+    """
+    if _thread._count():
+        return os.fork()
+    child: int = _libc.fork()
+    if child < 0:
+        raise OSError(ctypes.get_errno(), "no process can be forked for the job")
+    return child
+
+
+def _generators() -> list[Callable[[], None]]:
+    """Return what gives the random generators that are imported a state of their own.
+
+    It is called before a fork, because afterwards each page that is written to is copied first.
+    """
+    found: list[Callable[[], None]] = []
+    if "random" in sys.modules:
+        found.append(sys.modules["random"].seed)
+    if "numpy.random" in sys.modules:
+        seed = sys.modules["numpy.random"].seed
+        found.append(lambda: seed(struct.unpack("8I", os.urandom(32))))
+    return found

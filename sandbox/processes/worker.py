@@ -1,0 +1,136 @@
+"""The second process of a sandbox: it prepares, takes the request, runs the program, and leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from sandbox import DIRECTORY
+from sandbox.processes import guard
+from sandbox.program import faults
+from sandbox.program.job import Job
+from sandbox.program.messenger import Outbox
+from sandbox.stack.warmup import Warmth, warm_up
+from sandbox.wire import channel, protocol
+from sandbox.wire.options import Options
+
+DEFAULT_WALL_S: Final = 300.0
+FLUSH_S: Final = 1.0
+"""How long a program's own streams may take to flush before they are left behind."""
+
+OUR_FAULT: Final = 70
+"""Exit code for an error of the guest itself; its traceback is in the log."""
+
+_TEXT, _BUFFER, _RAW = io.TextIOWrapper, io.BufferedWriter, io.FileIO
+_OWN: Final = {"mode", "name"}
+"""The attributes that the interpreter gives to its streams."""
+
+_BUILD_FILE: Final = os.path.join(os.path.dirname(DIRECTORY), "BUILD")  # noqa: PTH118, PTH120
+
+
+def main(options: Options, control: int) -> NoReturn:
+    """Do one job and leave; `control` is the pipe to PID 1, which wants the wall limit."""
+    leave_after(lambda: _work(options, control))
+
+
+def leave_after(work: Callable[[], None]) -> NoReturn:
+    """Do the work and end this process; an error of ours goes to the log."""
+    status = OUR_FAULT
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 (nothing may return into the code that forked us)
+        with contextlib.suppress(BaseException):
+            os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(status)
+
+
+def _work(options: Options, control: int) -> None:
+    be_first_to_die()
+    outlet = channel.open_channel(options)
+    warmth = warm_up(options.modules) if options.warm else Warmth()
+    say_ready(outlet)
+    line = channel.read_run_line()
+    if line is None:
+        return
+    run = protocol.decode_run(line)
+    del line
+    wall_s = run.limits.get("wall_s", DEFAULT_WALL_S)
+    os.write(control, f"{run.job} {wall_s}".encode())
+    os.close(control)
+    perform(outlet, run, options, warmth)
+
+
+def say_ready(outlet: channel.Channel) -> None:
+    """Tell the host that a request may come."""
+    ready = protocol.Ready(protocol=protocol.PROTOCOL_VERSION, build=_read_build())
+    outlet.messages.write(protocol.encode(ready))
+
+
+def perform(
+    outlet: channel.Channel, run: protocol.Run, options: Options, warmth: Warmth | None = None
+) -> None:
+    """Do one job, from its request to its last frame."""
+    ours = (sys.stdout, sys.stderr)
+    outbox = Outbox(outlet, run.job, run.limits)
+    send_last_frame = Job(run, outbox, options.program, warmth or Warmth()).execute()
+    # The log first: once the host has the last frame it need not wait for anything more.
+    theirs = (getattr(sys, "stdout", None), getattr(sys, "stderr", None))
+    # Ours again behind theirs, which may write there when they are flushed; and first, as theirs
+    # may never end.
+    are_ours = theirs[0] is ours[0] and theirs[1] is ours[1]  # theirs may answer `==` in any way
+    streams = [*ours] if are_ours else [*ours, *theirs, *ours]
+    if all(_is_plain(each, outlet.log) for each in streams):
+        _flush(streams)
+    else:
+        faults.within(FLUSH_S, lambda: _flush(streams), None)
+    with contextlib.suppress(OSError):  # the program may have closed everything
+        outlet.end_log(run.log_end)
+    send_last_frame()
+
+
+def _is_plain(stream: Any, log: int) -> bool:
+    """Whether flushing it runs the interpreter's code alone, and waits for nobody but the host.
+
+    So nearly every program leaves its streams, which need no thread then.
+    """
+    buffer = getattr(stream, "buffer", None) if type(stream) is _TEXT else None
+    raw = getattr(buffer, "raw", None) if type(buffer) is _BUFFER else None
+    if type(raw) is not _RAW or any(vars(each).keys() - _OWN for each in (stream, buffer, raw)):
+        return False
+    try:
+        return os.path.samestat(os.fstat(raw.fileno()), os.fstat(log))
+    except (OSError, ValueError):  # closed
+        return False
+
+
+def _flush(streams: list[Any]) -> None:
+    for stream in streams:
+        with contextlib.suppress(BaseException):  # the program may have put anything there
+            stream.flush()
+    guard.libc.fflush(None)
+
+
+def be_first_to_die() -> None:
+    """Offer this process to the OOM killer, so that PID 1 lives to tell."""
+    with contextlib.suppress(OSError):
+        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        try:
+            os.write(file, b"1000")
+        finally:
+            os.close(file)
+
+
+def _read_build() -> str:
+    """Return the digest of the guest's code that the image was built with."""
+    try:
+        with open(_BUILD_FILE, encoding="utf-8") as file:  # noqa: PTH123
+            return file.read().strip()
+    except OSError:
+        return "unbuilt"

@@ -1,0 +1,166 @@
+"""From an exception to the fault that reports it: its kind, one line, and the program's frames.
+
+Exceptions here are hostile: their text may be huge, raise or never end, their tracebacks may be
+endless.  Whatever they do, the outcome is a `Fault` of bounded size.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import errno
+import os
+import traceback
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+from sandbox import DIRECTORY
+from sandbox.program.messenger import LimitError, ResultEncodingError
+from sandbox.wire import protocol
+
+T = TypeVar("T")
+
+MAX_ERROR_BYTES: Final = 8 * protocol.KIB
+MAX_NAME_BYTES: Final = 300
+PATIENCE_S: Final = 2.0
+"""How long an exception may take to say what it is; a `__str__` without end must not cost a job."""
+
+MAX_FRAMES: Final = 2000
+"""Frames of one traceback that are kept, from its inner end."""
+
+_PACKAGE: Final = __name__.partition(".")[0]
+_OURS: Final = DIRECTORY + os.sep
+
+
+def fault(error: BaseException, *, job: int, kind: str) -> protocol.Fault:
+    """Return the report of an exception that the program did not catch, without its messages."""
+    # By its real type: what `isinstance` looks at besides may be the program's own.
+    limit = cast("LimitError", error) if issubclass(type(error), LimitError) else None
+    if limit is not None:
+        kind = limit.kind
+    elif issubclass(type(error), ResultEncodingError):
+        kind = "result_error"
+    elif _lacked_a_process(error):
+        # Where the host cannot count what was refused, nobody else would say why `main` failed.
+        kind = "process_limit"
+    mute: tuple[str, str | None] = (f"{_class_name(error)}: (its text cannot be shown)", None)
+    line, text = within(PATIENCE_S, lambda: _describe(error), mute)
+    return protocol.Fault(
+        job=job,
+        messages=0,
+        kind=kind,
+        error=line,
+        traceback=text,
+        limit=limit.limit if limit else None,
+        value=limit.value if limit else None,
+        observed=limit.observed if limit else None,
+    )
+
+
+def _lacked_a_process(error: BaseException) -> bool:
+    """Whether `main` has failed because nothing more could be started.
+
+    The other processes of a fork bomb may be leaving by now, so the error itself counts as well: it
+    is the kernel's "try again", and comes from a function that forks.
+    """
+    if not _can_start_thread():
+        return True
+    place = error.__traceback__
+    if type(error) is not BlockingIOError or error.errno != errno.EAGAIN or place is None:
+        return False
+    while place.tb_next is not None:
+        place = place.tb_next
+    return any("fork" in name for name in place.tb_frame.f_code.co_names)
+
+
+def _can_start_thread() -> bool:
+    try:
+        _thread.start_new_thread(int, ())
+    except RuntimeError:
+        return False
+    return True
+
+
+def within(patience_s: float, function: Callable[[], T], otherwise: T) -> T:
+    """Return what the function returns; `otherwise` if it raises or takes too long.
+
+    It runs in a thread of its own, because nothing else can leave a loop in code that swallows
+    every exception; the thread ends with the process.  A bare thread, because the program may
+    have put something else in the place of what `threading` offers.
+    """
+    answers: list[T] = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def answer() -> None:
+        with contextlib.suppress(BaseException):  # hostile code may raise anything
+            answers.append(function())
+        done.release()
+
+    try:
+        _thread.start_new_thread(answer, ())
+    except RuntimeError:  # the sandbox's limit of processes and threads
+        answer()
+    done.acquire(timeout=patience_s)
+    return answers[0] if answers else otherwise
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return the text within `limit` bytes of UTF-8, the middle cut out and said so."""
+    encoded = text.encode("utf-8", "backslashreplace")
+    if len(encoded) <= limit:
+        return encoded.decode()
+    mark = f"\n… {len(encoded) - limit} bytes and more are cut out here …\n"
+    half = (limit - len(mark.encode())) // 2
+    head, tail = encoded[:half], encoded[-half:]
+    return head.decode(errors="ignore") + mark + tail.decode(errors="ignore")
+
+
+def _describe(error: BaseException) -> tuple[str, str | None]:
+    story = traceback.TracebackException(
+        type(error), error, error.__traceback__, limit=-MAX_FRAMES, lookup_lines=False, compact=True
+    )
+    has_frames = _keep_program_frames(story) or isinstance(error, SyntaxError)
+    line = " ".join(f"{_class_name(error)}: {story}".removesuffix(": ").splitlines())
+    text = "".join(story.format()) if has_frames else None
+    return (
+        shorten(line, MAX_ERROR_BYTES),
+        shorten(text, protocol.MAX_TEXT_BYTES) if text is not None else None,
+    )
+
+
+def _keep_program_frames(story: traceback.TracebackException) -> bool:
+    """Take the frames of the guest and of the import system out; says whether any are left."""
+    left = False
+    stories = [story]
+    seen: set[int] = set()
+    while stories:
+        each = stories.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        kept = [frame for frame in each.stack if _is_shown(frame.filename)]
+        each.stack = traceback.StackSummary.from_list(kept)
+        left = left or bool(kept)
+        around: tuple[Any, ...] = (each.__cause__, each.__context__, *(each.exceptions or ()))
+        stories += [other for other in around if other is not None]
+    return left
+
+
+def _is_shown(filename: str) -> bool:
+    return not filename.startswith((_OURS, "<frozen importlib", "<frozen runpy"))
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == _PACKAGE
+
+
+def _class_name(error: BaseException) -> str:
+    """Return the class as a traceback names it, whatever its metaclass does."""
+    try:
+        kind = type(error)
+        is_bare = kind.__module__ in {"builtins", "__main__"} or _is_ours(kind)
+        name = kind.__qualname__ if is_bare else f"{kind.__module__}.{kind.__qualname__}"
+        return shorten(name, MAX_NAME_BYTES)
+    except BaseException:  # noqa: BLE001 (see above)
+        return "an exception without a name"

@@ -1,0 +1,148 @@
+"""The program: clear the stage for it, import it, find `main`, bind the inputs."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import itertools
+import os
+import sys
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from sandbox import DIRECTORY
+from sandbox.stack import lookups
+from sandbox.stack.warmup import PACKAGES, Warmth, is_ours
+from sandbox.wire.protocol import PACKAGES_DIRECTORY
+
+MODULE: Final = "program"
+"""What the program's module is called: as its file is, so that a spawned child finds it again."""
+
+_hidden: Final[list[object]] = []
+"""Our modules, when the program cannot find them any more: taking them apart would take time."""
+
+_OUR_DIRECTORY: Final = os.path.dirname(DIRECTORY)  # noqa: PTH120
+
+
+class NoMainError(Exception):
+    """The program has nothing to run."""
+
+
+def clear_stage(directory: str, warmth: Warmth) -> None:
+    """Make the interpreter look as if the program were the first thing that it runs.
+
+    Our modules and our directory disappear, so that a program may have a `protocol.py` of its own,
+    and `__main__` becomes an empty module, so that children which multiprocessing spawns do not
+    run us again.  After this nothing of ours can be imported any more.
+    """
+    for name in clear_early(directory, warmth).modules:
+        sys.modules.pop(name, None)
+    for name in PACKAGES:
+        _hide(name)
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    others = [each for each in sys.path if each != _OUR_DIRECTORY]
+    sys.path[:] = [directory, *others, PACKAGES_DIRECTORY]
+    if os.environ.get("PYTHONPATH") == _OUR_DIRECTORY:
+        del os.environ["PYTHONPATH"]
+
+
+def clear_early(directory: str, warmth: Warmth) -> Warmth:
+    """Do what can be done before there is a job; returns the warmth of which that is done.
+
+    Where the program has a file with the name of a module that a warm sandbox has imported before
+    its time, its own is to be found, as it would be otherwise.  Those are the `modules` of the
+    answer; they stay until then, because the inputs may need them.
+
+    Of ours the packages stay, and lead to their modules.  So those that are not always needed must
+    be imported as `from sandbox.stack import devices`, which looks at nothing else, by others and
+    by each other: by a longer name there would be two of them.
+    """
+    # What was there when the sandbox was warm has been looked through then: in a session's fork
+    # each name that is looked at costs a page.
+    later = itertools.islice(reversed(sys.modules), len(sys.modules) - warmth.count)
+    for name in [*warmth.ours, *filter(is_ours, later)]:
+        if name not in PACKAGES:
+            _hide(name)
+    modules = warmth.modules
+    if warmth.tops:
+        files = os.listdir(directory)  # noqa: PTH208
+        own = {name.partition(".")[0] for name in files}
+        modules = frozenset(name for name in modules if name.partition(".")[0] in own)
+        if modules or _may_have_plugins(files):
+            lookups.forget()
+    return Warmth(
+        said=warmth.said, modules=modules, count=len(sys.modules), prepared=warmth.prepared
+    )
+
+
+def _hide(name: str) -> None:
+    _hidden.append(sys.modules.pop(name))
+
+
+def _may_have_plugins(files: list[str]) -> bool:
+    """Whether Qiskit's plugins may be among a program's own files, or its packages."""
+    if os.path.isdir(PACKAGES_DIRECTORY):  # noqa: PTH112
+        return True
+    return any(name.endswith((".dist-info", ".egg-info")) for name in files)
+
+
+def load(directory: str, entry: str) -> Callable[..., Any]:
+    """Import the program and return its `main`; raises whatever the import raises."""
+    path = os.path.join(directory, entry)  # noqa: PTH118
+    sys.argv = [path]
+    spec = importlib.util.spec_from_file_location(MODULE, path)
+    if spec is None or spec.loader is None:
+        msg = f"{entry} is not a Python file"
+        raise NoMainError(msg)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE] = module
+    spec.loader.exec_module(module)
+    main = getattr(module, "main", None)
+    if main is None:
+        msg = f"{entry} has no main(backend, user_messenger, **kwargs)"
+        raise NoMainError(msg)
+    if not callable(main):
+        msg = f"main in {entry} is not a function but a {type(main).__name__}"
+        raise NoMainError(msg)
+    return main  # type: ignore[no-any-return]
+
+
+def check_inputs(main: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
+    """Raise TypeError, saying what is wrong and what it takes, if the inputs do not fit `main`."""
+    try:
+        signature = inspect.signature(main)
+    except (TypeError, ValueError):  # written in C: the call itself will tell
+        return
+    try:
+        signature.bind(None, None, **inputs)
+    except TypeError as error:
+        msg = f"the inputs do not fit main: {_misfit(signature, inputs) or error}"
+        raise TypeError(msg) from None
+
+
+def _misfit(signature: inspect.Signature, inputs: Mapping[str, Any]) -> str:
+    """Return what is unknown and what is missing; nothing if it is something else."""
+    parameters = list(signature.parameters.values())[2:]
+    named = {
+        each.name: each
+        for each in parameters
+        if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}
+    }
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    problems = [
+        *(
+            f"unknown argument {name!r:.80}"
+            for name in inputs
+            if name not in named and not takes_any
+        ),
+        *(
+            f"missing argument {name!r:.80}"
+            for name, each in named.items()
+            if each.default is each.empty and name not in inputs
+        ),
+    ]
+    if not problems:
+        return ""
+    accepted = ", ".join(str(each) for each in parameters) or "no arguments"
+    return f"{', '.join(problems)}; it takes: {accepted:.1000}"

@@ -1,0 +1,225 @@
+"""What a program publishes through, and the account that is kept of it.
+
+`Outbox` sends frames, counts them and holds the limits; `UserMessenger` is the object that `main`
+gets: the contract of IBM's runtime programs, nothing else.  Both may be used from any thread and
+from processes that the program has forked (not spawned): frames never interleave and all of them
+are counted.  A child that is killed in the middle of a publish leaves a torn frame behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from sandbox import codec
+from sandbox.wire import channel, protocol
+
+DEFAULTS: Final = {
+    "message_bytes": protocol.MAX_MESSAGE_BYTES,
+    "messages_bytes": protocol.MAX_MESSAGES_BYTES,
+    "messages": protocol.MAX_MESSAGES,
+    "result_bytes": protocol.MAX_RESULT_BYTES,
+}
+
+
+class LimitError(ValueError):
+    """A limit of the sandbox that the program has met; carries its name and both numbers."""
+
+    kind = "message_limit"
+
+    def __init__(self, text: str, *, limit: str, value: int, observed: int) -> None:
+        super().__init__(f"{text}: {observed}, and the limit ({limit}) is {value}")
+        self.limit = limit
+        self.value = value
+        self.observed = observed
+
+
+class MessageLimitError(LimitError):
+    """An interim result that is too large, or one too many."""
+
+
+class ResultLimitError(LimitError):
+    """A final result that is too large."""
+
+    kind = "result_limit"
+
+
+class ResultEncodingError(codec.EncodingError):
+    """A final result that cannot be carried as JSON."""
+
+
+class Outbox:
+    """Sends a job's frames and keeps count of them."""
+
+    def __init__(self, outlet: channel.Channel, job: int, limits: Mapping[str, float]) -> None:
+        self._outlet = outlet
+        self._job = job
+        self._limits = {name: int(limits.get(name, value)) for name, value in DEFAULTS.items()}
+        self._turnstile = channel.Turnstile()
+        self._account = _Account()
+        self._note: str | None = None
+
+    @property
+    def messages(self) -> int:
+        """How many messages were sent."""
+        return self._account.messages
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the final result has been sent."""
+        return self._account.has_result
+
+    def send_message(self, body: protocol.JsonText) -> None:
+        """Send one interim result; MessageLimitError if it is over a limit."""
+        self._turnstile.run(lambda: self._send_message(body))
+
+    def send_result(self, value: protocol.JsonText) -> None:
+        """Send the final result while `main` runs; drop it if there was one before."""
+        self.check_result(value)
+        if not self._turnstile.run(lambda: self._send_result(value, done=False)):
+            self.drop_result("a second final result was published")
+
+    def send_end(self, value: protocol.JsonText) -> None:
+        """Send what `main` returned as the last frame."""
+        self._turnstile.run(lambda: self._send_end(value), last=True)
+
+    def send_done(self) -> None:
+        """Say that `main` has ended after its final result."""
+        self._turnstile.run(self._send_done, last=True)
+
+    def send_fault(self, fault: protocol.Fault) -> None:
+        """Say how the program failed."""
+        self._turnstile.run(lambda: self._send(replace(fault, messages=self.messages)), last=True)
+
+    def check_result(self, value: protocol.JsonText) -> None:
+        """Raise ResultLimitError if the result is too large."""
+        observed, limit = len(value), self._limits["result_bytes"]
+        if observed > limit:
+            msg = "the result's bytes"
+            raise ResultLimitError(msg, limit="result_bytes", value=limit, observed=observed)
+
+    def drop_result(self, reason: str) -> None:
+        """Say in the log, and in the last frame, that a second final result was dropped."""
+        self._note = f"{reason}; it is dropped, the first result stands"
+        with contextlib.suppress(OSError):  # the program may have closed the log
+            os.write(2, f"user_messenger: {self._note}\n".encode())
+
+    def _send_message(self, body: protocol.JsonText) -> None:
+        account = self._account
+        self._check("a message's bytes", "message_bytes", len(body))
+        self._check("bytes of all messages", "messages_bytes", account.total_bytes + len(body))
+        self._check("number of messages", "messages", account.messages + 1)
+        frame = protocol.encode(protocol.Message(job=self._job, body=body))
+        self._outlet.messages.write(frame, account.memory, account.with_message(len(body)))
+
+    def _send_result(self, value: protocol.JsonText, *, done: bool) -> bool:
+        if self.has_result:
+            return False
+        account = self._account
+        frame = protocol.Result(job=self._job, messages=self.messages, done=done, value=value)
+        self._send(frame, account.memory, account.with_result())
+        return True
+
+    def _send_end(self, value: protocol.JsonText) -> None:
+        if not self._send_result(value, done=True):  # a thread of the program has come first
+            self.drop_result("main returned a value after a final result was published")
+            self._send_done()
+
+    def _send_done(self) -> None:
+        self._send(protocol.Done(job=self._job, messages=self.messages, note=self._note))
+
+    def _send(
+        self, frame: protocol.Frame, account: mmap.mmap | None = None, entry: bytes = b""
+    ) -> None:
+        with contextlib.suppress(OSError):  # a host that has closed the socket may still listen
+            self._outlet.messages.finish()
+        self._outlet.results.write(protocol.encode(frame), account, entry)
+
+    def _check(self, what: str, limit: str, observed: int) -> None:
+        value = self._limits[limit]
+        if observed > value:
+            raise MessageLimitError(what, limit=limit, value=value, observed=observed)
+
+
+class UserMessenger:
+    """Publishes a program's results while it runs."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def publish(
+        self,
+        message: Any,
+        encoder: type[json.JSONEncoder] | None = None,
+        final: bool = False,  # noqa: FBT001, FBT002 (the signature that programs are written for)
+    ) -> None:
+        """Send an interim result, or with `final` the job's result.
+
+        `encoder` replaces the default encoding, as in `json.dumps(message, cls=encoder)`.  Blocks
+        while the host does not read.  A second final result is named in the log and dropped.
+
+        Raises:
+            EncodingError (a TypeError): the message cannot be carried; the text says where.
+            MessageLimitError, ResultLimitError (ValueErrors): a limit is met; with numbers.
+            OSError: the host has closed the channel.
+        """
+        name = "result" if final else "message"
+        try:
+            text = codec.encode(message, name) if encoder is None else _encode(message, encoder)
+        except codec.EncodingError as error:
+            if final:
+                raise ResultEncodingError(*error.args) from error.__cause__
+            raise
+        if not final:
+            self._outbox.send_message(text)
+        else:
+            self._outbox.send_result(text)
+
+
+class _Account:
+    """What was sent, in memory that forked processes share; an entry replaces it as a whole."""
+
+    _LAYOUT = struct.Struct("qq?")
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, self._LAYOUT.size)
+
+    @property
+    def messages(self) -> int:
+        return self._read()[0]
+
+    @property
+    def total_bytes(self) -> int:
+        return self._read()[1]
+
+    @property
+    def has_result(self) -> bool:
+        return self._read()[2]
+
+    def with_message(self, size: int) -> bytes:
+        messages, total, has_result = self._read()
+        return self._LAYOUT.pack(messages + 1, total + size, has_result)
+
+    def with_result(self) -> bytes:
+        messages, total, _ = self._read()
+        return self._LAYOUT.pack(messages, total, True)  # noqa: FBT003 (a field of the layout)
+
+    def _read(self) -> tuple[int, int, bool]:
+        return self._LAYOUT.unpack_from(self.memory, 0)
+
+
+def _encode(message: Any, encoder: type[json.JSONEncoder]) -> protocol.JsonText:
+    """Encode with the program's own encoder, made strict: one line, NaN and infinities tagged."""
+    text = json.dumps(message, cls=encoder)
+    try:
+        data = json.loads(text, parse_constant=codec.tag_constant)
+        return protocol.check_json(codec.write(data))
+    except ValueError as error:
+        msg = f"{encoder.__name__} does not write JSON that can be carried: {error}"
+        raise codec.EncodingError(msg) from None

@@ -1,0 +1,142 @@
+"""The frames between host and guest, as values; `sandbox.wire.protocol` says how they travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NewType, TypeAlias
+
+JsonText = NewType("JsonText", str)
+"""Strict JSON (RFC 8259) as text: what a payload is until somebody asks for its value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The guest has connected and waits for its `Run`; `build` is the digest of its code."""
+
+    protocol: int
+    build: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One interim result."""
+
+    job: int
+    body: JsonText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The final result.  `messages` were published before it; unless `done`, `main` still runs."""
+
+    job: int
+    messages: int
+    done: bool
+    value: JsonText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """`main` has ended after publishing its final result; `note` names a second one, ignored."""
+
+    job: int
+    messages: int
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """The guest's own report that the program failed.
+
+    `kind` is one of `FAULT_KINDS`; `error` is the exception's one line, `traceback` shows the
+    program's frames only; the three numbers are set for a limit that was met inside.
+    """
+
+    job: int
+    messages: int
+    kind: str
+    error: str
+    traceback: str | None = None
+    limit: str | None = None
+    value: int | None = None
+    observed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited:
+    """PID 1's report that the program's process has ended without saying so.
+
+    `status` is the wait status as `os.waitstatus_to_exitcode` gives it: the exit code, or minus
+    the signal's number.  `oom_kills` is the cgroup's count as seen from inside, None if unknown.
+    """
+
+    job: int
+    status: int
+    oom_kills: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleared:
+    """In a session: the job's process has ended, and nothing of it is left.
+
+    `token` proves that the process above the job says so.  `status` is as in `Exited`; the two
+    figures are those of `wait4`: CPU time of user and system, and the largest process.
+    """
+
+    token: str
+    job: int
+    status: int
+    cpu_us: int
+    memory_peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Next:
+    """In a session, before each `Run`: the job's number, its time, and the token of its end.
+
+    The job's process is forked before this is read, so it never had the token in its memory: it
+    can forge neither the end of its log nor that of its frames.
+    """
+
+    job: int
+    wall_s: float
+    token: str
+
+    @property
+    def log_end(self) -> str:
+        """What the log of the job ends with."""
+        return f"\x1e{self.token}\n"
+
+    @property
+    def frames_end(self) -> bytes:
+        """Where on stdout the job's frames end and the report of its end begins."""
+        return f'{{"type":"cleared","token":"{self.token}"'.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """In a session: end this job now, if it has not ended."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The host's one request: what to run, with which inputs, within which limits.
+
+    `log_end` is what the guest writes to the log when nothing more of this job will come there:
+    a line that the host has chosen at random, and takes out again.
+    """
+
+    job: int
+    entry: str
+    inputs: dict[str, Any]
+    backend: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
+    log_end: str = ""
+
+
+Frame: TypeAlias = Ready | Message | Result | Done | Fault | Exited | Cleared
+Order: TypeAlias = Run | Next | Stop
+"""What the host says; the guest trusts it."""

@@ -1,0 +1,78 @@
+"""What the guest's command line says; parsed by hand, because argparse would cost a cold start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sandbox.wire import protocol
+
+CARRIERS: Final = ("socket", "stdio")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The guest's options; the host sends none of them except `carrier`, `warm` and for a session.
+
+    `carrier` None means: the socket if it can be connected, else stdio.  `modules` are those that
+    the program names, to be imported by a warm sandbox if they are of the stack.  `wipe` names the
+    directories that a session empties after each job.  `backend` is the JSON text of a backend, and
+    of the limits that it is built for, which jobs are expected to ask for: see `backends.Prepared`.
+    """
+
+    carrier: str | None = None
+    socket: str = protocol.SOCKET_PATH
+    program: str = protocol.PROGRAM_DIRECTORY
+    warm: bool = False
+    modules: tuple[str, ...] = ()
+    session: bool = False
+    wipe: tuple[str, ...] = ()
+    backend: str = ""
+
+
+def parse(arguments: list[str]) -> Options:
+    """Return the options, or leave with a message that says what is accepted."""
+    options = Options()
+    rest = iter(arguments)
+    for argument in rest:
+        match argument:
+            case "--warm":
+                options = replace(options, warm=True)
+            case "--import":
+                names = _value(argument, rest).split(",")
+                options = replace(options, modules=(*options.modules, *filter(None, names)))
+            case "--session":
+                options = replace(options, session=True)
+            case "--wipe":
+                options = replace(options, wipe=(*options.wipe, _value(argument, rest)))
+            case "--backend":
+                options = replace(options, backend=_value(argument, rest))
+            case "--carrier":
+                options = replace(options, carrier=_carrier(_value(argument, rest)))
+            case "--socket":
+                options = replace(options, socket=_value(argument, rest))
+            case "--program":
+                options = replace(options, program=_value(argument, rest))
+            case _:
+                msg = (
+                    f"sandbox: unknown argument {argument!r}; it takes --carrier, --socket, "
+                    "--program, --warm, --import, --session, --wipe and --backend"
+                )
+                raise SystemExit(msg)
+    return options
+
+
+def _value(argument: str, rest: Iterator[str]) -> str:
+    value = next(rest, None)
+    if value is None:
+        msg = f"sandbox: {argument} needs a value"
+        raise SystemExit(msg)
+    return value
+
+
+def _carrier(name: str) -> str:
+    if name not in CARRIERS:
+        msg = f"sandbox: unknown carrier {name!r}; it is one of {', '.join(CARRIERS)}"
+        raise SystemExit(msg)
+    return name

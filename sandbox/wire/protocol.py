@@ -1,0 +1,331 @@
+"""The wire between host and guest: every frame and every size limit, defined once.
+
+Shared by both sides, so it uses the standard library only and does no I/O.  A frame is one line
+of JSON in UTF-8, ended by a newline.  The guest writes `Ready` and `Message` on the socket and
+`Result`, `Done`, `Fault` and `Exited` on its private stdout (with the stdio carrier all of them
+go there); the host writes one `Run` on the guest's stdin.  In a session the host writes a `Next`
+before each `Run`, and `Stop` to end a job; `Cleared` says on stdout that nothing is left of it.
+
+Decoding is total: `decode` and `FrameReader.feed` return frames or raise `ProtocolError`, whatever
+the bytes.  The payloads of `Message` and `Result` stay JSON *text*: they are checked to be strict
+JSON within the limits of depth and size, but nothing of them is kept as objects, so a hostile
+payload costs the host no more than its own bytes.  The order of keys in those two frames is part
+of the protocol; it is what lets the payload be cut out without parsing the envelope.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, Final
+
+from sandbox.wire import strict
+from sandbox.wire.frames import (
+    Cleared,
+    Done,
+    Exited,
+    Fault,
+    Frame,
+    JsonText,
+    Message,
+    Next,
+    Order,
+    Ready,
+    Result,
+    Run,
+    Stop,
+)
+
+# Who speaks the protocol needs its frames, and finds them here.
+__all__ = [
+    "Cleared",
+    "Done",
+    "Exited",
+    "Fault",
+    "Frame",
+    "JsonText",
+    "Message",
+    "Next",
+    "Order",
+    "Ready",
+    "Result",
+    "Run",
+    "Stop",
+]
+
+PROTOCOL_VERSION: Final = 1
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+MAX_INPUTS_BYTES: Final = 64 * MIB
+MAX_BACKEND_BYTES: Final = 8 * MIB
+MAX_MESSAGE_BYTES: Final = 1 * MIB
+MAX_MESSAGES_BYTES: Final = 64 * MIB
+MAX_MESSAGES: Final = 100_000
+MAX_RESULT_BYTES: Final = 64 * MIB
+MAX_DEPTH: Final = 64
+MAX_NODES: Final = 4_000_000
+"""Containers and separators in one payload: bounds the memory that parsing it can take."""
+
+MAX_WIDE_BYTES: Final = 2 * MIB
+"""Longer payloads are ASCII, as the guest writes them: other text can take four times its size."""
+
+_KEPT_BYTES: Final = 2 * MIB
+"""Up to here a reader uses its memory again for the next line: new memory costs more."""
+
+MAX_TEXT_BYTES: Final = 1 * MIB
+"""Longest traceback or error text in a fault; the guest cuts the middle out of longer ones."""
+
+MAX_SMALL_FRAME_BYTES: Final = 16 * MIB
+"""A fault with two texts of `MAX_TEXT_BYTES`, each byte escaped, still fits."""
+
+ENVELOPE_BYTES: Final = 512
+"""Room for everything of a frame that is not its payload."""
+
+CHANNEL_DIRECTORY: Final = "/run/qrunner"
+SOCKET_PATH: Final = f"{CHANNEL_DIRECTORY}/channel"
+PROGRAM_DIRECTORY: Final = "/program"
+PACKAGES_DIRECTORY: Final = "/packages"
+"""What a program needs beyond the stack; last on its path, so it replaces nothing of the stack."""
+
+GUEST_DIRECTORY: Final = "/opt/qrunner"
+
+
+class ProtocolError(ValueError):
+    """The bytes are not the protocol; the message says in what way, without quoting them whole."""
+
+
+FAULT_KINDS: Final = frozenset(
+    {
+        "program_error",
+        "init_error",
+        "result_error",
+        "message_limit",
+        "result_limit",
+        "process_limit",
+    }
+)
+"""The only verdicts that are believed from the guest: each concerns its own program."""
+
+_SMALL: Final = {
+    "ready": Ready,
+    "done": Done,
+    "fault": Fault,
+    "exited": Exited,
+    "cleared": Cleared,
+}
+_ACCEPTED: Final = {
+    "int": (int,),
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int | None": (int, type(None)),
+}
+_MESSAGE: Final = re.compile(rb'\{"type":"message","job":(\d{1,9}),"body":')
+_RESULT: Final = re.compile(
+    rb'\{"type":"result","job":(\d{1,9}),"messages":(\d{1,9}),"done":(true|false),"value":'
+)
+# The closing quote is optional, or hostile text would be scanned again from each of its quotes.
+_STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NESTED: Final = re.compile(r"[\[{]")
+"""Found from the second character on: refused before parsing, which would take 20 x the memory."""
+
+
+def encode(frame: Frame | Order) -> bytes:
+    """Return the frame as one line, the newline included.
+
+    The payload of a `Message` or `Result` must be strict JSON on one line, as `json.dumps`
+    writes it.
+    """
+    match frame:
+        case Message():
+            text = f'{{"type":"message","job":{frame.job},"body":{frame.body}}}'
+        case Result():
+            done = "true" if frame.done else "false"
+            text = (
+                f'{{"type":"result","job":{frame.job},"messages":{frame.messages},'
+                f'"done":{done},"value":{frame.value}}}'
+            )
+        case _:
+            values = {each.name: getattr(frame, each.name) for each in fields(frame)}
+            content = {"type": type(frame).__name__.lower(), **values}
+            text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    return text.encode() + b"\n"
+
+
+def decode(line: bytes | bytearray | memoryview) -> Frame:
+    """Return the frame that one line (without its newline) holds.
+
+    Raises ProtocolError for everything else: this is the only exception it raises.
+    """
+    if match := _MESSAGE.match(line):
+        return Message(job=int(match[1]), body=_payload(line, match.end()))
+    if match := _RESULT.match(line):
+        return Result(
+            job=int(match[1]),
+            messages=int(match[2]),
+            done=match[3] == b"true",
+            value=_payload(line, match.end()),
+        )
+    return _small_frame(line)
+
+
+def decode_run(line: bytes) -> Run:
+    """Return the host's request; the guest trusts the host, so this one only has to be readable."""
+    content = json.loads(line)
+    del content["type"]
+    return Run(**content)
+
+
+def decode_order(line: bytes) -> Next | Stop:
+    """Return what the host says in a session besides its requests."""
+    content = json.loads(line)
+    return Next(**content) if content.pop("type") == "next" else Stop(**content)
+
+
+def check_json(text: str) -> JsonText:
+    """Return `text` if it is strict JSON within the limits of depth and nodes.
+
+    Raises ProtocolError for anything else: syntax, NaN and infinities (`1e999` too), integers that
+    Python refuses to convert, nesting deeper than `MAX_DEPTH`, more than `MAX_NODES` nodes.
+    """
+    try:
+        strict.check(text, MAX_DEPTH, MAX_NODES)
+    except (ValueError, RecursionError, MemoryError) as error:
+        msg = f"not JSON: {type(error).__name__}: {error!s:.120}"
+        raise ProtocolError(msg) from None
+    return JsonText(text)
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames; the pieces it arrives in make no difference.
+
+    `max_line_bytes` bounds both a line and the memory held for an unfinished one.
+    """
+
+    def __init__(self, max_line_bytes: int) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._buffer = bytearray()
+        self._filled = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the stream so far ends with a whole frame."""
+        return not self._filled
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that are complete with `data`; ProtocolError at the first bad one."""
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            piece = memoryview(data)[start:end]
+            start = end + 1
+            yield self._finish(piece) if self._filled else self._decode(piece)
+        if start < len(data):
+            self._keep(memoryview(data)[start:])
+
+    def _finish(self, piece: memoryview) -> Frame:
+        """Return the frame that ends with this piece."""
+        self._keep(piece)
+        size, self._filled = self._filled, 0
+        # Not kept if it is large, or if the frame is bad, whose traceback may still look at it.
+        buffer, self._buffer = self._buffer, bytearray()
+        frame = self._decode(memoryview(buffer)[:size])
+        if size <= _KEPT_BYTES:
+            self._buffer = buffer
+        return frame
+
+    def _keep(self, piece: memoryview) -> None:
+        """Put a piece behind what there is, into memory that earlier lines have used already."""
+        end = self._filled + len(piece)
+        self._check_length(end)
+        room = len(self._buffer) - self._filled
+        with memoryview(self._buffer) as there:
+            there[self._filled : end] = piece[:room]
+        self._buffer += piece[room:]
+        self._filled = end
+
+    def _decode(self, line: memoryview) -> Frame:
+        self._check_length(len(line))
+        return decode(line)
+
+    def _check_length(self, length: int) -> None:
+        if length > self._max_line_bytes:
+            msg = f"a line of more than {self._max_line_bytes} bytes"
+            raise ProtocolError(msg)
+
+
+def _payload(line: bytes | bytearray | memoryview, start: int) -> JsonText:
+    if line[-1:] != b"}":
+        msg = "a frame that does not end where its payload ends"
+        raise ProtocolError(msg)
+    is_wide = len(line) > MAX_WIDE_BYTES
+    try:
+        text = str(memoryview(line)[start:-1], "ascii" if is_wide else "utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"a payload that is not UTF-8: {error.reason} at byte {error.start}"
+        if is_wide:
+            msg = f"a payload of more than {MAX_WIDE_BYTES} bytes that is not ASCII"
+        raise ProtocolError(msg) from None
+    return check_json(text)
+
+
+def _small_frame(line: bytes | bytearray | memoryview) -> Frame:
+    if len(line) > MAX_SMALL_FRAME_BYTES:
+        msg = f"a frame without payload of more than {MAX_SMALL_FRAME_BYTES} bytes"
+        raise ProtocolError(msg)
+    try:
+        text = str(line, "utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"a line that is not UTF-8: {error.reason} at byte {error.start}"
+        raise ProtocolError(msg) from None
+    if _NESTED.search(_STRING.sub('""', text), 1):
+        msg = "a frame without payload that has values inside values"
+        raise ProtocolError(msg)
+    content = _loads(text, object_pairs_hook=_unique_keys)
+    if not isinstance(content, dict):
+        msg = f"a frame that is a JSON {type(content).__name__}, not an object"
+        raise ProtocolError(msg)
+    kind = content.pop("type", None)
+    frame = _SMALL.get(kind) if isinstance(kind, str) else None
+    if frame is None:
+        msg = f"a frame of the unknown type {kind!r:.40}"
+        raise ProtocolError(msg)
+    _check_fields(frame, content)
+    return frame(**content)  # type: ignore[no-any-return]
+
+
+def _check_fields(frame: Any, content: dict[str, Any]) -> None:
+    known = {each.name: each for each in fields(frame)}
+    if set(content) != set(known):
+        msg = f"a {frame.__name__.lower()} frame whose keys are not {', '.join(known)}"
+        raise ProtocolError(msg)
+    for name, value in content.items():
+        accepted = _ACCEPTED[str(known[name].type)]
+        if not isinstance(value, accepted) or isinstance(value, bool):
+            msg = f"a {frame.__name__.lower()} frame whose {name} is a {type(value).__name__}"
+            raise ProtocolError(msg)
+
+
+def _loads(text: str, **hooks: Any) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, **hooks)
+    except ProtocolError:
+        raise
+    except (ValueError, RecursionError, MemoryError) as error:
+        msg = f"not JSON: {type(error).__name__}: {error!s:.120}"
+        raise ProtocolError(msg) from None
+
+
+def _refuse_constant(name: str) -> None:
+    msg = f"not JSON: {name}"
+    raise ProtocolError(msg)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        msg = "a frame that has a key twice"
+        raise ProtocolError(msg)
+    return content

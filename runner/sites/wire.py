@@ -41,8 +41,8 @@ MAX_BUNDLE_BYTES: Final = 16 * MIB
 MAX_LINE_BYTES: Final = 224 * MIB
 """What inputs or a result at their limits need if each of their characters has to be escaped."""
 
-_BODY: Final = b', "body": '
-_RESULT: Final = b', "result": '
+_TAILS: Final = {"message": "body", "finished": "result"}
+"""The events that end in a JSON text of the program's, and the key it stands under."""
 
 
 class WireError(ValueError):
@@ -207,13 +207,13 @@ def line_of(event: AttemptEvent) -> bytes:
     """Return the line of an event, as `qrunner run --format json` writes those that it has."""
     if isinstance(event, MessageEvent):
         head = {"event": "message", "seq": event.seq, "time": event.time}
-        return _with_tail(head, _BODY, event.body)
+        return _with_tail(head, event.body)
     if isinstance(event, Finished):
         content = dataclasses.asdict(event.record)
         result = content.pop("result")
         evidence = event.record.evidence
         content["evidence"] = None if evidence == Evidence() else evidence.as_dict()
-        return _with_tail({"event": "finished", **content}, _RESULT, result or "null")
+        return _with_tail({"event": "finished", **content}, result or "null")
     content = {"event": _NAMES[type(event)], **dataclasses.asdict(event)}
     return json.dumps(content, allow_nan=False).encode() + b"\n"
 
@@ -227,10 +227,15 @@ _NAMES: Final = {
 }
 
 
-def _with_tail(head: Mapping[str, Any], mark: bytes, text: str) -> bytes:
+def _with_tail(head: Mapping[str, Any], text: str) -> bytes:
     # Line ends in a JSON text can only stand between its tokens.
     tail = text.replace("\n", " ").replace("\r", " ").encode()
-    return b"".join((json.dumps(head, allow_nan=False)[:-1].encode(), mark, tail, b"}\n"))
+    start = json.dumps(head, allow_nan=False)[:-1].encode()
+    return b"".join((start, _mark(_TAILS[head["event"]]), tail, b"}\n"))
+
+
+def _mark(key: str) -> bytes:
+    return f', "{key}": '.encode()
 
 
 def event_of(line: bytes) -> AttemptEvent:
@@ -243,11 +248,12 @@ def event_of(line: bytes) -> AttemptEvent:
 
 
 def _event(line: bytes) -> AttemptEvent:
-    # Inside a JSON text quotes are escaped: outside of it is the first place that these can be.
-    for mark in (_BODY, _RESULT):
-        head, found, rest = line.partition(mark)
-        if found:
-            return _with_text(json.loads(head + b"}"), _text(rest))
+    for event, key in _TAILS.items():
+        if line.startswith(f'{{"event": "{event}",'.encode()):
+            # Inside a JSON text quotes are escaped, and all keys before it are ours: what looks
+            # like the mark is the mark, or stands in the program's own text behind it.
+            head, found, rest = line.partition(_mark(key))
+            return _with_text(json.loads(head + b"}"), _text(found, rest))
     content = json.loads(line)
     return _READERS[content["event"]](content)
 
@@ -270,9 +276,6 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], AttemptEvent]]] = {
 def _with_text(head: Mapping[str, Any], text: JsonText) -> MessageEvent | Finished:
     if head["event"] == "message":
         return MessageEvent(seq=int(head["seq"]), time=float(head["time"]), body=text)
-    if head["event"] != "finished":
-        msg = f"{head['event']!r:.40} has no body"
-        raise WireError(msg)
     given = {each.name: head[each.name] for each in _RECORD_FIELDS if each.name in head}
     given["outcome"] = Outcome(head["outcome"])
     given["evidence"] = Evidence(**(head["evidence"] or {}))
@@ -289,8 +292,8 @@ def _completed(given: Mapping[str, Any]) -> bool:
     return given["outcome"] is Outcome.COMPLETED
 
 
-def _text(rest: bytes) -> JsonText:
-    if not rest.endswith(b"}"):
+def _text(mark: bytes, rest: bytes) -> JsonText:
+    if not mark or not rest.endswith(b"}"):
         msg = "the line is torn"
         raise WireError(msg)
     try:

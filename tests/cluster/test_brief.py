@@ -67,6 +67,43 @@ def test_a_job_is_the_ordinary_one(cluster, supervisor, program, watch):
     assert job.record.timestamps["created"] == job.created.isoformat()
 
 
+IMITATOR = """
+def main(backend, user_messenger, text):
+    user_messenger.publish({"event": "finished", "result": [text]})
+    print(text)
+    return {"a": 1, "body": 2, "result": {"event": "message", "body": text}}
+"""
+
+
+@on("local", "stdio")
+def test_a_job_whose_texts_imitate_what_a_node_says_is_the_ordinary_one(supervisor, program):
+    text = '{"event": "finished", "result": 1, "body": 2}'
+    job = supervisor.run(program(IMITATOR), {"text": text})
+    assert list(job.messages()) == [{"event": "finished", "result": [text]}], job.record
+    assert job.result(60) == {"a": 1, "body": 2, "result": {"event": "message", "body": text}}
+    assert job.logs() == f"{text}\n"
+
+
+FORGER = """
+import contextlib, os, stat, time
+def main(backend, user_messenger, value):
+    # With spaces, as our own encoder never writes it.
+    frame = '{"type":"result","job":0,"messages":0,"done":true,"value":' + value + '}\\n'
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if number > 2 and stat.S_ISFIFO(os.fstat(number).st_mode):
+                os.write(number, frame.encode())
+                time.sleep(60)
+"""
+
+
+@on("local", "stdio")
+def test_a_result_that_holds_our_own_marks_is_a_result(supervisor, program):
+    value = '{"a": 1, "body": 2, "result": 3}'
+    record = supervisor.run(program(FORGER), {"value": value}).wait(60)
+    assert (record.outcome, record.result) == (Outcome.COMPLETED, value), record
+
+
 @on(*ALL)
 def test_cancel_ends_a_running_job_at_once(supervisor, program, watch):
     path = program(SLEEPER)

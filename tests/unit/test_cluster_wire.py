@@ -122,9 +122,32 @@ def test_events_arrive_as_they_were(event):
     assert event_of(line[:-1]) == event
 
 
-@pytest.mark.parametrize("result", [None, '"x"', '{"a": ", \\"body\\": "}'])
+IMITATIONS = [
+    '{"a": 1, "body": 2}',
+    '{"a": 1, "result": 2}',
+    '[{"a": 1, "result": {"event": "message", "body": null}}]',
+    '{"event": "message", "seq": 0, "time": 0, "body": {"event": "finished", "result": 1}}',
+    '{"a": ", \\"body\\": ", "b": ", \\"result\\": "}',
+    ' {"a":1 , "body": 2 } ',
+]
+"""Texts of a program in which stands what cuts its text out of a line."""
+
+
+@pytest.mark.parametrize("result", [None, '"x"', *IMITATIONS])
 def test_a_record_arrives_as_it_was(result):
     sent = dataclasses.replace(RECORD, result=result)
+    assert event_of(line_of(Finished(record=sent))[:-1]) == Finished(record=sent)
+
+
+@pytest.mark.parametrize("text", IMITATIONS)
+def test_a_text_that_imitates_our_marks_arrives_as_it_was(text):
+    message = MessageEvent(seq=3, time=1.0, body=JsonText(text))
+    assert event_of(line_of(message)[:-1]) == message
+    log = LogEvent(stream="stderr", text=text)
+    assert event_of(line_of(log)[:-1]) == log
+    sent = dataclasses.replace(
+        RECORD, error=text, traceback=text, evidence=Evidence(source="guest", detail=text)
+    )
     assert event_of(line_of(Finished(record=sent))[:-1]) == Finished(record=sent)
 
 
@@ -165,7 +188,9 @@ def test_whatever_comes_is_an_event_or_refused(data):
         b'{"event": "message", "seq": 0, "time": 0, "body": 1',
         b'{"event": "message", "seq": 0, "time": 0, "body": NaN}',
         b'{"event": "message", "seq": 0, "time": 0, "body": 1} {}',
+        b'{"event": "message", "seq": 0, "time": 0, "result": 1}',
         b'{"event": "finished", "outcome": "won", "result": 1}',
+        b'{"event": "finished", "outcome": "completed", "body": 1}',
         b'{"event": "finished", "result": 1}',
         b'{"event": "ended", "how": "won", "reason": ""}',
         b'{"event": "unheard of"}',

@@ -29,7 +29,7 @@ from runner.errors import ManifestError
 from runner.host import files
 from runner.job import Job
 from runner.job.record import JobRecord, MessageEvent, Outcome
-from runner.programs import CASES_DIRECTORY, Program, check_name
+from runner.programs import CASES_DIRECTORY, Program, check_name, reading
 from runner.programs.schema import flaw
 from runner.programs.schema import problems as schema_problems
 
@@ -198,6 +198,15 @@ def case_files(program: Program) -> list[Path]:
     them.
     """
     directory = program.path / CASES_DIRECTORY
+    with reading(directory):
+        found = _case_files(directory)
+    if len(found) > MAX_CASES:
+        msg = f"{directory}: {len(found)} cases: at most {MAX_CASES} are run"
+        raise ManifestError(msg)
+    return found
+
+
+def _case_files(directory: Path) -> list[Path]:
     if not os.path.lexists(directory):
         return []
     if directory.is_symlink() or not directory.is_dir():
@@ -211,9 +220,6 @@ def case_files(program: Program) -> list[Path]:
             raise ManifestError(msg)
         if each.suffix == ".json":
             found.append(each)
-    if len(found) > MAX_CASES:
-        msg = f"{directory}: {len(found)} cases: at most {MAX_CASES} are run"
-        raise ManifestError(msg)
     return found
 
 

@@ -7,10 +7,14 @@ no more is kept in memory than the cases that run now and a bounded report of ea
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ from runner.checking.cases import DEFAULT_CASE, Case, case_files
 from runner.checking.report import CaseReport
 from runner.display import one_line
 from runner.errors import ManifestError, RequestError, RunnerError, our_own
+from runner.host.files import listings
 from runner.job import Job
 from runner.job.record import Outcome
 from runner.programs import NOT_SOURCES, Program, check_name, find, read_directory
@@ -46,6 +51,24 @@ class Planned:
     case: str
     file: Path | None = None
     refused: CaseReport | None = None
+
+
+class Deadline:
+    """When a whole check has to be over, counted from when this was made."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._at = time.monotonic() + seconds
+
+    @property
+    def left_s(self) -> float:
+        """How long it is until then, at most as long as a thread can wait."""
+        return min(self._at - time.monotonic(), threading.TIMEOUT_MAX)
+
+    @property
+    def missed(self) -> tuple[Outcome, str]:
+        """What is said of all that is not finished by then."""
+        return Outcome.TIME_LIMIT, f"the whole check took longer than {self._seconds:g} s"
 
 
 class Observer:
@@ -74,8 +97,9 @@ def discover(paths: Iterable[str]) -> Iterator[str]:
     """
     count = 0
     for text in paths:
-        is_tree = Path(text).is_dir() and not _leads_through_link(Path(text))
-        found = sorted(_programs_below(text)) if is_tree else []
+        is_tree = os.path.isdir(text) and not _leads_through_link(Path(text))  # noqa: PTH112
+        below = _programs_below(Path(text)) if is_tree else iter(())
+        found = sorted(itertools.islice(below, MAX_PROGRAMS + 1))
         count += len(found)
         if count > MAX_PROGRAMS:
             msg = f"more than {MAX_PROGRAMS} programs: check fewer of them at once"
@@ -83,24 +107,38 @@ def discover(paths: Iterable[str]) -> Iterator[str]:
         yield from (str(each) for each in found) if found else (text,)
 
 
-def _programs_below(text: str) -> Iterator[Path]:
-    for parent, directories, files in os.walk(text):
-        directories[:] = [each for each in directories if each not in NOT_SOURCES]
-        if not {*MANIFEST_NAMES}.isdisjoint({*files, *directories}):
-            yield Path(parent)
+def _programs_below(top: Path) -> Iterator[Path]:
+    """Yield the directories that have manifests, and those of which nobody can say.
+
+    What cannot be read in a program is left to the reading of that program.
+    """
+    found: set[Path] = set()
+    for place, entries in listings(top, without=NOT_SOURCES):
+        is_unreadable = isinstance(entries, OSError)
+        names = set() if isinstance(entries, OSError) else {each.name for each in entries}
+        if not names.isdisjoint(MANIFEST_NAMES) or (
+            is_unreadable and found.isdisjoint(place.parents)
+        ):
+            found.add(place)
+            yield place
 
 
-def plan(programs: Iterable[str]) -> list[Planned]:
+def plan(programs: Iterable[str], deadline: Deadline | None = None) -> list[Planned]:
     """Return the cases of the programs, in order; what cannot be used is one that is refused.
 
-    Raises RequestError for more than `MAX_CASES`.
+    After the deadline, if there is one, so is every program.  Raises RequestError for more than
+    `MAX_CASES`.
     """
     found: list[Planned] = []
     for text in programs:
+        if deadline is not None and deadline.left_s <= 0:
+            planned = Planned(program=text, case=MANIFEST_CASE)
+            found.append(dataclasses.replace(planned, refused=_stopped(planned, *deadline.missed)))
+            continue
         try:
             files = case_files(_read(text))
-        except RequestError as error:
-            refused = _refused(text, MANIFEST_CASE, error)
+        except Exception as error:  # noqa: BLE001  whatever one program does, all get a report
+            refused = _not_executed(Planned(program=text, case=MANIFEST_CASE), error)
             found.append(Planned(program=text, case=MANIFEST_CASE, refused=refused))
             continue
         found += [Planned(program=text, case=each.stem, file=each) for each in files] or [
@@ -147,10 +185,10 @@ class Check:
         for each in running:
             each.cancel()
 
-    def run(self, *, deadline_s: float = threading.TIMEOUT_MAX) -> list[CaseReport]:
-        """Run all cases and return their reports in order; after `deadline_s`, stop."""
-        late = (Outcome.TIME_LIMIT, f"the whole check took longer than {deadline_s:g} s")
-        timer = threading.Timer(min(deadline_s, threading.TIMEOUT_MAX), self.stop, late)
+    def run(self, deadline: Deadline | None = None) -> list[CaseReport]:
+        """Run all cases and return their reports in order; after the deadline, stop."""
+        deadline = deadline or Deadline(math.inf)
+        timer = threading.Timer(max(0.0, deadline.left_s), self.stop, deadline.missed)
         timer.daemon = True
         timer.start()
         self._observer.planned(sum(each.refused is None for each in self._cases))
@@ -175,12 +213,8 @@ class Check:
         self._observer.began(planned)
         try:
             return self._execute(planned)
-        except RequestError as error:
-            return _refused(planned.program, planned.case, error)
-        except Exception as error:
-            if not isinstance(error, RunnerError):
-                log.exception("the case %s failed inside the check", one_line(planned.case))
-            return _our_fault(planned, error)
+        except Exception as error:  # noqa: BLE001  as above
+            return _not_executed(planned, error)
         finally:
             self._observer.ended(planned)
 
@@ -211,8 +245,7 @@ class Check:
 
     def _not_run(self, planned: Planned, seconds: float = 0.0) -> CaseReport:
         assert self._stopped is not None
-        outcome, reason = self._stopped
-        return _report(planned, outcome, seconds, outcome.exit_code, (f"not finished: {reason}",))
+        return _stopped(planned, *self._stopped, seconds)
 
 
 def check(supervisor: Supervisor, paths: Iterable[str], *, jobs: int = 1) -> list[CaseReport]:
@@ -241,7 +274,7 @@ def _read(text: str) -> Program:
     """Return a program that was discovered.  Raises RequestError."""
     path = Path(text)
     _check_direct(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112  where that cannot be known, `find` says why
         program = find(text)
         _check_direct(program.path)
         return program
@@ -259,7 +292,7 @@ def _check_direct(path: Path) -> None:
 def _leads_through_link(path: Path) -> bool:
     """Return whether a link that a checkout may have planted would lead out of it."""
     steps = (path,) if path.is_absolute() else (path, *path.parents)
-    return any(each.is_symlink() for each in steps)
+    return any(os.path.islink(each) for each in steps)  # noqa: PTH114  no OSError
 
 
 def _report(
@@ -281,12 +314,16 @@ def _report(
     )
 
 
-def _refused(program: str, case: str, error: RequestError) -> CaseReport:
-    planned = Planned(program=program, case=case)
-    return _report(planned, Outcome.INVALID_INPUTS, 0.0, error.exit_code, (str(error),))
+def _stopped(planned: Planned, outcome: Outcome, why: str, seconds: float = 0.0) -> CaseReport:
+    """Return the report of a case that was not finished."""
+    return _report(planned, outcome, seconds, outcome.exit_code, (f"not finished: {why}",))
 
 
-def _our_fault(planned: Planned, error: Exception) -> CaseReport:
-    outcome = Outcome.SANDBOX_ERROR
+def _not_executed(planned: Planned, error: Exception) -> CaseReport:
+    """Return the report of a case that an exception kept from being run: refused, or our fault."""
+    if not isinstance(error, RunnerError):
+        log.error("the case %s failed inside the check", one_line(planned.case), exc_info=error)
+    is_refused = isinstance(error, RequestError)
+    outcome = Outcome.INVALID_INPUTS if is_refused else Outcome.SANDBOX_ERROR
     reason = str(error) if isinstance(error, RunnerError) else our_own(error)
     return _report(planned, outcome, 0.0, outcome.exit_code, (reason,))

@@ -78,7 +78,7 @@ def check(paths: tuple[str, ...], form: str, **options: Any) -> int:
 
 def _check(paths: tuple[str, ...], form: str, options: dict[str, Any]) -> list[CaseReport]:
     """Run the check that the options describe, and write its files."""
-    from runner.checking.check import Check, discover, plan
+    from runner.checking.check import Check, Deadline, discover, plan
     from runner.checking.report import check_writable, junit, markdown, write_file
     from runner.cli.watching import watching
     from runner.job.record import Outcome
@@ -91,14 +91,20 @@ def _check(paths: tuple[str, ...], form: str, options: dict[str, Any]) -> list[C
     jobs = options["jobs"]
     chosen = settings(options)
     _check_outside(chosen.source, paths)
-    cases = plan(_changed(discover(paths), since))
-    reports: list[CaseReport] = []
-    if cases:
+    deadline = Deadline(chosen.check_deadline_s)
+    cases = plan(_changed(discover(paths), since), deadline)
+    refused = [each.refused for each in cases if each.refused is not None]
+    if len(refused) == len(cases):  # nothing to run: the report needs no engine
+        reports = refused
+        with watching(form) as view:
+            for each in reports:
+                view.report(each)
+    else:
         with watching(form) as view, supervisor(chosen, progress=view.doing, warm=warm) as running:
             most = jobs or chosen.jobs or os.cpu_count() or 1
             checking = Check(running, cases, jobs=most, observer=view)
             with cancelling(lambda: checking.stop(Outcome.CANCELLED, "it was interrupted")):
-                reports = checking.run(deadline_s=chosen.check_deadline_s)
+                reports = checking.run(deadline)
     if to_junit is not None:
         write_file(to_junit, junit(reports))
     if to_summary is not None:
@@ -117,7 +123,8 @@ def _changed(programs: Iterable[str], since: str | None) -> Iterator[str]:
     changes: dict[Path, Changes] = {}
     for each in programs:
         path = Path(each)
-        if not path.exists():  # a name: what it stands for is not in question here
+        # A name: what it stands for is not in question here.  So is what cannot be read.
+        if not os.path.exists(path):  # noqa: PTH110  no OSError
             yield each
             continue
         around = path if path.is_dir() else path.parent
@@ -136,8 +143,8 @@ def _check_outside(config: Path | None, paths: Sequence[str]) -> None:
         return
     place = config.resolve()
     for each in paths:
-        whole = Path(each).resolve()
-        tops = [above for above in (whole, *whole.parents) if (above / ".git").exists()]
+        whole = Path(os.path.realpath(each))  # resolve() fails where links lead in a circle
+        tops = [above for above in (whole, *whole.parents) if os.path.lexists(above / ".git")]
         top = tops[0] if tops else whole
         if place.is_relative_to(top):
             msg = (

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +24,32 @@ def regular(path: Path, *, follow: bool = False) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         yield file
+
+
+def listings(
+    top: Path, *, without: Container[str] = ()
+) -> Iterator[tuple[Path, list[os.DirEntry[str]] | OSError]]:
+    """Yield each directory from `top` on with what is in it by name, or why that cannot be read.
+
+    What has a name in `without` is left out; links to directories are not followed.  A tree may be
+    deeper than paths can be long: that is such a reason.
+    """
+    pending = [top]
+    while pending:
+        directory = pending.pop()
+        try:
+            with os.scandir(directory) as found:
+                entries = sorted((e for e in found if e.name not in without), key=_by_name)
+            inner = [Path(each.path) for each in entries if each.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            yield directory, error
+            continue
+        pending += reversed(inner)
+        yield directory, entries
+
+
+def _by_name(entry: os.DirEntry[str]) -> str:
+    return entry.name
 
 
 def read(path: Path, *, most_bytes: int, follow: bool = False) -> bytes:

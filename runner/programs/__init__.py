@@ -6,6 +6,7 @@ from runner.programs.program import (
     CASES_DIRECTORY,
     NOT_SOURCES,
     Program,
+    beside,
     check_name,
     create,
     find,
@@ -13,12 +14,14 @@ from runner.programs.program import (
     lock,
     names,
     read_directory,
+    reading,
 )
 
 __all__ = [
     "CASES_DIRECTORY",
     "NOT_SOURCES",
     "Program",
+    "beside",
     "check_name",
     "create",
     "find",
@@ -26,4 +29,5 @@ __all__ = [
     "lock",
     "names",
     "read_directory",
+    "reading",
 ]

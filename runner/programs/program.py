@@ -11,14 +11,15 @@ import dataclasses
 import difflib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runner.display import escape, one_line
+from runner.display import escape, shortened
 from runner.errors import ManifestError, RequestError, UnknownProgramError
-from runner.host.files import regular, replace
+from runner.host.files import listings, regular, replace
 from runner.programs import wheels
 from runner.programs.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
 from runner.programs.signature import Signature
@@ -36,6 +37,8 @@ NOT_SOURCES: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
 _IGNORED: Final = NOT_SOURCES | {CASES_DIRECTORY}
 _METADATA_WORDS: Final = ("max_execution_time", "spec", "cost")
 _PACKAGE: Final = Path(__file__).parents[1]
+_MAX_SHOWN: Final = 300
+"""Characters of a path in an error: the reason stands behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,26 +86,25 @@ def find(program: str | os.PathLike[str]) -> Program:
     """
     text = os.fspath(program)
     path = Path(text)
-    if os.sep not in text and path.suffix != ".py":
-        for directory in program_directories():
-            if _manifest_in(directory / text) is not None:
-                return read_directory(_relative(directory / text))
-    if path.is_dir():
-        return read_directory(path)
-    if path.suffix == ".py" and path.is_file():
-        return _read_bare(path)
+    with reading(path):
+        if os.sep not in text and path.suffix != ".py":
+            for directory in program_directories():
+                if _manifest_in(directory / text) is not None:
+                    return read_directory(_relative(directory / text))
+        if path.is_dir():
+            return read_directory(path)
+        if path.suffix == ".py" and path.is_file():
+            return _read_bare(path)
     msg = f"no program {text!r}: {_advice(text)}"
     raise UnknownProgramError(msg)
 
 
 def names() -> list[str]:
     """Return the names that can be run from here, the template left out."""
-    found = {
-        each.name
-        for directory in program_directories()
-        for each in directory.iterdir()
-        if _manifest_in(each) is not None
-    }
+    found: set[str] = set()
+    for directory in program_directories():
+        with reading(directory):
+            found |= {each.name for each in directory.iterdir() if _manifest_in(each) is not None}
     return sorted(found - {TEMPLATE})
 
 
@@ -180,8 +182,9 @@ def read_directory(directory: Path) -> Program:
 
 
 def _manifest_in(directory: Path) -> Path | None:
-    """Return the manifest of a directory, None if it has none."""
-    return next((directory / n for n in MANIFEST_NAMES if (directory / n).is_file()), None)
+    """Return the manifest of a directory, None if it has none that could be read."""
+    paths = (directory / name for name in MANIFEST_NAMES)
+    return next((each for each in paths if os.path.isfile(each)), None)  # noqa: PTH113  no OSError
 
 
 def _read_bare(path: Path) -> Program:
@@ -194,16 +197,21 @@ def _read_bare(path: Path) -> Program:
     return _program(manifest, path, {DEFAULT_ENTRY: content})
 
 
+def beside(path: Path) -> Path:
+    """Return where the metadata of a bare program would be: `x.json` for `x.py`."""
+    return path.with_suffix(".json")
+
+
 def _metadata_beside(path: Path) -> Manifest | None:
     """Return what `x.json` says of `x.py`, as IBM's programs were kept, if it is such a file."""
-    beside = path.with_suffix(".json")
-    if beside.is_symlink() or not beside.is_file():
+    metadata = beside(path)
+    if metadata.is_symlink() or not metadata.is_file():
         return None
-    text = _decode(_read_regular(beside), beside)
+    text = _decode(_read_regular(metadata), metadata)
     # Any other JSON file may stand there; what calls itself a program must be right.
     if '"name"' not in text or not any(f'"{word}"' in text for word in _METADATA_WORDS):
         return None
-    return Manifest.from_text(text, source=str(beside))
+    return Manifest.from_text(text, source=str(metadata))
 
 
 def _program(manifest: Manifest, path: Path, files: dict[str, bytes]) -> Program:
@@ -242,14 +250,14 @@ def _pins(manifest: Manifest, path: Path, files: Mapping[str, bytes]) -> list[Pi
 def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the regular files under a directory, bounded in number and in total size."""
     count = total = 0
-    pending = [directory]
-    while pending:
-        for each in sorted(os.scandir(pending.pop()), key=lambda entry: entry.name):
-            if each.name in _IGNORED or each.name.endswith(".pyc"):
+    for place, entries in listings(directory, without=_IGNORED):
+        if isinstance(entries, OSError):
+            raise _unreadable(place, entries)
+        for each in entries:
+            if each.name.endswith(".pyc"):
                 continue
             check_name(Path(each.path))
             if each.is_dir(follow_symlinks=False):
-                pending.append(Path(each.path))
                 continue
             content = _read_regular(Path(each.path))
             count, total = count + 1, total + len(content)
@@ -265,8 +273,25 @@ def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:
 def check_name(path: Path) -> None:
     """Refuse a file whose name cannot be printed as it is.  Raises ManifestError."""
     if not path.name.isprintable() or escape(path.name) != path.name:
-        msg = f"{one_line(str(path))}: a name that cannot be printed: rename it"
+        msg = f"{_shown(path)}: a name that cannot be printed: rename it"
         raise ManifestError(msg)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what keeps a program's files from being read into ManifestError."""
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ManifestError:
+    return ManifestError(f"{_shown(path)}: cannot be read: {error.strerror}")
+
+
+def _shown(path: Path) -> str:
+    return shortened(str(path), _MAX_SHOWN)
 
 
 def _read_regular(path: Path) -> bytes:
@@ -275,10 +300,12 @@ def _read_regular(path: Path) -> bytes:
         with regular(path) as file:
             return file.read(MAX_PROGRAM_BYTES + 1)
     except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            msg = f"{path}: a symbolic link or special file; programs are of regular files only"
-        raise ManifestError(msg) from error
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                what = "a symbolic link or special file; programs are of regular files only"
+                msg = f"{_shown(path)}: {what}"
+                raise ManifestError(msg) from error
+        raise _unreadable(path, error) from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import resource
@@ -24,21 +25,29 @@ from typing import Final
 
 from runner.errors import RequestError
 from runner.host import files
-from runner.programs import NOT_SOURCES
+from runner.programs import NOT_SOURCES, beside
 
-GIT_TIMEOUT_S: Final = 60.0
-MAX_GIT_BYTES: Final = 1 << 28
-"""What git may answer: the files of a tree, so millions of them."""
-GIT_MEMORY_BYTES: Final = 1 << 30
+GIT_TIMEOUT_S: Final = 20.0
+MAX_GIT_BYTES: Final = 1 << 25
+"""What git may answer: the files of a tree."""
+MAX_FILES: Final = 1 << 18
+GIT_MEMORY_BYTES: Final = 1 << 29
+MAX_ENTRIES: Final = 1 << 20
+"""Files of references and objects that are looked at before git sees them."""
 MAX_HEAD_BYTES: Final = 4 << 10
 MAX_PACKED_REFS_BYTES: Final = 64 << 20
 
 _PIECE: Final = 1 << 20
 _MAX_POINTER: Final = 4096
-_PACKS: Final = "\tpackedGitWindowSize = 32m\n\tpackedGitLimit = 256m\n"
-"""What git maps of packs at once, of the memory that it has."""
+_PACKS: Final = "\tpackedGitWindowSize = 16m\n\tpackedGitLimit = 64m\n\tdeltaBaseCacheLimit = 16m\n"
+"""What git maps and keeps of packs at once, of the memory that it has."""
+_BORROWED: Final = ("refs", "objects")
+_ALTERNATES: Final = "info/alternates"
+_MAX_ALTERNATES: Final = 10
 _REGULAR: Final = b"100"  # how the mode of a regular file begins
-_FORMATS: Final = {40: "sha1", 64: "sha256"}
+_COMPILED: Final = ".pyc"
+_FORMATS: Final = {20: "sha1", 32: "sha256"}
+_LINE: Final = re.compile(rb"[^\0]+")
 _REVISION: Final = re.compile(r"[^\s\x00-\x1f\x7f-]\S{0,255}")
 
 
@@ -57,42 +66,80 @@ class Changes:
         with _borrowed(*_git_directories(self._top)) as git:
             tree = _ask(git, "rev-parse", "--quiet", "--verify", f"{revision}^{{tree}}")
             answer = _ask(git, "ls-tree", "-r", "-z", tree.decode().strip())
-        lines = (line.partition(b"\t") for line in answer.split(b"\0") if line)
-        self._files = {path: tuple(head.split(b" ")[::2]) for head, _, path in lines}
-        self._names = sorted(self._files)
+        if answer.count(b"\0") > MAX_FILES:
+            msg = f"{revision!r} has more than {MAX_FILES} files: leave out --since"
+            raise RequestError(msg)
+        # One by one: all lines together would take several times the answer.
+        self._blobs = dict(_entry(line[0]) for line in _LINE.finditer(answer))
+        self._names = sorted(self._blobs)
 
     def covers(self, path: Path) -> bool:
         """Return whether the path is in the repository."""
-        return _absolute(path).is_relative_to(self._top)
+        with contextlib.suppress(OSError, RuntimeError):  # too long, or links in a circle
+            return _absolute(path).is_relative_to(self._top)
+        return False
 
     def touch(self, path: Path) -> bool:
-        """Return whether a file, or any file below a directory, is not as in the revision.
+        """Return whether a program is not as in the revision: any file below its directory.
 
-        What is outside the repository, cannot be read, or is no regular file counts as changed.
+        Of a bare program that is its file and the metadata beside it.  What is outside the
+        repository, cannot be read, or is no regular file counts as changed.
         """
         if not self.covers(path):
             return True
-        before = set(self._names_below(os.fsencode(_absolute(path).relative_to(self._top))))
+        try:
+            return self._is_changed(path) or self._has_changed_metadata(path)
+        except (OSError, RuntimeError):
+            return True
+
+    def _has_changed_metadata(self, path: Path) -> bool:
+        if path.suffix != ".py" or path.is_dir():
+            return False
+        metadata = beside(path)
+        is_there = os.path.lexists(metadata) or self._name(metadata) in self._blobs
+        return is_there and self._is_changed(metadata)
+
+    def _is_changed(self, path: Path) -> bool:
+        before = set(self._names_below(self._name(path)))
         for each in _files_below(path):
-            name = os.fsencode(_absolute(each).relative_to(self._top))
-            mode, blob = self._files.get(name, (b"", b""))
-            if not mode.startswith(_REGULAR) or not _has_name(each, blob.decode()):
+            name = self._name(each)
+            if not _has_name(each, self._blobs.get(name, b"")):
                 return True
             before.discard(name)
-        return any(not NOT_SOURCES & set(os.fsdecode(name).split("/")) for name in before)
+        return bool(before)
+
+    def _name(self, path: Path) -> bytes:
+        return os.fsencode(_absolute(path).relative_to(self._top))
 
     def _names_below(self, inside: bytes) -> Iterator[bytes]:
-        if inside in self._files:
+        if inside in self._blobs:
             yield inside
         prefix = b"" if inside == b"." else inside + b"/"
-        for name in self._names[bisect.bisect_left(self._names, prefix) :]:
+        first = bisect.bisect_left(self._names, prefix)
+        for name in itertools.islice(self._names, first, None):
             if not name.startswith(prefix):
                 return
-            yield name
+            if _is_source(name.removeprefix(prefix)):
+                yield name
 
 
-def _has_name(path: Path, expected: str) -> bool:
-    """Return whether git would give this content the expected name."""
+def _entry(line: bytes) -> tuple[bytes, bytes]:
+    """Return path and object of a line of `ls-tree`, no object for what is no regular file."""
+    head, _, path = line.partition(b"\t")
+    mode, _, blob = head.split(b" ")
+    return path, bytes.fromhex(blob.decode()) if mode.startswith(_REGULAR) else b""
+
+
+def _is_source(name: bytes) -> bool:
+    """Return whether a file with this path in a program's directory is part of the program."""
+    parts = os.fsdecode(name).split("/")
+    return NOT_SOURCES.isdisjoint(parts) and not parts[-1].endswith(_COMPILED)
+
+
+def _has_name(path: Path, expected: bytes) -> bool:
+    """Return whether git would give this content the expected name; none if that is empty."""
+    if not expected:
+        return False
     digest = hashlib.new(_FORMATS[len(expected)], usedforsecurity=False)
     try:
         with files.regular(path) as file:
@@ -101,20 +148,20 @@ def _has_name(path: Path, expected: str) -> bool:
                 digest.update(piece)
     except OSError:
         return False
-    return digest.hexdigest() == expected
+    return digest.digest() == expected
 
 
 def _files_below(path: Path) -> Iterator[Path]:
-    """Yield everything below that is no directory, links to directories included."""
+    """Yield everything below that is no directory, links included.  Raises OSError."""
     if path.is_symlink() or not path.is_dir():
         yield path
         return
-    for parent, directories, names in os.walk(path):
-        links = [each for each in directories if Path(parent, each).is_symlink()]
-        directories[:] = [each for each in directories if each not in NOT_SOURCES]
-        for each in (*names, *links):
-            if not each.endswith(".pyc") and each not in NOT_SOURCES:
-                yield Path(parent, each)
+    for _, entries in files.listings(path, without=NOT_SOURCES):
+        if isinstance(entries, OSError):
+            raise entries
+        for each in entries:
+            if not each.is_dir(follow_symlinks=False) and not each.name.endswith(_COMPILED):
+                yield Path(each.path)
 
 
 def _absolute(path: Path) -> Path:
@@ -124,9 +171,9 @@ def _absolute(path: Path) -> Path:
 
 
 def _top(directory: Path) -> Path:
-    start = directory.resolve()
+    start = Path(os.path.realpath(directory))  # resolve() fails where links lead in a circle
     for each in (start, *start.parents):
-        if (each / ".git").exists():
+        if os.path.exists(each / ".git"):  # noqa: PTH110  no OSError
             return each
     msg = f"{directory} is in no git repository: --since needs one"
     raise RequestError(msg)
@@ -175,9 +222,55 @@ def _borrowed(own: Path, common: Path) -> Iterator[Path]:
                 raise RequestError(msg)
             if content is not None:
                 (git / source.name).write_bytes(content)
+        _check_regular([common / each for each in _BORROWED])
         (git / "refs").symlink_to(common / "refs")
         (git / "config").write_text(_configuration(common))
         yield git
+
+
+def _check_regular(pending: list[Path]) -> None:
+    """Refuse directories in which git could open anything but regular files, and wait for it.
+
+    Links are followed as git does, and so are the directories of objects that objects borrow from.
+    Raises RequestError.
+    """
+    seen: set[tuple[int, int]] = set()
+    count = alternates = 0
+    while pending:
+        directory = pending.pop()
+        try:
+            status = directory.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(directory) as entries:
+                for each in entries:
+                    count += 1
+                    if each.is_dir():
+                        pending.append(Path(each.path))
+                    elif not each.is_file() and os.path.exists(each):  # noqa: PTH110  no OSError
+                        msg = f"{each.path}: no regular file: leave out --since"
+                        raise RequestError(msg)
+        except (FileNotFoundError, ValueError):
+            continue  # git finds nothing there either
+        except OSError as error:
+            msg = f"{directory}: cannot be read: {error.strerror}: leave out --since"
+            raise RequestError(msg) from error
+        others = _alternates(directory)
+        alternates += len(others)
+        if count > MAX_ENTRIES or alternates > _MAX_ALTERNATES:
+            msg = (
+                f"{directory}: more than {MAX_ENTRIES} references and objects, or "
+                f"{_MAX_ALTERNATES} places to borrow from: run `git gc`, or leave out --since"
+            )
+            raise RequestError(msg)
+        pending += others
+
+
+def _alternates(objects: Path) -> list[Path]:
+    """Return the other directories in which git looks for what is not in this one of objects."""
+    lines = (_start_of(objects / _ALTERNATES, _PIECE) or b"").split(b"\n")
+    return [objects / os.fsdecode(each) for each in lines if each and not each.startswith(b"#")]
 
 
 def _configuration(repository: Path) -> str:
@@ -233,6 +326,7 @@ def _ask(git: Path, *arguments: str) -> bytes:
 def _confine() -> None:
     """Bound what git can take of this machine; runs in the child."""
     resource.setrlimit(resource.RLIMIT_AS, (GIT_MEMORY_BYTES, GIT_MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(GIT_TIMEOUT_S), int(GIT_TIMEOUT_S)))
     # One byte more than may be read, so that too much is seen.
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_GIT_BYTES + 1, MAX_GIT_BYTES + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

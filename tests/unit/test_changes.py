@@ -153,6 +153,125 @@ def test_nothing_that_a_hostile_repository_names_is_run(checkout, tmp_path):
     assert not sprung.exists()
 
 
+def test_the_metadata_beside_a_bare_program_are_part_of_it(checkout):
+    bare, metadata = checkout / "bare.py", checkout / "bare.json"
+    write(bare, "def main(b, m): ...\n")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-q", "-m", "a bare program")
+    assert not Changes(checkout, "HEAD").touch(bare)
+    write(metadata, '{"name": "bare", "max_execution_time": 1}')
+    assert Changes(checkout, "HEAD").touch(bare)
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-q", "-m", "its metadata")
+    assert not Changes(checkout, "HEAD").touch(bare)
+    assert Changes(checkout, "HEAD~1").touch(bare)
+    write(metadata, '{"name": "bare", "max_execution_time": 2}')
+    assert Changes(checkout, "HEAD").touch(bare)
+    metadata.unlink()
+    assert Changes(checkout, "HEAD").touch(bare)
+
+
+@pytest.mark.parametrize(
+    "name", ["program.yaml", "program.json", "requirements.txt", "requirements.lock", "a/b.npz"]
+)
+def test_all_that_makes_a_program_what_it_is_counts(checkout, name):
+    for text in ("first", "second"):
+        write(checkout / "same" / name, text)
+        assert changed(checkout) == {"same"}
+        git(checkout, "add", ".")
+        git(checkout, "commit", "-q", "-m", text)
+        assert changed(checkout) == set()
+
+
+def test_what_is_no_part_of_a_program_does_not_count_also_if_it_was_committed(checkout):
+    write(checkout / "same" / "old.pyc", "compiled")
+    write(checkout / "same" / ".ipynb_checkpoints" / "x.py", "")
+    git(checkout, "add", "-f", ".")
+    git(checkout, "commit", "-q", "-m", "by mistake")
+    write(checkout / "same" / "old.pyc", "compiled again")
+    assert changed(checkout) == set()
+
+
+def test_what_cannot_be_read_counts_as_changed(checkout, tmp_path):
+    changes = Changes(checkout, "HEAD")
+    (checkout / "loop").symlink_to("loop")
+    for path in (checkout / "loop", checkout / "loop" / "x", checkout / ("x/" * 3000)):
+        assert changes.touch(path)
+    inner = checkout / "grown"
+    for _ in range(25):
+        inner /= "d" * 200
+        try:
+            inner.mkdir()
+        except OSError:
+            break
+    # One level more than a path can name.
+    descriptor = os.open(inner.parent, os.O_RDONLY)
+    os.mkdir("d" * 200, dir_fd=descriptor)
+    os.close(descriptor)
+    assert changes.touch(checkout / "grown")
+
+
+PLACES = {
+    "a reference": "refs/heads/side",
+    "a tag in a directory": "refs/tags/deep/er",
+    "an object": "objects/00/" + "0" * 38,
+    "a pack": "objects/pack/pack-x.idx",
+    "where to borrow from": "objects/info/alternates",
+    "what is a cache": "objects/info/commit-graph",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_git_is_never_shown_what_it_would_wait_for(checkout, place, make):
+    path = checkout / ".git" / PLACES[place]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+    with pytest.raises(RequestError, match=f"{path}: no regular file: leave out --since"):
+        Changes(checkout, "HEAD")
+
+
+def test_a_repository_that_borrows_objects_is_read_and_so_is_the_place_it_borrows_from(
+    checkout, tmp_path
+):
+    borrower = tmp_path / "borrower"
+    git(tmp_path, "clone", "-q", "--shared", str(checkout), str(borrower))
+    assert changed(borrower) == set()
+    os.mkfifo(checkout / ".git" / "objects" / "pack" / "pack-y.idx")
+    with pytest.raises(RequestError, match="pack-y.idx: no regular file"):
+        Changes(borrower, "HEAD")
+
+
+def test_links_that_lead_in_a_circle_and_too_many_entries_are_refused(checkout, monkeypatch):
+    (checkout / ".git" / "refs" / "again").symlink_to(".")
+    (checkout / ".git" / "refs" / "nowhere").symlink_to("nothing")
+    assert changed(checkout) == set()
+    monkeypatch.setattr(changes, "MAX_ENTRIES", 5)
+    with pytest.raises(RequestError, match="more than 5 references and objects"):
+        Changes(checkout, "HEAD")
+
+
+def test_a_small_repository_that_expands_greatly_is_refused(checkout):
+    blob = git(checkout, "rev-parse", "HEAD:same/program.py")
+    entry, width = f"100644 blob {blob}", 65
+    for _ in range(3):
+        listing = "".join(f"{entry}\t{number:02}\n" for number in range(width))
+        done = subprocess.run(
+            ["git", "mktree"],
+            cwd=checkout,
+            input=listing,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        entry = f"040000 tree {done.stdout.strip()}"
+    assert width**3 > changes.MAX_FILES
+    tree = entry.rpartition(" ")[2]
+    git(checkout, "tag", "bomb", tree)
+    with pytest.raises(RequestError, match=f"'bomb' has more than {changes.MAX_FILES} files"):
+        Changes(checkout, "bomb")
+
+
 def sparse(path: Path, size: int) -> None:
     with path.open("wb") as file:
         file.truncate(size)

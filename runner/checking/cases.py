@@ -11,27 +11,21 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-
-from runner.checking.case_schema import CASE, EXPECT, EXPECT_ON, IN_SESSION
-from runner.checking.comparison import Tolerance, difference
-from runner.checking.distribution import Distribution
+from runner.checking import judging
+from runner.checking.case_schema import EXPECT_ON, IN_SESSION
+from runner.checking.expectation import Expectation
 from runner.display import one_line
-from runner.encoded.counts import counts_of
-from runner.encoded.parts import lookup
 from runner.errors import ManifestError
 from runner.host import files
 from runner.job import Job
-from runner.job.record import JobRecord, MessageEvent, Outcome
+from runner.job.record import JobRecord, MessageEvent
 from runner.programs import CASES_DIRECTORY, Program, check_name, reading
-from runner.programs.schema import flaw
-from runner.programs.schema import problems as schema_problems
 
 MAX_CASE_BYTES: Final = 16 * 1024 * 1024
 MAX_CASES: Final = 1000
@@ -39,104 +33,6 @@ MAX_CASE_DEPTH: Final = 128
 """How deep lists and objects of a case may be nested; values are no deeper than half of it."""
 
 DEFAULT_CASE: Final = "default"
-
-_UNSET: Final = object()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """What is expected of one part of messages and result: one of the three after `at`.
-
-    `at` is a JSON Pointer that begins with `/result` or `/messages`.
-    """
-
-    at: str
-    equals: Any = _UNSET
-    schema: Mapping[str, Any] | None = None
-    distribution: Distribution | None = None
-    tolerance: Tolerance | None = None
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Check:
-        """Read a check whose types are right.  Raises ValueError in words for what is not."""
-        wanted = data.get("schema")
-        if isinstance(wanted, bool):
-            wanted = {} if wanted else {"not": {}}
-        if wanted is not None and (found := flaw(wanted)):
-            msg = f"not a JSON Schema: {found[1]}"
-            raise ValueError(msg)
-        counts = data.get("distribution")
-        return cls(
-            at=data["at"],
-            equals=data.get("equals", _UNSET),
-            schema=wanted,
-            distribution=None if counts is None else Distribution.from_data(counts),
-            tolerance=_tolerance(data),
-        )
-
-    def problems(self, document: Mapping[str, Any]) -> list[str]:
-        """Return what is wrong with that part, in words; `document` holds result and messages."""
-        name = one_line(self.at)
-        try:
-            seen = lookup(document, self.at)
-        except LookupError as error:
-            return [f"nothing at {name}: {error.args[0]}"]
-        if self.schema is not None:
-            return schema_problems(self.schema, seen, name=name)
-        if self.distribution is None:
-            return difference(name, seen, self.equals, self.tolerance)
-        try:
-            problem = self.distribution.problem(counts_of(seen))
-        except ValueError as error:
-            problem = str(error)
-        return [] if problem is None else [f"{name} {problem}"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
-    """What should come of a case, any of the outcomes; everything else may be left out."""
-
-    outcomes: tuple[Outcome, ...] = (Outcome.COMPLETED,)
-    result: Any = _UNSET
-    messages: Any = _UNSET
-    message_count: int | None = None
-    tolerance: Tolerance | None = None
-    checks: tuple[Check, ...] = ()
-
-    @classmethod
-    def from_data(cls, content: Mapping[str, Any], where: str) -> Expectation:
-        """Read what a case expects; `where` names it in errors.  Raises ManifestError."""
-        _check(content, EXPECT, where)
-        words = content.get("outcome", Outcome.COMPLETED)
-        checks = []
-        for number, each in enumerate(content.get("checks", ())):
-            try:
-                checks.append(Check.from_data(each))
-            except ValueError as error:
-                msg = f"{where}.checks.{number}: {error}"
-                raise ManifestError(msg) from error
-        return cls(
-            outcomes=tuple(map(Outcome, [words] if isinstance(words, str) else words)),
-            result=content.get("result", _UNSET),
-            messages=content.get("messages", _UNSET),
-            message_count=content.get("message_count"),
-            tolerance=_tolerance(content),
-            checks=tuple(checks),
-        )
-
-    def problems(self, result: Any, messages: list[Any], message_count: int | None) -> list[str]:
-        """Return how encoded result and messages differ from what is expected, in words."""
-        found = []
-        if self.result is not _UNSET:
-            found += difference("result", result, self.result, self.tolerance)
-        if self.messages is not _UNSET:
-            found += difference("messages", messages, self.messages, self.tolerance)
-        if self.message_count not in {None, message_count}:
-            found.append(f"{message_count} messages, expected {self.message_count}")
-        document = {"result": result, "messages": messages}
-        for each in self.checks:
-            found += each.problems(document)
-        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +50,7 @@ class Case:
     def from_file(cls, path: Path) -> Case:
         """Read a case.  Raises ManifestError that names the key."""
         content = _read_json(path)
-        _check(content, CASE, str(path))
+        judging.check(content, str(path))
         return cls(
             name=path.stem,
             inputs=content.get("inputs", {}),
@@ -175,20 +71,20 @@ class Case:
             return self.expect_on.get(IN_SESSION, expected)
         return expected
 
-    def problems(self, job: Job) -> list[str]:
-        """Return what differs from the expectation, in words; empty if the case holds."""
+    def problems(self, job: Job, abandoned: threading.Event | None = None) -> list[str]:
+        """Return what differs from the expectation, in words; empty if the case holds.
+
+        Raises AbandonedError soon after `abandoned` is set.
+        """
         record = job.wait()
         expected = self.expected_of(record)
         if record.outcome not in expected.outcomes:
             detail = f" ({one_line(record.reason):.500})" if record.reason else ""
             return [f"ended as {record.outcome}{detail}, expected {' or '.join(expected.outcomes)}"]
-        result = json.loads(record.result) if record.result is not None else None
-        messages = [json.loads(e.body) for e in job.events() if isinstance(e, MessageEvent)]
-        try:
-            return expected.problems(result, messages, record.usage.messages)
-        except Exception as error:  # noqa: BLE001  only values of a program and a case are at work
-            words = one_line(f"{type(error).__name__}: {error}")
-            return [f"what came of it cannot be compared with what is expected: {words:.500}"]
+        bodies = [each.body for each in job.events() if isinstance(each, MessageEvent)]
+        return judging.problems(
+            expected, record.result, bodies, record.usage.messages, abandoned=abandoned
+        )
 
 
 def case_files(program: Program) -> list[Path]:
@@ -237,26 +133,6 @@ def _seeded(backend: _Backend, seed: int | None) -> _Backend:
         return backend
     described: Mapping[str, Any] = {"name": backend} if isinstance(backend, str) else backend or {}
     return {**described, "options": {"seed_simulator": seed, **described.get("options", {})}}
-
-
-def _tolerance(data: Mapping[str, Any]) -> Tolerance | None:
-    return Tolerance(**data["tolerance"]) if "tolerance" in data else None
-
-
-def _check(content: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
-    """Raise ManifestError that names the first key that is wrong."""
-    error = best_match(Draft202012Validator(known).iter_errors(content))
-    if error is None:
-        return
-    key = ".".join(str(each) for each in error.absolute_path)
-    problem = f"{error.message:.300}"
-    if error.validator == "additionalProperties":
-        known_keys = error.schema["properties"]
-        unknown = min(set(error.instance) - set(known_keys))
-        names = ", ".join(sorted(each for each in known_keys if each[0] != "$"))
-        problem = f"unknown key {unknown!r:.80}; known are {names}"
-    msg = f"{where}: {key}: {problem}" if key else f"{where}: {problem}"
-    raise ManifestError(msg)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

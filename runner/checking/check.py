@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from runner.bounded import AbandonedError
 from runner.checking.cases import DEFAULT_CASE, Case, case_files
 from runner.checking.report import CaseReport
 from runner.display import one_line
@@ -175,13 +176,15 @@ class Check:
         self._lock = threading.Lock()
         self._running: set[Job] = set()
         self._stopped: tuple[Outcome, str] | None = None
+        self._abandoned = threading.Event()
         self._read = functools.lru_cache(maxsize=2 * jobs)(_read)
 
     def stop(self, outcome: Outcome, reason: str) -> None:
-        """Cancel what runs and start nothing more; such cases are reported with this outcome."""
+        """Cancel what runs or is judged, and start nothing more: reported with this outcome."""
         with self._lock:
             self._stopped = self._stopped or (outcome, reason)
             running = list(self._running)
+        self._abandoned.set()
         for each in running:
             each.cancel()
 
@@ -239,9 +242,13 @@ class Check:
         finally:
             with self._lock:
                 self._running.discard(job)
+        seconds = record.usage.wall_s or 0.0
         if record.outcome is Outcome.CANCELLED and self._stopped is not None:
-            return self._not_run(planned, seconds=record.usage.wall_s or 0.0)
-        return judged(planned, case, job)
+            return self._not_run(planned, seconds)
+        try:
+            return judged(planned, case, job, self._abandoned)
+        except AbandonedError:
+            return self._not_run(planned, seconds)
 
     def _not_run(self, planned: Planned, seconds: float = 0.0) -> CaseReport:
         assert self._stopped is not None
@@ -254,11 +261,16 @@ def check(supervisor: Supervisor, paths: Iterable[str], *, jobs: int = 1) -> lis
     return checking.run()
 
 
-def judged(planned: Planned, case: Case, job: Job) -> CaseReport:
-    """Return the report of a case whose job has ended."""
+def judged(
+    planned: Planned, case: Case, job: Job, abandoned: threading.Event | None = None
+) -> CaseReport:
+    """Return the report of a case whose job has ended.
+
+    Raises AbandonedError soon after `abandoned` is set.
+    """
     record = job.wait()
     expected = case.expected_of(record)
-    problems = tuple(case.problems(job))
+    problems = tuple(case.problems(job, abandoned))
     failing = record.outcome.exit_code if record.outcome not in expected.outcomes else 1
     return _report(
         planned,

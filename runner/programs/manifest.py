@@ -23,7 +23,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from runner.errors import ManifestError
 from runner.policy import Limits
 from runner.policy.isolation import Isolation
-from runner.programs.schema import flaw
+from runner.programs.schema import flaws
 
 MANIFEST_NAME: Final = "program.yaml"
 MANIFEST_NAMES: Final = (MANIFEST_NAME, "program.yml", "program.json")
@@ -92,7 +92,7 @@ class Manifest:
             requirements=content.get("requirements"),
             limits=limits,
             backend_requirements=spec.get("backend_requirements", {}),
-            **{key: _schema(document, spec, key) for key in _SCHEMA_KEYS},
+            **_schemas(document, spec),
         )
 
 
@@ -173,18 +173,16 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _schema(document: _Document, spec: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
-    """Return the JSON Schema under `key`, made from the older list form if it is one."""
-    found = spec.get(key)
-    if found is None:
-        return None
-    path = ["spec", key] if key in document.content.get("spec", {}) else [key]
-    if isinstance(found, list):
-        return _from_list(found)
-    if mistake := flaw(found):  # schemas of IBM's time name draft 2019-09
-        inside, words = mistake
-        raise document.error([*path, *inside], f"not a JSON Schema: {words}")
-    return dict(found)
+def _schemas(document: _Document, spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the JSON Schemas of a manifest, made from the older list form where it is one."""
+    given = {key: spec[key] for key in _SCHEMA_KEYS if spec.get(key) is not None}
+    read = {key: found for key, found in given.items() if not isinstance(found, list)}
+    for key, mistake in zip(read, flaws(list(read.values())), strict=True):
+        if mistake is not None:  # schemas of IBM's time name draft 2019-09
+            inside, words = mistake
+            path = ["spec", key] if key in document.content.get("spec", {}) else [key]
+            raise document.error([*path, *inside], f"not a JSON Schema: {words}")
+    return {key: _from_list(found) if key not in read else found for key, found in given.items()}
 
 
 def _from_list(entries: list[Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Values against JSON Schemas, bounded in time and memory whatever the schema and the value.
 
 Both sides may be hostile: a pattern can backtrack for ever, `uniqueItems` compares all with all,
-a large value costs seconds anywhere.  A small value and a schema of harmless words are checked
-here; everything else in a child process with limits on its CPU time, memory and answer.
+a large value costs seconds anywhere, and so does reading a schema itself.  Small values and schemas
+of harmless words are looked at here; everything else in a child process, one for all that is asked
+together, with one budget of CPU time and memory.
 
 Values are looked at in their encoded form: tuples and sets count as arrays, NumPy arrays as
 arrays whose items are not looked at, NumPy numbers and members of enumerations as their values,
@@ -16,19 +17,16 @@ import copy
 import functools
 import itertools
 import json
-import resource
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import extend, validator_for
 from referencing import Registry
-from referencing.exceptions import Unresolvable
 
+from runner import bounded
+from runner.bounded import Bounds
 from runner.encoded.parts import LISTS
 
 MAX_PROBLEMS: Final = 20
@@ -37,8 +35,21 @@ CPU_S: Final = 3
 WALL_S: Final = 10.0
 MEMORY_BYTES: Final = 1 << 30
 
-_IN_PROCESS_WORK: Final = 20_000
+Flaw: TypeAlias = tuple[list[Any], str]
+"""Where in a schema something is wrong, and what that is."""
+
+Question: TypeAlias = tuple[Mapping[str, Any], str, str]
+"""A schema, the JSON text of an encoded value, and what that is called."""
+
+IN_PROCESS_WORK: Final = 20_000
 """Nodes of the schema times nodes of the value: about 0.1 s at most."""
+
+_QUICK_NODES: Final = 400
+_QUICK_CHARS: Final = 8192
+_SLOW_PATTERNS: Final = ("(?", "\\u")
+"""Flags, and characters beyond ASCII, by which compiling a pattern can take seconds."""
+
+_MAX_PATH: Final = 200
 
 # Words whose cost is one look at the value each.  `pattern`, `format`, `uniqueItems` and
 # references are not among them.
@@ -76,6 +87,9 @@ _HARMLESS: Final = frozenset(
         "deprecated",
     }
 )
+_VALUES: Final = frozenset({"const", "default", "enum", "examples", "properties"})
+"""Harmless words in whose values no schemas stand, or not as such."""
+
 _ARRAYS: Final = frozenset({"ndarray", "masked_array", "matrix", "recarray", "sparse", "spmatrix"})
 _PAIRS: Final = frozenset({"OrderedDict", "Counter"})
 _OBJECTS: Final = frozenset({"SimpleNamespace", "OptimizeResult"})
@@ -87,23 +101,62 @@ def problems(schema: Mapping[str, Any], data: Any, *, name: str) -> list[str]:
     `name` stands for the value as a whole.  At most `MAX_PROBLEMS` are named.  A check that would
     take more than the bounds is itself a problem.
     """
-    work = _count(schema, _IN_PROCESS_WORK) * _count(data, _IN_PROCESS_WORK)
-    if work <= _IN_PROCESS_WORK and _is_harmless(schema):
-        return _find(schema, data, name)
-    return _find_in_child(schema, data, name)
+    return all_problems([(schema, json.dumps(data), name)])
 
 
-def flaw(schema: Mapping[str, Any]) -> tuple[list[Any], str] | None:
-    """Return where in a JSON Schema something is wrong, and what that is; None if it is right.
+def all_problems(questions: Iterable[Question]) -> list[str]:
+    """Return what `problems` does, of several values: they share its bounds.
+
+    What comes after the value at which the bounds were reached is not looked at, which is said.
+    """
+    first: list[Question] = []
+    work = 0
+    others = iter(questions)
+    for each in others:
+        first.append(each)
+        work += cost(each[0], each[1])
+        if work > IN_PROCESS_WORK:
+            return _problems_in_child(itertools.chain(first, others))
+    found = (problems_here(spec, json.loads(text), name) for spec, text, name in first)
+    return list(itertools.islice(itertools.chain.from_iterable(found), MAX_PROBLEMS))
+
+
+def cost(schema: Mapping[str, Any], text: str) -> int:
+    """Return how much work it is to check a value, more than any bound if nobody can say."""
+    enough = IN_PROCESS_WORK
+    nodes = 1 + (len(text) >> 6) + sum(map(text.count, ",[{"))
+    if nodes > enough or not _is_harmless(schema):
+        return enough + 1
+    return _count(schema, enough) * nodes
+
+
+def flaw(schema: Mapping[str, Any]) -> Flaw | None:
+    """Return what is wrong with a JSON Schema, None if it is right; at what is said first.
 
     What names no draft is read as 2020-12.
     """
+    return flaws([schema])[0]
+
+
+def flaws(schemas: Sequence[Mapping[str, Any]]) -> list[Flaw | None]:
+    """Return what is wrong with each of several schemas: they share one set of bounds."""
+    if all(map(_is_quickly_read, schemas)):
+        return [flaw_here(each) for each in schemas]
+    answers = _ask(json.dumps(["flaw", each]) for each in schemas)
+    found: list[Flaw | None] = [None if each is None else (each[0], each[1]) for each in answers]
+    late: Flaw = ([], f"reading it takes more than {_BOUNDS}: make it simpler")
+    return found + [late] * (len(schemas) - len(found))
+
+
+def flaw_here(schema: Mapping[str, Any]) -> Flaw | None:
+    """Return what `flaw` does, without bounds: for a process that has some."""
     try:
         validator_for(schema, default=Draft202012Validator).check_schema(dict(schema))
     except SchemaError as error:
-        return list(error.absolute_path), f"{error.message:.{MAX_MESSAGE}}"
-    except (RecursionError, ArithmeticError, AttributeError, TypeError, ValueError) as error:
-        # The library cannot read it at all.
+        return list(error.absolute_path)[:MAX_PROBLEMS], f"{error.message:.{MAX_MESSAGE}}"
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  the library cannot read it, in whatever way
         return [], f"{type(error).__name__}: {error!s:.{MAX_MESSAGE}}"
     return None
 
@@ -172,15 +225,19 @@ def _is_pair(item: Any) -> bool:
     return isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
 
 
-def _find(schema: Mapping[str, Any], data: Any, name: str) -> list[str]:
-    kind = _kind(validator_for(schema, default=Draft202012Validator))
-    # An empty registry: a `$ref` must never make this host fetch something.
-    validator = kind(schema, registry=Registry())
-    found = itertools.islice(validator.iter_errors(_view(data)), MAX_PROBLEMS)
+def problems_here(schema: Mapping[str, Any], data: Any, name: str) -> list[str]:
+    """Return what `problems` does, without bounds: for a process that has some."""
     try:
+        kind = _kind(validator_for(schema, default=Draft202012Validator))
+        # An empty registry: a `$ref` must never make this host fetch something.
+        validator = kind(schema, registry=Registry())
+        found = itertools.islice(validator.iter_errors(_view(data)), MAX_PROBLEMS)
         return [_words(each, name) for each in found]
-    except (Unresolvable, RecursionError, ArithmeticError, TypeError, ValueError) as error:
-        return [f"{name}: the schema cannot be used: {type(error).__name__}: {error}"]
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  as above
+        words = f"{type(error).__name__}: {error!s:.{MAX_MESSAGE}}"
+        return [f"{name}: the schema cannot be used: {words}"]
 
 
 @functools.cache  # there are half a dozen drafts of JSON Schema
@@ -202,30 +259,56 @@ def _words(error: ValidationError, name: str) -> str:
     path = "".join(
         f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path
     )
-    return f"{name}{path}: {error.message:.{MAX_MESSAGE}}"
+    return f"{name}{path:.{_MAX_PATH}}: {error.message:.{MAX_MESSAGE}}"
 
 
-def _find_in_child(schema: Mapping[str, Any], data: Any, name: str) -> list[str]:
-    request = json.dumps({"schema": schema, "data": data, "name": name})
-    try:
-        child = subprocess.run(
-            [sys.executable, "-s", "-m", "runner.programs.schema"],
-            input=request,
-            capture_output=True,
-            text=True,
-            timeout=WALL_S,
-            cwd=Path(__file__).parents[2],
-            check=False,
+_BOUNDS: Final = Bounds(cpu_s=CPU_S, wall_s=WALL_S, memory_bytes=MEMORY_BYTES)
+
+
+def _ask(questions: Iterable[str]) -> list[Any]:
+    return bounded.ask(__name__, questions, _BOUNDS)
+
+
+def _problems_in_child(questions: Iterable[Question]) -> list[str]:
+    names: list[str] = []
+
+    def lines() -> Iterator[str]:
+        """Yield the questions, the schema before the first of those that it is asked of."""
+        last = None
+        for schema, text, name in questions:
+            if schema is not last:
+                yield json.dumps(["schema", schema])
+                last = schema
+            yield f'["check", {json.dumps(name)}, {text}]'
+            names.append(name)
+
+    answers = _ask(lines())
+    found = list(itertools.chain.from_iterable(answers))[:MAX_PROBLEMS]
+    if len(found) < MAX_PROBLEMS and len(answers) < len(names):
+        late = names[len(answers)]
+        rest = len(names) - len(answers) - 1
+        others = f", and {rest} more values were not looked at" if rest else ""
+        found.append(
+            f"{late}: checking it against the schema takes more than {_BOUNDS}: "
+            f"make the schema simpler or the value smaller{others}"
         )
-        answer = json.loads(child.stdout) if child.returncode == 0 else None
-    except (subprocess.TimeoutExpired, ValueError):
-        answer = None
-    if answer is None:
-        return [
-            f"{name}: checking it against the schema takes more than {CPU_S} s or "
-            f"{MEMORY_BYTES >> 20} MiB: make the schema simpler or the value smaller"
-        ]
-    return [str(each) for each in answer]
+    return found
+
+
+def _answers(questions: Iterator[Any]) -> Iterator[Any]:
+    """Answer what is asked; runs in the child."""
+    schema: Mapping[str, Any] = {}
+    count = 0
+    for verb, first, *others in questions:
+        if verb == "flaw":
+            yield flaw_here(first)
+        elif verb == "schema":
+            schema = first
+        else:
+            # Each value has an answer, but none is looked for once there are enough.
+            found = problems_here(schema, others[0], first) if count < MAX_PROBLEMS else []
+            count += len(found)
+            yield found
 
 
 def _count(data: Any, enough: int) -> int:
@@ -242,27 +325,32 @@ def _count(data: Any, enough: int) -> int:
     return count
 
 
+def _is_quickly_read(schema: Mapping[str, Any]) -> bool:
+    """Return whether reading a schema, of whatever words, takes a tenth of a second at most."""
+    if _count(schema, _QUICK_NODES) > _QUICK_NODES:
+        return False
+    try:
+        text = json.dumps(schema)
+    except (RecursionError, TypeError, ValueError):
+        return True  # nor can the library read it
+    return len(text) <= _QUICK_CHARS and not any(each in text.lower() for each in _SLOW_PATTERNS)
+
+
 def _is_harmless(schema: Any) -> bool:
-    """Return whether a schema, and those in it, use harmless words only."""
+    """Return whether a schema, and those in it, use harmless words only, in whatever draft."""
+    if isinstance(schema, list):
+        return all(map(_is_harmless, schema))
     if not isinstance(schema, dict):
         return True
     if not _HARMLESS.issuperset(schema):
         return False
-    inner: list[Any] = [schema.get("items"), schema.get("additionalProperties"), schema.get("not")]
-    for word in ("allOf", "anyOf", "oneOf"):
-        inner += schema.get(word, ())
-    inner += schema.get("properties", {}).values()
-    return all(_is_harmless(each) for each in inner)
-
-
-def _main() -> None:
-    """Answer one request; runs in the child."""
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    request = json.load(sys.stdin)
-    json.dump(_find(request["schema"], request["data"], request["name"]), sys.stdout)
+    properties = schema.get("properties", {})
+    if not isinstance(properties, dict):
+        return False
+    # In the oldest draft a type can be a schema.
+    inner = [value for word, value in schema.items() if word not in _VALUES]
+    return all(map(_is_harmless, (*inner, *properties.values())))
 
 
 if __name__ == "__main__":
-    _main()
+    bounded.serve(_answers)

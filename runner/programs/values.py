@@ -7,7 +7,7 @@ arrays; anything that would need Qiskit stays an opaque `Value` until the caller
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runner.errors import InputsError
@@ -38,7 +38,7 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
         msg = f"inputs of {program.name!r} are {len(text)} bytes, the limit is {limit_bytes}"
         raise InputsError(msg)
     data = json.loads(text)
-    problems = schema.problems(parameters, data, name="inputs") if parameters else []
+    problems = schema.all_problems([(parameters, text, "inputs")]) if parameters else []
     if program.signature is not None:
         problems = program.signature.problems(set(inputs)) + problems
     if problems:
@@ -60,18 +60,18 @@ def mismatches(
 ) -> list[str]:
     """Return how messages and result differ from what the program's manifest says of them.
 
-    In words, for people: a mismatch changes neither the values nor the outcome.
+    In words, for people: a mismatch changes neither the values nor the outcome.  All of them are
+    looked for within one set of bounds.
     """
-    found: list[str] = []
-    if manifest.interim_results is not None:
-        for number, body in enumerate(messages):
-            name = f"messages[{number}]"
-            found += schema.problems(manifest.interim_results, json.loads(body), name=name)
-            if len(found) >= schema.MAX_PROBLEMS:
-                break
-    if manifest.return_values is not None and result is not None:
-        found += schema.problems(manifest.return_values, json.loads(result), name="result")
-    return found[: schema.MAX_PROBLEMS]
+
+    def questions() -> Iterator[schema.Question]:
+        if manifest.interim_results is not None:
+            for number, body in enumerate(messages):
+                yield manifest.interim_results, body, f"messages[{number}]"
+        if manifest.return_values is not None and result is not None:
+            yield manifest.return_values, result, "result"
+
+    return schema.all_problems(questions())
 
 
 def decode(text: JsonText) -> Any:

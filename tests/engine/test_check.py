@@ -277,6 +277,22 @@ def test_a_whole_check_has_a_deadline_and_says_which_cases_it_cut_off(one):
     assert time.monotonic() - started < 40
 
 
+SLOW_TO_JUDGE = {"expect": {"checks": [{"at": "/result", "schema": {"pattern": "^(a+)+$"}}] * 25}}
+
+
+def test_the_deadline_of_a_check_ends_judging_too(one):
+    top, outside = one("def main(b, m): return 'a' * 30 + '!'\n", SLOW_TO_JUDGE)
+    config = outside / "late.toml"
+    config.write_text("check_deadline_s = 6\n")
+    started = time.monotonic()
+    done = Done(top, outside, "--config", str(config), "--format", "json", ".")
+    case, summary = map(json.loads, done.out.splitlines())
+    assert case["problems"] == ["not finished: the whole check took longer than 6 s"]
+    assert (case["outcome"], done.status, summary["exit_code"]) == ("time_limit", 3, 3)
+    assert time.monotonic() - started < 20
+    assert "not finished" in done.junit
+
+
 def test_ctrl_c_ends_a_check_with_its_reports_written(one, engine):
     top, outside = one(SLEEPS)
     junit = outside / "junit.xml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import json
 import time
 import types
 
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner import bounded
 from runner.programs import schema
 from sandbox import codec
 
@@ -97,8 +99,8 @@ def test_defaults_are_filled_in_also_inside_and_given_values_stay():
 
 
 HOSTILE = {
-    "a pattern that backtracks": ({"pattern": "^(a+)+$"}, "a" * 60 + "!"),
-    "a name that backtracks": ({"patternProperties": {"^(a+)+$": {}}}, {"a" * 60 + "!": 1}),
+    "a pattern that backtracks": ({"pattern": "^(a+)+$"}, "a" * 30 + "!"),
+    "a name that backtracks": ({"patternProperties": {"^(a+)+$": {}}}, {"a" * 30 + "!": 1}),
     "all compared with all": (
         {"uniqueItems": True},
         [{"a": [[number]]} for number in range(60_000)],
@@ -122,6 +124,115 @@ def test_a_hostile_schema_or_value_is_a_problem_within_seconds(attack):
     found = schema.problems(spec, data, name="inputs")
     assert found
     assert time.monotonic() - started < schema.WALL_S + 5
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Return the modules that were run as bounded children."""
+    modules = []
+    ask = bounded.ask
+
+    def counting(module, *arguments):
+        modules.append(module)
+        return ask(module, *arguments)
+
+    monkeypatch.setattr(bounded, "ask", counting)
+    return modules
+
+
+SLOW = {"pattern": "^(a+)+$"}
+TEXT = json.dumps("a" * 30 + "!")
+
+
+def test_many_slow_values_share_one_child_and_one_budget(asked):
+    started = time.monotonic()
+    found = schema.all_problems([(SLOW, TEXT, f"messages[{number}]") for number in range(40)])
+    assert asked == ["runner.programs.schema"]
+    assert time.monotonic() - started < schema.WALL_S + 5
+    assert found == [
+        "messages[0]: checking it against the schema takes more than 3 s or 1024 MiB: make the "
+        "schema simpler or the value smaller, and 39 more values were not looked at"
+    ]
+
+
+def test_what_was_found_within_the_bounds_is_said_also_if_they_are_reached(asked):
+    questions = [({"type": "integer", "format": "x"}, '"a"', "messages[0]"), (SLOW, TEXT, "result")]
+    found = schema.all_problems(questions)
+    assert found[0] == "messages[0]: 'a' is not of type 'integer'"
+    assert found[1].startswith("result: checking it against the schema takes more than")
+    assert asked == ["runner.programs.schema"]
+
+
+def test_small_harmless_checks_need_no_child_and_many_need_one(asked):
+    questions = [(SHOTS, '{"shots":1}', f"messages[{number}]") for number in range(20)]
+    assert schema.all_problems(questions) == []
+    assert schema.flaws([SHOTS] * 3) == [None] * 3
+    assert asked == []
+    found = schema.all_problems([*questions * 100, (SHOTS, "7", "result")])
+    assert found == ["result: 7 is not of type 'object'"]
+    assert asked == ["runner.programs.schema"]
+
+
+DRAFT_3 = "http://json-schema.org/draft-03/schema#"
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"$schema": DRAFT_7, "items": [SLOW]},
+        {"$schema": DRAFT_3, "type": ["integer", SLOW]},
+        {"$schema": DRAFT_3, "extends": SLOW},
+        {"additionalProperties": {"not": SLOW}},
+        {"properties": {"a": {"$schema": DRAFT_3, "type": [SLOW]}}},
+        {"allOf": [[SLOW]]},
+        {"properties": [SLOW]},
+        {"$defs": {"a": SLOW}},
+        {"contains": {}},
+        {"unevaluatedProperties": False},
+    ],
+)
+def test_schemas_of_any_draft_are_checked_here_only_if_all_in_them_is_harmless(asked, spec):
+    schema.problems(spec, [1], name="x")
+    assert asked == ["runner.programs.schema"]
+
+
+def entries(number):
+    """Return a list that cannot be sorted, so that each is compared with each."""
+    return [[index] if index % 2 else str(index) for index in range(number)]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"required": entries(500)},
+        {"$schema": DRAFT_7, "enum": entries(500)},
+        {"$schema": "http://json-schema.org/draft-04/schema#", "type": entries(500)},
+        {"allOf": [{"type": "integer"}] * 500},
+        {"pattern": "(?i)[a-z]"},
+        {"patternProperties": {"[\u0100-\uffff]": {}}},
+        {"pattern": r"[\u0100-\uffff]"},
+        {"description": "x" * 9000},
+    ],
+    ids=range(8),
+)
+def test_a_schema_that_could_be_slow_is_read_in_a_child(asked, spec):
+    assert schema.flaws([spec, SHOTS, {"type": "nonsense"}])[1] is None
+    assert asked == ["runner.programs.schema"]
+
+
+def test_schemas_that_cannot_be_read_within_the_bounds_are_flawed(monkeypatch):
+    bounds = dataclasses.replace(schema._BOUNDS, wall_s=0.0)
+    monkeypatch.setattr(schema, "_BOUNDS", bounds)
+    found = schema.flaws([{"description": "x" * 9000}, {}])
+    words = "reading it takes more than 3 s or 1024 MiB: make it simpler"
+    assert found == [([], words), ([], words)]
+
+
+def test_the_words_for_a_problem_are_bounded():
+    spec = {"additionalProperties": {"type": "string"}}
+    (found,) = schema.problems(spec, {"x" * 100_000: 1}, name="inputs")
+    assert len(found) < 500
 
 
 def test_a_reference_is_never_fetched():
@@ -150,4 +261,6 @@ SPECS = st.sampled_from(
 @settings(max_examples=10)
 @given(SPECS, VALUES)
 def test_the_child_finds_what_this_process_finds(spec, value):
-    assert schema._find_in_child(spec, value, "x") == schema._find(spec, value, "x")
+    assert schema._problems_in_child([(spec, json.dumps(value), "x")]) == schema.problems_here(
+        spec, value, "x"
+    )

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Final, Self
 
-from runner.errors import ImageError
+from runner.errors import ImageError, ManifestError
 from runner.host import interrupt
 
 STOP_TIMEOUT_S: Final = 10.0
+
+_TICK_S: Final = 0.2
+_MAX_WORDS: Final = 1 << 20
+"""Bytes of what a command wrote that are looked at: the last ones."""
 
 
 def module(name: str, *arguments: str, python: str | None = None) -> list[str]:
@@ -35,8 +41,11 @@ class Command:
         output: IO[bytes] | None = None,
         given: bytes = b"",
         environment: Mapping[str, str] | None = None,
+        limits: Mapping[int, int] | None = None,
     ) -> None:
+        """`limits` are those of the process, as `resource.setrlimit` knows them."""
         self._command = command
+        self._limits = dict(limits or {})
         self._output = output
         self._given = given
         self._environment = environment
@@ -54,6 +63,7 @@ class Command:
                 stderr=self._errors,
                 env=self._environment,
                 start_new_session=True,
+                preexec_fn=self._confine,  # noqa: PLW1509  calls the kernel only, takes no lock
             )
             self._files = files.pop_all()
         return self
@@ -68,17 +78,39 @@ class Command:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(STOP_TIMEOUT_S)
 
-    def finish(self, what: str, *, timeout_s: float) -> None:
-        """Wait for the end; ImageError with the last words of a command that fails or is late."""
-        try:
-            with interrupt.calling(self._stop):
-                status = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            msg = f"{what} took longer than {timeout_s:g} s and was stopped:\n{self._last_words()}"
-            raise ImageError(msg) from None
-        if status:
-            msg = f"{what} failed (exit code {status}):\n{self._last_words()}"
-            raise ImageError(msg)
+    def finish(
+        self,
+        what: str,
+        *,
+        timeout_s: float,
+        look: Callable[[], None] = lambda: None,
+        blame: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """Wait for the end; ImageError with the last words of a command that fails or is late.
+
+        Meanwhile `look` is called several times a second, and may raise.  Of a command that fails
+        `blame` is asked whether what it wrote speaks against the program: then it is ManifestError.
+        """
+        deadline = time.monotonic() + timeout_s
+        status = None
+        with interrupt.calling(self._stop):
+            while status is None:
+                look()
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    words = self._last_words()
+                    msg = f"{what} took longer than {timeout_s:g} s and was stopped:\n{words}"
+                    raise ImageError(msg)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    status = self._process.wait(min(left_s, _TICK_S))
+        if status:  # negative if it was killed, which is nobody's fault that it knows of
+            words = self._words()
+            msg = f"{what} failed (exit code {status}):\n{_last(words)}"
+            raise ManifestError(msg) if status > 0 and blame(words) else ImageError(msg)
+
+    def _confine(self) -> None:
+        for which, most in self._limits.items():
+            resource.setrlimit(which, (most, most))
 
     def _stop(self) -> None:
         if self._process.returncode is None:
@@ -86,9 +118,15 @@ class Command:
                 os.killpg(self._process.pid, signal.SIGTERM)
 
     def _last_words(self) -> str:
-        self._errors.seek(0)
-        text = self._errors.read().decode(errors="replace")
-        return "\n".join(_telling(text.splitlines())[-12:])
+        return _last(self._words())
+
+    def _words(self) -> str:
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _MAX_WORDS))
+        return self._errors.read().decode(errors="replace")
+
+
+def _last(words: str) -> str:
+    return "\n".join(_telling(words.splitlines())[-12:])
 
 
 def _telling(lines: Sequence[str]) -> list[str]:

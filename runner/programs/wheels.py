@@ -8,29 +8,59 @@ strictly, because pip's own format could name any index, path or option.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
+import resource
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from typing import Any, Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from runner.errors import ImageError, ManifestError
+from runner import bounded
+from runner.bounded import Bounds
+from runner.display import one_line
+from runner.errors import ManifestError
 from runner.host import commands
 from runner.host.commands import Command
+from runner.host.files import listings
 
 PYTHON_VERSION: Final = "3.11"
 MACHINES: Final = ("x86_64", "aarch64")
 MAX_PACKAGES: Final = 200
+MAX_DOWNLOAD_BYTES: Final = 1 << 30
 MAX_UNPACKED_BYTES: Final = 2 << 30
+MAX_MEMBERS: Final = 100_000
+MAX_PATH_CHARS: Final = 400
 TIMEOUT_S: Final = 600.0
+
+_LIMITS: Final = {
+    resource.RLIMIT_AS: 2 << 30,
+    resource.RLIMIT_FSIZE: MAX_UNPACKED_BYTES,
+    resource.RLIMIT_CORE: 0,
+}
+"""Of pip while it handles what a program asks for."""
+
+_INSPECTION: Final = Bounds(cpu_s=20, wall_s=60.0, memory_bytes=1 << 30)
+_NOT_THE_PACKAGES: Final = re.compile(
+    r"^(?:ERROR: )?(?:Could not find a version .*\(from versions: none\)|HTTP error"
+    r"|Could not install packages due to an OSError: HTTP|WARNING: Retrying"
+    r"|(?:pip\._vendor\.)?(?:urllib3|requests)\.|.*No module named pip)|"
+    + os.strerror(errno.ENOSPC),
+    re.MULTILINE,
+)
+"""What pip says where an index does not answer, or has no such package, and this host no room.
+
+Everything else is about packages that it has: they can be broken in any way, and are the program's.
+"""
 
 _GLIBC_MINORS: Final = range(5, 37)  # Debian 12 has glibc 2.36
 _PIN: Final = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+_-]+)")
@@ -57,10 +87,16 @@ def target_arguments(machine: str) -> list[str]:
     ]
 
 
-def download(locks: Sequence[Path], directory: Path, machine: str) -> Command:
+def download(
+    locks: Sequence[Path],
+    directory: Path,
+    machine: str,
+    limits: Mapping[int, int] | None = None,
+) -> Command:
     """Return the pip command, to be started with `with`, that fetches what the locks pin.
 
     What pip keeps for a while is in `directory` too: it leaves that behind when it is killed.
+    `limits` are those of its process.
     """
     return Command(
         [
@@ -69,30 +105,97 @@ def download(locks: Sequence[Path], directory: Path, machine: str) -> Command:
             *(argument for lock in locks for argument in ("-r", str(lock))),
         ],
         environment={**os.environ, "TMPDIR": str(directory)},
+        limits=limits,
     )
 
 
 def unpack(pins: Iterable[Pin], directory: Path, scratch: Path, machine: str) -> None:
     """Put the pinned packages into `directory`, unpacked; `scratch` takes the wheels.
 
-    Raises ImageError if one cannot be had, has another hash, or is too large when unpacked.
+    Raises ImageError if one cannot be had, ManifestError for what speaks against the program: it
+    has another hash, is no wheel that can be unpacked, leads elsewhere, or is too large.
     """
     lock, wheels = scratch / "extra.lock", scratch / "wheels"
     lock.write_text(lock_text(pins))
     wheels.mkdir()
-    with download([lock], wheels, machine) as command:
-        command.finish("fetching the program's own requirements", timeout_s=TIMEOUT_S)
-    unpacked = 0
-    for wheel in wheels.glob("*.whl"):
-        with zipfile.ZipFile(wheel) as archive:
-            unpacked += sum(each.file_size for each in archive.infolist())
-    if unpacked > MAX_UNPACKED_BYTES:
-        msg = f"the program's requirements unpack to {unpacked} bytes, at most {MAX_UNPACKED_BYTES}"
-        raise ImageError(msg)
+    with download([lock], wheels, machine, _LIMITS) as command:
+        command.finish(
+            "fetching the program's own requirements",
+            timeout_s=TIMEOUT_S,
+            look=lambda: _check_size(wheels),
+            blame=_speaks_of_the_packages,
+        )
+    _check_size(wheels)
+    _check_content(wheels)
     install = _pip("install", "--no-deps", "--no-compile", "--no-index", "--require-hashes")
     arguments = ["--find-links", str(wheels), "--target", str(directory), "-r", str(lock)]
-    with Command([*install, *target_arguments(machine), *arguments]) as command:
-        command.finish("unpacking the program's own requirements", timeout_s=TIMEOUT_S)
+    with Command([*install, *target_arguments(machine), *arguments], limits=_LIMITS) as command:
+        command.finish(
+            "unpacking the program's own requirements",
+            timeout_s=TIMEOUT_S,
+            blame=_speaks_of_the_packages,
+        )
+
+
+def _speaks_of_the_packages(words: str) -> bool:
+    return _NOT_THE_PACKAGES.search(words) is None
+
+
+def _check_size(directory: Path) -> None:
+    """Raise ManifestError if more has been fetched than a program may need."""
+    fetched = 0
+    for _, entries in listings(directory):
+        for each in entries if isinstance(entries, list) else ():
+            with contextlib.suppress(OSError):  # pip has removed it just now
+                fetched += each.stat(follow_symlinks=False).st_size
+    if fetched > MAX_DOWNLOAD_BYTES:
+        msg = f"the program's requirements are {fetched} bytes, at most {MAX_DOWNLOAD_BYTES}"
+        raise ManifestError(msg)
+
+
+def _check_content(directory: Path) -> None:
+    """Raise ManifestError for wheels that do not hold what they may.
+
+    In a child: the list of contents alone can take many times the size of a wheel.
+    """
+    wheels = sorted(directory.glob("*.whl"))
+    answers = bounded.ask(__name__, [json.dumps(str(each)) for each in wheels], _INSPECTION)
+    mistakes = [each for each in answers if isinstance(each, str)]
+    if len(answers) < len(wheels):
+        late = wheels[len(answers)].name
+        mistakes.append(f"{late}: looking into it takes more than {_INSPECTION}")
+    if mistakes:
+        msg = f"the program's requirements cannot be used: {one_line(mistakes[0]):.500}"
+        raise ManifestError(msg)
+    unpacked = sum(answers)
+    if unpacked > MAX_UNPACKED_BYTES:
+        msg = f"the program's requirements unpack to {unpacked} bytes, at most {MAX_UNPACKED_BYTES}"
+        raise ManifestError(msg)
+
+
+def _answers(paths: Iterator[str]) -> Iterator[str | int]:
+    """Return of each wheel how many bytes it unpacks to, or what is wrong; runs in the child."""
+    for each in paths:
+        path = Path(each)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+            yield f"{path.name}: no wheel: {error}"
+            continue
+        odd = next((member.filename for member in members if not _is_inside(member.filename)), None)
+        if odd is not None:
+            yield f"{path.name}: holds {odd!r:.100}, which leads elsewhere or is too long"
+        elif len(members) > MAX_MEMBERS:
+            yield f"{path.name}: holds {len(members)} files, at most {MAX_MEMBERS}"
+        else:
+            yield sum(member.file_size for member in members)
+
+
+def _is_inside(name: str) -> bool:
+    """Return whether a path in a wheel stays in the directory that it is unpacked to."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return name.isprintable() and len(name) <= MAX_PATH_CHARS and not {"/", ".."} & {*parts}
 
 
 def read_lock(text: str, source: str) -> list[Pin]:
@@ -195,3 +298,7 @@ def _resolve_for(
 def _pip(verb: str, *arguments: str) -> list[str]:
     quiet = ("--quiet", "--no-input", "--disable-pip-version-check")
     return commands.module("pip", verb, *quiet, *arguments)
+
+
+if __name__ == "__main__":
+    bounded.serve(_answers)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from runner.errors import InputsError, RunnerError, our_own
+from runner.errors import InputsError, ManifestError, RequestError, RunnerError, our_own
 from runner.host.interrupt import CancelledError, Interrupt, Waker
 from runner.host.trace import Trace
 from runner.job import Job
@@ -113,6 +113,8 @@ class Task:
             verdict = execute(self)
         except CancelledError:
             verdict = Verdict(outcome=Outcome.CANCELLED)
+        except ManifestError as error:  # found out only while its image was built
+            verdict = refusal(error)
         except RunnerError as error:
             verdict = our_fault(str(error))
         except OSError as error:
@@ -183,10 +185,14 @@ def refused(program: Program, error: InputsError) -> Job:
     """Return a job that has ended as `invalid_inputs`, for reasons that the error gives."""
     request = protocol.Run(job=0, entry=program.manifest.entry, inputs={}, backend={})
     task = Task(Order(program, request, Limits()), Policy(), lambda _: None)
-    evidence = Evidence(source="host", detail=str(error))
-    outcome = Outcome.INVALID_INPUTS
-    task.finish(Verdict(outcome=outcome, evidence=evidence, error=str(error)))
+    task.finish(refusal(error))
     return task.job
+
+
+def refusal(error: RequestError) -> Verdict:
+    """Return the verdict for what was refused before a sandbox was used."""
+    evidence = Evidence(source="host", detail=str(error))
+    return Verdict(outcome=Outcome.INVALID_INPUTS, evidence=evidence, error=str(error))
 
 
 def our_fault(detail: str) -> Verdict:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import sys
+import time
+import zipfile
 
 import pytest
 from hypothesis import given
@@ -116,3 +120,134 @@ def test_a_lock_must_be_made_from_the_requirements_beside_it(tmp_path):
     (tmp_path / "requirements.txt").write_text("networkx>3\n")
     with pytest.raises(ManifestError, match=r"is older than requirements.txt"):
         programs.find(tmp_path)
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Make a directory the only index, and return what puts a wheel of some files into it."""
+    directory = tmp_path / "index"
+    directory.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+
+    def put(files=(), *, content=None, compression=zipfile.ZIP_STORED):
+        path = directory / "odd-1-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            listed = {
+                "odd-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: odd\nVersion: 1\n",
+                "odd-1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
+                "Tag: py3-none-any\n",
+                **dict(files),
+            }
+            record = "".join(
+                f"{name},sha256={_digest(text)},{len(text)}\n" for name, text in listed.items()
+            )
+            for name, text in {**listed, "odd-1.dist-info/RECORD": record}.items():
+                archive.writestr(name, text)
+        if content is not None:
+            path.write_bytes(content)
+        return Pin(name="odd", version="1", hashes=(hashlib.sha256(path.read_bytes()).hexdigest(),))
+
+    return put
+
+
+def _digest(text):
+    content = text if isinstance(text, bytes) else text.encode()
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+
+
+def unpacked(pin, tmp_path):
+    target, scratch = tmp_path / "target", tmp_path / "scratch"
+    scratch.mkdir()
+    wheels.unpack([pin], target, scratch, "x86_64")
+    return target
+
+
+def test_a_wheel_of_an_index_is_unpacked(index, tmp_path):
+    target = unpacked(index({"odd.py": "x = 1\n"}), tmp_path)
+    assert (target / "odd.py").read_text() == "x = 1\n"
+
+
+HOSTILE = {
+    "a path upwards": {"../../escaped.py": "x"},
+    "an absolute path": {"/tmp/escaped.py": "x"},
+    "a path of another system": {"..\\\\escaped.py": "x"},
+    "a scheme that leads elsewhere": {"odd-1.data/data/../../../escaped.py": "x"},
+    "a scheme that nobody knows": {"odd-1.data/elsewhere/escaped.py": "x"},
+    "a long path": {"a/" * 201 + "x.py": "x"},
+    "a name that cannot be printed": {"a\x1b[2J.py": "x"},
+    "no metadata": {"odd-1.dist-info/METADATA": b"\xff" * 9},
+    "another name": {"odd-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: x\nVersion: 1\n"},
+    "another format": {"odd-1.dist-info/WHEEL": "Wheel-Version: 9.0\n"},
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_a_hostile_wheel_is_the_programs_fault(index, tmp_path, attack):
+    pin = index(HOSTILE[attack])
+    with pytest.raises(ManifestError, match="the program's (own )?requirements"):
+        unpacked(pin, tmp_path)
+    assert not list(tmp_path.glob("**/escaped.py"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all" * 99])
+def test_a_corrupt_wheel_is_the_programs_fault(index, tmp_path, content):
+    with pytest.raises(ManifestError, match="the program's (own )?requirements"):
+        unpacked(index(content=content), tmp_path)
+
+
+def test_a_wheel_whose_content_is_damaged_is_the_programs_fault(index, tmp_path):
+    text = "marker = 1\n"
+    index({"odd.py": text})
+    path = tmp_path / "index" / "odd-1-py3-none-any.whl"
+    damaged = path.read_bytes().replace(text.encode(), text.encode().upper())
+    with pytest.raises(ManifestError, match="unpacking the program's own requirements failed"):
+        unpacked(index(content=damaged), tmp_path)
+
+
+def test_a_wheel_with_another_hash_is_the_programs_fault(index, tmp_path):
+    index({"odd.py": "x = 1\n"})
+    pin = Pin(name="odd", version="1", hashes=("0" * 64,))
+    with pytest.raises(ManifestError, match="HASHES"):
+        unpacked(pin, tmp_path)
+
+
+def test_a_package_that_cannot_be_had_says_nothing_about_the_program(index, tmp_path):
+    index()
+    pin = Pin(name="absent", version="1", hashes=("0" * 64,))
+    with pytest.raises(ImageError, match="No matching distribution"):
+        unpacked(pin, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("bound", "files", "problem"),
+    [
+        ("MAX_DOWNLOAD_BYTES", {"odd.py": "#" * 2000}, r"are \d+ bytes, at most 1000"),
+        ("MAX_UNPACKED_BYTES", {"odd.py": "#" * 2000}, r"unpack to \d+ bytes, at most 1000"),
+    ],
+)
+def test_what_is_fetched_and_unpacked_is_bounded(
+    index, tmp_path, monkeypatch, bound, files, problem
+):
+    monkeypatch.setattr(wheels, bound, 1000)
+    with pytest.raises(ManifestError, match=problem):
+        unpacked(index(files), tmp_path)
+
+
+def test_the_number_of_files_is_bounded(index, tmp_path):
+    files = {f"odd/{number}": "" for number in range(wheels.MAX_MEMBERS)}
+    with pytest.raises(ManifestError, match=rf"holds \d+ files, at most {wheels.MAX_MEMBERS}"):
+        unpacked(index(files), tmp_path)
+
+
+def test_a_download_is_stopped_when_it_is_too_large(tmp_path, monkeypatch):
+    pip = tmp_path / "python"
+    pip.write_text('#!/bin/sh\nhead -c 5000 /dev/zero >"$TMPDIR/part"; sleep 60\n')
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(pip))
+    monkeypatch.setattr(wheels, "MAX_DOWNLOAD_BYTES", 4000)
+    started = time.monotonic()
+    with pytest.raises(ManifestError, match="are 5000 bytes, at most 4000"):
+        unpacked(Pin(name="odd", version="1", hashes=("0" * 64,)), tmp_path)
+    assert time.monotonic() - started < 30

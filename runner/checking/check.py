@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runner.bounded import AbandonedError
 from runner.checking.cases import DEFAULT_CASE, Case, case_files
 from runner.checking.report import CaseReport
 from runner.display import one_line
 from runner.errors import ManifestError, RequestError, RunnerError, our_own
+from runner.host.bounded import AbandonedError
 from runner.host.files import listings
 from runner.job import Job
 from runner.job.record import Outcome

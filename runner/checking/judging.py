@@ -11,11 +11,11 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from runner import bounded
-from runner.bounded import Bounds
 from runner.checking.expectation import Expectation, check_case
 from runner.display import one_line
 from runner.errors import ManifestError
+from runner.host import bounded
+from runner.host.bounded import Bounds
 from runner.programs import schema
 from sandbox.wire.protocol import JsonText
 

@@ -25,9 +25,9 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import extend, validator_for
 from referencing import Registry
 
-from runner import bounded
-from runner.bounded import Bounds
 from runner.encoded.parts import LISTS
+from runner.host import bounded
+from runner.host.bounded import Bounds
 
 MAX_PROBLEMS: Final = 20
 MAX_MESSAGE: Final = 200

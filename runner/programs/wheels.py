@@ -25,11 +25,10 @@ from typing import Any, Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from runner import bounded
-from runner.bounded import Bounds
 from runner.display import one_line
 from runner.errors import ManifestError
-from runner.host import commands
+from runner.host import bounded, commands
+from runner.host.bounded import Bounds
 from runner.host.commands import Command
 from runner.host.files import listings
 

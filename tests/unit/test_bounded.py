@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import bounded
-from runner.bounded import AbandonedError, Bounds
+from runner.host import bounded
+from runner.host.bounded import AbandonedError, Bounds
 from runner.programs import schema
 
 BOUNDS = Bounds(cpu_s=2, wall_s=20.0, memory_bytes=1 << 30)

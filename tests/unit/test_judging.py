@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner import bounded
-from runner.bounded import AbandonedError, Bounds
 from runner.checking import judging
 from runner.checking.cases import Case
 from runner.errors import ManifestError
+from runner.host import bounded
+from runner.host.bounded import AbandonedError, Bounds
 from runner.job.record import MessageEvent, Outcome
 
 JUDGE = "runner.checking.judging"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner import bounded
+from runner.host import bounded
 from runner.programs import schema
 from sandbox import codec
 

@@ -75,7 +75,7 @@ def _run(
         stdin=asked,
         stdout=answered,
         stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
     ) as child:
         try:
             while time.monotonic() < deadline:

@@ -17,12 +17,10 @@ import os
 import resource
 import select
 import signal
-import struct
-import sys
 import time
-from collections.abc import Callable
 from typing import Final, NoReturn
 
+from sandbox import randomness
 from sandbox.processes import cleaning, guard, memory, worker
 from sandbox.program import loader
 from sandbox.program.job import configure_logging
@@ -79,7 +77,8 @@ class Parent:
         is_alone: bool,
     ) -> None:
         self._options = options
-        self._generators = _generators()  # those that others have, too
+        self._renewals = randomness.find()
+        randomness.renew(self._renewals)  # what cannot be is an error here, and not in a job
         self._warmth = loader.clear_early(options.program, warmth)
         self._outlet = outlet
         self._log = outlet.log
@@ -98,6 +97,7 @@ class Parent:
     def serve(self) -> None:
         """Do one job after another.  Raises HungUpError, or UncleanError if a job leaves traces."""
         configure_logging({})  # here, or each job would pay for it
+        randomness.reseed_native()
         memory.settle()
         job = 0
         while True:
@@ -114,8 +114,8 @@ class Parent:
     def _fork(self) -> tuple[int, int]:
         """Return the process of the next job and the pipe on which it waits for its request."""
         reader, writer = os.pipe()
-        for renew in self._generators:
-            renew()
+        # Here and not in the fork, where each page that is written to is copied first.
+        randomness.renew([*self._renewals, *randomness.find()])
         child = fork()
         if child == 0:
             for descriptor in (writer, self._control, self._wakeup, self._wakeup_write):
@@ -263,8 +263,8 @@ def fork() -> int:
     """Fork as `os.fork` does, without Python's hooks if there are no other threads of Python's.
 
     The hooks renew locks that a thread might have held which is not there any more, Aer's executor
-    and the generator of `random` (the parent does that).  For a fork that does little else they are
-    a tenth of what it costs.  Native threads know nothing of what is renewed.
+    and the generator of `random` (the parent does that, for all generators).  For a fork that does
+    little else they are a tenth of what it costs.  Native threads know nothing of what is renewed.
     """
     if _thread._count():
         return os.fork()
@@ -272,17 +272,3 @@ def fork() -> int:
     if child < 0:
         raise OSError(ctypes.get_errno(), "no process can be forked for the job")
     return child
-
-
-def _generators() -> list[Callable[[], None]]:
-    """Return what gives the random generators that are imported a state of their own.
-
-    It is called before a fork, because afterwards each page that is written to is copied first.
-    """
-    found: list[Callable[[], None]] = []
-    if "random" in sys.modules:
-        found.append(sys.modules["random"].seed)
-    if "numpy.random" in sys.modules:
-        seed = sys.modules["numpy.random"].seed
-        found.append(lambda: seed(struct.unpack("8I", os.urandom(32))))
-    return found

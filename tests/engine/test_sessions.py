@@ -77,6 +77,23 @@ messenger.publish([number]); print("log of", number, end=""); value = [number, o
     assert "session" in jobs[-1].record.exceptions
 
 
+TIMES = """
+import os
+devices = "full", "null", "random", "tty", "urandom", "zero"
+paths = ["/tmp", "/dev/shm", *(f"/dev/{name}" for name in devices)]
+if touch: os.utime("/dev/null"); os.utime("/dev/shm")
+found = {path: os.stat(path) for path in paths}
+value = {path: max(each.st_atime_ns, each.st_mtime_ns) for path, each in found.items()}
+"""
+
+
+@pytest.mark.under_runsc
+def test_the_times_of_devices_do_not_tell_which_of_them_a_job_has_touched(session):
+    before = do(session, TIMES, inputs={"touch": True}).result()
+    after = do(session, TIMES, inputs={"touch": False}).result()
+    assert all(time > max(before.values()) for time in after.values())
+
+
 ENDS = {
     "1 / 0": "program_error",
     "import os; os._exit(0)": "no_result",

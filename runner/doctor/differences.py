@@ -49,13 +49,13 @@ DIFFERENCES: Final = (
         runsc_outcome="process_limit",
     ),
     Difference(
-        option="inodes of /tmp",
+        option="inodes of /tmp and /dev/shm",
         runc="tmpfs: no space left",
         runsc="nobody",
         bounded_by="memory: 30 000 empty files take 60 MiB of it",
         runc_outcome="program_error",
         runsc_outcome="completed",
-        attempts=("overcrowding /tmp",),
+        attempts=("overcrowding ",),
     ),
     Difference(
         option="OOM score",

@@ -212,6 +212,7 @@ class Policy:
     seccomp: str = field(default_factory=_own_seccomp)
     hostname: str = "sandbox"
     shm_bytes: int = 16 * MIB
+    shm_inodes: int = 1024
     open_files: int = 1024
     file_bytes: int = 64 * MIB
     oom_score_adj: int = 1000
@@ -232,11 +233,15 @@ class Policy:
             # hardware, and file systems in kernel space.  /proc/meminfo, /proc/cpuinfo and
             # /sys/fs/cgroup stay: the stack sizes itself by them.
             "/proc/buddyinfo",
+            "/proc/bus",
             "/proc/cgroups",
             "/proc/cmdline",
             "/proc/config.gz",
             "/proc/diskstats",
+            "/proc/driver",
+            "/proc/fs",
             "/proc/interrupts",
+            "/proc/irq",
             "/proc/kallsyms",
             "/proc/key-users",
             "/proc/locks",
@@ -245,6 +250,10 @@ class Policy:
             "/proc/schedstat",
             "/proc/softirqs",
             "/proc/stat",
+            "/proc/swaps",
+            "/proc/sys/fs",
+            "/proc/sys/kernel/pty",
+            "/proc/sys/kernel/random/boot_id",
             "/proc/version",
             "/proc/vmstat",
             "/proc/zoneinfo",

@@ -23,7 +23,7 @@ PROGRAMS = {
         "        threading.Thread(target=time.sleep, args=(30,), daemon=True).start()\n",
         {"processes": 40},
     ),
-    "inodes of /tmp": (
+    "inodes of /tmp and /dev/shm": (
         "def main(b, m):\n    for n in range(5000):\n        open(f'/tmp/{n}', 'w').close()\n",
         {"tmp_inodes": 4096},
     ),

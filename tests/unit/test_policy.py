@@ -14,7 +14,7 @@ from runner.policy import (
     Policy,
     parse_size,
 )
-from runner.sandboxes.container import container_config, random_uid
+from runner.sandboxes.container import WRITABLE, container_config, random_uid
 
 
 def config(*, policy: Policy | None = None, **changes: object) -> dict:
@@ -51,6 +51,8 @@ def test_the_hardening_options_are_all_there():
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert "noexec" in host["Tmpfs"]["/tmp"]
     assert "size=67108864" in host["Tmpfs"]["/tmp"]
+    assert all("nr_inodes=" in options for options in host["Tmpfs"].values())
+    assert host["Tmpfs"].keys() == {*WRITABLE}
     assert {"Name": "core", "Soft": 0, "Hard": 0} in host["Ulimits"]
 
 
@@ -205,7 +207,11 @@ def test_the_filter_is_an_allowlist_of_names_for_both_architectures():
     ]
     assert not any(each["subArchitectures"] for each in profile["archMap"])
     names = [name for rule in profile["syscalls"] for name in rule["names"]]
-    assert len(names) == len(set(names))
+    always = [name for rule in profile["syscalls"] if "args" not in rule for name in rule["names"]]
+    sometimes = [rule for rule in profile["syscalls"] if "args" in rule]
+    assert len(always) == len(set(always))
+    assert not {*always} & {name for rule in sometimes for name in rule["names"]}
+    assert {rule["action"] for rule in sometimes} == {"SCMP_ACT_ALLOW"}
     (allowed,) = (rule for rule in profile["syscalls"] if len(rule["names"]) > 20)
     assert allowed["names"] == sorted(allowed["names"])
     dangerous = {"ptrace", "bpf", "mount", "unshare", "io_uring_setup", "splice", "bind", "keyctl"}

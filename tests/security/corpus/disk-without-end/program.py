@@ -24,6 +24,11 @@ def files_without_end():
         os.close(os.open(f"/tmp/many/{number}", os.O_CREAT))
 
 
+def shared_files_without_end():
+    for number in range(5000):
+        os.close(os.open(f"/dev/shm/{number}", os.O_CREAT))
+
+
 def sparse_file():
     with open("/tmp/sparse", "wb") as file:
         file.truncate(1 << 40)
@@ -54,5 +59,6 @@ def main(backend, user_messenger):
         write_to_the_root,
         execute_from_tmp,
         files_without_end,
+        shared_files_without_end,
     )
     return {action.__name__: attempt(action) for action in actions}

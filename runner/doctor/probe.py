@@ -75,9 +75,15 @@ FORBIDDEN_TO_READ = (
     "/dev/mem",
     "/etc/shadow",
     "/proc/1/mem",
+    "/proc/bus/pci/devices",
+    "/proc/irq/default_smp_affinity",
     "/proc/kallsyms",
     "/proc/kcore",
     "/proc/keys",
+    "/proc/swaps",
+    "/proc/sys/fs/file-nr",
+    "/proc/sys/kernel/pty/nr",
+    "/proc/sys/kernel/random/boot_id",
     "/proc/timer_list",
 )
 
@@ -228,6 +234,17 @@ def overcrowd_tmp() -> object:
         _remove(paths)
 
 
+def overcrowd_shared_memory() -> object:
+    """Make more files in /dev/shm than it has inodes."""
+    paths = [f"/dev/shm/probe-{number}" for number in range(1100)]
+    try:
+        for path in paths:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        return f"{len(paths)} files"
+    finally:
+        _remove(paths)
+
+
 def _remove(paths: list[str]) -> None:
     for path in paths:
         if os.path.exists(path):
@@ -344,6 +361,38 @@ def listen() -> object:
     return True
 
 
+def process_of_a_socket() -> object:
+    """Ask a socket for a handle of the process at its other end."""
+    with socket.socketpair()[0] as ours:
+        return ours.getsockopt(socket.SOL_SOCKET, 77) >= 0  # SO_PEERPIDFD
+
+
+def urgent_data() -> object:
+    """Send urgent data by a socket."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        return ours.send(b"x", socket.MSG_OOB) == 1
+
+
+def lock_filters() -> object:
+    """Reach the kernel's filters of a socket."""
+    with socket.socketpair()[0] as ours:
+        ours.setsockopt(socket.SOL_SOCKET, 44, 1)  # SO_LOCK_FILTER
+    return True
+
+
+def name_a_socket() -> object:
+    """Get a socket with a name, by which others reach it, without bind(2)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    return True
+
+
+def merge_memory() -> object:
+    """Let the kernel merge its pages with equal ones of others."""
+    return int(LIBC.prctl(67, 1, 0, 0, 0)) == 0  # PR_SET_MEMORY_MERGE
+
+
 OTHERS: dict[str, Attempt] = {
     "becoming root": root,
     "holding a capability": capabilities,
@@ -352,6 +401,7 @@ OTHERS: dict[str, Attempt] = {
     "executing a file in /tmp": execute_from_tmp,
     "overfilling /tmp": overfill_tmp,
     "overcrowding /tmp": overcrowd_tmp,
+    "overcrowding /dev/shm": overcrowd_shared_memory,
     "making a device": make_device,
     "finding a device": devices,
     "finding a network interface": interfaces,
@@ -366,4 +416,9 @@ OTHERS: dict[str, Attempt] = {
     "calling by int 0x80": old_calls,
     "making a namespace": new_namespace,
     "listening on a socket": listen,
+    "a socket that hands out a process": process_of_a_socket,
+    "a socket with urgent data": urgent_data,
+    "a socket with a filter": lock_filters,
+    "a socket with a name": name_a_socket,
+    "merging memory": merge_memory,
 }

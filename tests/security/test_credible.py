@@ -66,12 +66,15 @@ BARE = {
     "new-namespaces": Bare(works("unshare user", "clone user", "unshare mount"), OPEN),
     "kernel-interfaces": Bare({"memfd_create", "splice", "ptrace", "shmget", "inotify_init1"}),
     "socket-families": Bare({2, 10, 16}),
+    "socket-options": Bare(works("filter_of_packets", "lock_of_filters", "name_without_bind")),
     "network": Bare(works("be_a_server", "be_an_abstract_server")),
     "compat-system-calls": Bare(works("int 0x80"), case="in_a_child"),
     "priority-and-locks": Bare(works("lock_a_page", "raise_a_limit")),
     "descriptors-without-end": Bare(works("files", "sockets")),
     "leaked-descriptors": Bare(works("unexpected environment"), ("--env=SECRET=x",)),
-    "look-around": Bare({"/proc/stat", "/proc/interrupts", "/sys/class"}, case="masks"),
+    "look-around": Bare(
+        {"/proc/stat", "/proc/interrupts", "/proc/sys/fs", "/sys/class"}, case="masks"
+    ),
     "leave-traces": Bare('"left": 7', ROOT),
     "inputs-as-options": Bare(works("inputs")),
     "result-unencodable": Bare("TypeError", case="object"),

@@ -143,6 +143,11 @@ SOCKET = (41, 198)
 SOCKETPAIR = (53, 199)
 PERSONALITY = (135, 92)
 PRLIMIT = (302, 261)
+PRCTL = (157, 167)
+GETSOCKOPT = (55, 209)
+SETSOCKOPT = (54, 208)
+SENDTO = (44, 206)
+RECVFROM = (45, 207)
 SIGCHLD = 17
 CLONE_PARENT = 0x8000
 
@@ -242,6 +247,52 @@ def test_no_process_changes_the_limits_or_the_children_of_another(call):
     )
     assert set(answers.values()) == {"EPERM"}
     assert call({"its own limits": [limits, 0, 0, 0, 0]}) == {"its own limits": "allowed"}
+
+
+NO_SOCKET = 999
+"""A descriptor that is none: what the filter lets through is answered with EBADF."""
+
+
+def test_of_a_sockets_options_only_those_that_move_bytes_are_there(call):
+    def passed(numbers, level, options):
+        number = numbers[MACHINE]
+        answers = call({str(each): [number, NO_SOCKET, level, each, 0, 0] for each in options})
+        assert set(answers.values()) <= {"EPERM", "EBADF"}
+        return {int(option) for option, answer in answers.items() if answer == "EBADF"}
+
+    assert passed(GETSOCKOPT, 1, range(100)) == {*range(26), 30, 38, 39}
+    assert passed(SETSOCKOPT, 1, range(100)) == {*range(16), 20, 21}
+    above = range(1 << 32, (1 << 32) + 100)  # the kernel takes the option as 32 bits
+    for numbers in (GETSOCKOPT, SETSOCKOPT):
+        assert not passed(numbers, 1, above)
+        assert not passed(numbers, 0, range(50))
+        assert not passed(numbers, (1 << 32) + 1, [44, 77])
+
+
+def test_no_urgent_data_and_no_unknown_flag_of_a_socket(call):
+    def passed(numbers, flags):
+        number = numbers[MACHINE]
+        answers = call({str(each): [number, NO_SOCKET, 0, 0, each, 0, 0] for each in flags})
+        assert set(answers.values()) <= {"EPERM", "EBADF"}
+        return {int(each) for each, answer in answers.items() if answer == "EBADF"}
+
+    plain = {0, 0x2, 0x20, 0x40, 0x80, 0x100, 0x4000, 0x8000}
+    for numbers in (SENDTO, RECVFROM):
+        assert passed(numbers, {0, *(1 << bit for bit in range(32))}) == plain
+        assert not passed(numbers, {0x1 | 0x40, (1 << 32) + 1})
+
+
+def test_no_option_of_a_process_beyond_those_that_are_known(call):
+    number = PRCTL[MACHINE]
+    merge = 67
+    answers = call(
+        {str(each): [number, each, 0, 0, 0, 0] for each in (*range(merge, 100), (1 << 32) + merge)}
+    )
+    assert set(answers.values()) == {"EPERM"}
+    assert call({"dumpable": [number, 3, 0, 0, 0, 0]}) == {"dumpable": "allowed"}
+    assert call({"name of memory": [number, 0x53564D41, 0, 0, 0, 0]}) == {
+        "name of memory": "EINVAL"
+    }
 
 
 @pytest.mark.slow

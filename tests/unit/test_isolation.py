@@ -59,12 +59,18 @@ def test_runsc_gets_the_same_filter_in_its_own_words():
 
 def answers(profile):
     """What the profile answers to each system call: action, error, conditions."""
-    names = [name for rule in profile["syscalls"] for name in rule["names"]]
-    assert len(names) == len(set(names))
+    found = {}
+    for rule in profile["syscalls"]:
+        for name in rule["names"]:
+            found.setdefault(name, []).append(rule)
+    assert all(len(rules) == 1 or all("args" in rule for rule in rules) for rules in found.values())
     return {
-        name: (rule["action"], rule.get("errnoRet"), json.dumps(rule.get("args")))
-        for rule in profile["syscalls"]
-        for name in rule["names"]
+        name: (
+            "/".join({rule["action"] for rule in rules}),
+            rules[0].get("errnoRet"),
+            " or ".join(json.dumps(rule.get("args")) for rule in rules),
+        )
+        for name, rules in found.items()
     }
 
 

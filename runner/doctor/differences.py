@@ -75,7 +75,7 @@ DIFFERENCES: Final = (
         runsc_outcome="program_error",
         attempts=(
             "the system call ",
-            "a socket of ",
+            "a socket ",
             "running without a filter",
             "making a namespace",
             "listening on a socket",

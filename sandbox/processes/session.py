@@ -20,8 +20,7 @@ import signal
 import time
 from typing import Final, NoReturn
 
-from sandbox import randomness
-from sandbox.processes import cleaning, guard, memory, worker
+from sandbox.processes import cleaning, guard, memory, randomness, worker
 from sandbox.program import loader
 from sandbox.program.job import configure_logging
 from sandbox.stack.warmup import Warmth, needs_qiskit, warm_up

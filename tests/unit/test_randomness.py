@@ -6,7 +6,7 @@ import random
 import numpy
 import pytest
 
-from sandbox import randomness
+from sandbox.processes import randomness
 
 
 class Derived(random.Random):

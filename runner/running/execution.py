@@ -7,6 +7,7 @@ first and by what the guest reports only last.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 import selectors
@@ -92,11 +93,9 @@ class Execution:
         try:
             with selectors.PollSelector() as self._selector:
                 ended = self._pump(memoryview(request), started)
-        except LimitReachedError as limit:
-            ended = Verdict(outcome=limit.outcome, evidence=limit.evidence)
-        except ProtocolError as error:
-            evidence = Evidence(source="host", detail=str(error))
-            ended = Verdict(outcome=Outcome.PROTOCOL_VIOLATION, evidence=evidence)
+        except (LimitReachedError, ProtocolError) as error:
+            ended = _ended_by(error)
+            self._read_announced()
         wall_s = time.monotonic() - started
         self._settle(ended)
         return self._verdict(ended, wall_s)
@@ -214,6 +213,15 @@ class Execution:
                     return
                 self._read_socket()
 
+    def _read_announced(self) -> None:
+        """Read what a result has announced, although something behind the result ended the job.
+
+        It was sent before the result, so it is there, and nothing has to be waited for.
+        """
+        if self._relay.announced > self._relay.messages:
+            with contextlib.suppress(LimitReachedError, ProtocolError):  # the first reason stands
+                self._drain(time.monotonic(), wait=False)
+
     def _read_socket(self) -> None:
         connection = self._sandbox.connection
         assert connection is not None
@@ -263,14 +271,21 @@ class Execution:
         usage = self._usage(wall_s, counters, source)
         value = relay.result.value if relay.result else None
         if relay.result is not None and not isinstance(relay.end, Fault):
-            return Verdict(
-                outcome=Outcome.COMPLETED,
-                evidence=self._completed_evidence(ended),
-                result=value,
-                usage=usage,
-            )
-        verdict = ended or self._limit_in_cgroup(counters, source) or self._report(counters)
-        return replace(verdict, result=value, usage=usage)
+            evidence = self._completed_evidence(ended)
+            verdict = Verdict(outcome=Outcome.COMPLETED, evidence=evidence)
+        else:
+            verdict = ended or self._limit_in_cgroup(counters, source) or self._report(counters)
+        evidence = self._with_missing(verdict.evidence)
+        return replace(verdict, evidence=evidence, result=value, usage=usage)
+
+    def _with_missing(self, evidence: Evidence) -> Evidence:
+        """Add that fewer messages have arrived than the guest has announced, if that is so."""
+        announced, arrived = self._relay.announced, self._relay.messages
+        if arrived >= announced:
+            return evidence
+        missing = f"{announced} messages were announced, and {arrived} have arrived"
+        detail = missing if evidence.detail is None else f"{evidence.detail}; {missing}"
+        return replace(evidence, source=evidence.source or "host", detail=detail)
 
     def _completed_evidence(self, ended: Verdict | None) -> Evidence:
         """Say what happened between a published final result and the end of `main`."""
@@ -395,3 +410,10 @@ class Execution:
             stderr_bytes=self._relay.stderr_bytes,
             sources={**dict.fromkeys(counted, "host"), **sources},
         )
+
+
+def _ended_by(error: LimitReachedError | ProtocolError) -> Verdict:
+    if isinstance(error, LimitReachedError):
+        return Verdict(outcome=error.outcome, evidence=error.evidence)
+    evidence = Evidence(source="host", detail=str(error))
+    return Verdict(outcome=Outcome.PROTOCOL_VIOLATION, evidence=evidence)

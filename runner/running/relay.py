@@ -85,7 +85,12 @@ class Relay:
     @property
     def is_complete(self) -> bool:
         """Whether `main` has ended and every message published before that has been read."""
-        return self.end is not None and self.messages >= self.end.messages
+        return self.end is not None and self.messages >= self.announced
+
+    @property
+    def announced(self) -> int:
+        """How many messages the guest says that it has sent, as far as it has said so."""
+        return max((each.messages for each in (self.result, self.end) if each), default=0)
 
     @property
     def ends_whole(self) -> bool:

@@ -178,6 +178,12 @@ class Turn(Execution):
         elif self._sandbox.accept_next() and listener is not None:
             self._selector.unregister(listener)
 
+    def _drain(self, deadline: float, *, wait: bool) -> None:
+        sandbox = self._sandbox
+        if not self._socket_ended and sandbox.connection is None and sandbox.listener is not None:
+            sandbox.accept_next()  # the job may have come to its end before its turn to be accepted
+        super()._drain(deadline, wait=wait)
+
     def _is_over(self, deadline: float) -> bool:
         relay = self._turn
         if relay.end is None and relay.cleared is None and not self._is_lost():

@@ -26,6 +26,10 @@ BUSY_S: Final = 5.0
 """How long to wait for others: threads of this process, and then other processes."""
 
 _APPLICATION: Final = 0x71726A62  # "qrjb", so that no other program's file is taken for ours
+_STATE: Final = (
+    "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_master) "
+    "FROM pragma_user_version, pragma_application_id"
+)
 _RETRY_S: Final = 0.02
 _WAL_BYTES: Final = 16 << 20
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
@@ -221,9 +225,10 @@ class StoreFile:
                 db.execute(f"PRAGMA user_version={VERSION}")
 
     def _version(self, db: sqlite3.Connection) -> int:
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        is_ours = db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION
-        is_new = version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        # In one statement, or another process could make the tables between two of them.
+        version, application, has_tables = db.execute(_STATE).fetchone()
+        is_ours = application == _APPLICATION
+        is_new = version == 0 and not has_tables
         if not is_ours and not is_new:
             self._fail("it is a database of another program: name another file")
         if version > VERSION:
@@ -231,7 +236,7 @@ class StoreFile:
                 f"it has version {version} of the schema, written by a newer qrunner; this one "
                 f"knows versions up to {VERSION}: use the newer one, or name another file"
             )
-        return version
+        return int(version)
 
     # --- faults -----------------------------------------------------------------------------------
 

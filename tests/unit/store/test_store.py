@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import json
 import os
 import random
@@ -271,6 +273,26 @@ def test_several_processes_keep_jobs_at_the_same_time(path):
         found = store.summaries(Query(limit=None))
         assert len(found) == 120
         assert {each.outcome for each in found} == {Outcome.COMPLETED}
+
+
+@pytest.mark.parametrize("turn", range(1, 16))
+def test_a_new_file_may_be_made_by_another_process_at_any_moment(path, monkeypatch, turn):
+    connect, count = sqlite3.connect, itertools.count(1)
+
+    class Overtaken(sqlite3.Connection):
+        """Another connection makes the store before the n-th statement, unless it is locked."""
+
+        def execute(self, *arguments):
+            if next(count) == turn and not self.in_transaction:
+                with monkeypatch.context() as here:
+                    here.setattr(sqlite3, "connect", connect)
+                    Store(path).close()
+            return super().execute(*arguments)
+
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(connect, factory=Overtaken))
+    with contextlib.closing(Store(path)) as store:
+        assert store.summaries() == []
+    assert next(count) > turn
 
 
 def test_a_forked_child_cannot_use_its_parents_store_and_does_it_no_harm(store, keeper):

@@ -141,10 +141,12 @@ def test_memory_and_processes_are_limited_and_counted_per_job(plain):
     before = do(plain, WHO).result()
     job = do(plain, "x = bytearray(600 << 20)")
     assert (job.outcome, job.usage.oom_kills) == ("memory_limit", 1)
-    job = do(plain, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(60)")
-    assert job.outcome == "process_limit"
     job = do(plain, WHO)
     assert (job.result(), job.usage.oom_kills) == (before, 0)
+    job = do(plain, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(60)")
+    assert job.outcome == "process_limit"
+    # In the same sandbox, or in a new one where a busy machine takes too long for forty processes.
+    assert do(plain, "value = 1").outcome == "completed"
 
 
 @pytest.mark.under_runsc

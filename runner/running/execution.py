@@ -23,6 +23,7 @@ from runner.job import Job
 from runner.job.record import Evidence, Outcome, Usage
 from runner.policy import Limits
 from runner.policy.isolation import host_tasks
+from runner.running.pace import Pace
 from runner.running.relay import LimitReachedError, Relay
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
@@ -83,6 +84,7 @@ class Execution:
         self._selector: selectors.BaseSelector
         self._socket_ended = sandbox.connection is None
         self._streams_ended = False
+        self._reads = Pace()
 
     def run(self, request: bytes) -> Verdict:
         """Hand the request out and return the verdict.  Raises EngineError if we lost the engine.
@@ -111,11 +113,11 @@ class Execution:
         attachment = self._sandbox.attachment
         assert attachment is not None
         self._selector.register(self._waker, selectors.EVENT_READ)
-        self._selector.register(attachment, selectors.EVENT_READ | selectors.EVENT_WRITE)
         while True:
+            rest_s = self._watch_attachment(is_sent=not unsent)
             self._watch_socket()
             left = max(0.0, deadline - time.monotonic())
-            for key, events in self._selector.select(left):
+            for key, events in self._selector.select(min(left, rest_s) if rest_s else left):
                 if key.fileobj is self._waker:
                     self._waker.clear()
                 elif key.fileobj is not attachment:
@@ -156,7 +158,6 @@ class Execution:
             unsent = memoryview(b"")
         if not unsent:
             self._job.trace.mark("hand-out")
-            self._selector.modify(attachment, selectors.EVENT_READ)
         return unsent
 
     def _is_over(self, deadline: float) -> bool:
@@ -186,6 +187,20 @@ class Execution:
                     break
                 self._read_attachment()
         relay.end_of_log()
+
+    def _watch_attachment(self, *, is_sent: bool) -> float:
+        """Read the streams at their pace; return for how many seconds they are not read now."""
+        attachment, rest_s = self._sandbox.attachment, self._reads.rest_s()
+        assert attachment is not None
+        wanted = (0 if rest_s else selectors.EVENT_READ) | (0 if is_sent else selectors.EVENT_WRITE)
+        key = self._selector.get_map().get(attachment)
+        if key is None and wanted:
+            self._selector.register(attachment, wanted)
+        elif key is not None and not wanted:
+            self._selector.unregister(attachment)
+        elif key is not None and key.events != wanted:
+            self._selector.modify(attachment, wanted)
+        return rest_s
 
     def _watch_socket(self) -> None:
         """Read the channel only while the job's consumers keep up: publishing blocks meanwhile."""
@@ -245,6 +260,7 @@ class Execution:
         if pieces is None:
             self._streams_ended = True
             return
+        self._reads.note(sum(len(data) for _, data in pieces))
         # A program may write byte by byte, and the engine frames each write.
         for stream, group in itertools.groupby(pieces, key=operator.itemgetter(0)):
             data = b"".join(piece for _, piece in group)

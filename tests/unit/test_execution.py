@@ -7,6 +7,8 @@ import itertools
 import json
 import socket
 import struct
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -170,3 +172,44 @@ def test_in_a_session_they_are_read_from_a_connection_that_was_not_accepted_yet(
     assert bodies(job) == ["1", "2"]
     assert verdict.outcome is Outcome.COMPLETED
     assert not turn.is_clean
+
+
+def test_a_log_that_comes_byte_by_byte_is_read_in_few_reads_and_whole(guest):
+
+    reads = []
+    receive = guest.attachment.receive
+
+    def counted():
+        reads.append(time.monotonic())
+        return receive()
+
+    guest.attachment.receive = counted
+
+    def dribble():
+        for _ in range(2000):
+            guest.says((STDERR, b"x"))
+            time.sleep(0.0002)
+        guest.says((STDOUT, result(0)))
+
+    writer = threading.Thread(target=dribble)
+    writer.start()
+    began = time.monotonic()
+    _, verdict = run(guest, timeout_s=30.0)
+    took = time.monotonic() - began
+    writer.join()
+    assert verdict.outcome is Outcome.COMPLETED
+    assert verdict.usage.stderr_bytes == 2000
+    # 64 at once, one each 5 ms, and those of the end.
+    assert len(reads) <= 64 + took / 0.005 + 4
+
+
+def test_a_job_is_cancelled_at_once_while_its_streams_rest(guest):
+    job = make_job()
+    for _ in range(200):
+        guest.says((STDERR, b"x"))
+    job.cancel()
+    execution = Execution(None, guest.sandbox(), job, Limits(), guest.waker)
+    for _ in range(10_000):
+        execution._reads.note(1)
+    assert execution._reads.rest_s() > 10
+    assert execution.run(b"request\n").outcome is Outcome.CANCELLED

@@ -19,11 +19,13 @@ import time
 from typing import Final, NoReturn
 
 from sandbox.processes import guard, worker
+from sandbox.pump import Pump
 from sandbox.wire import protocol
 from sandbox.wire.options import Options
 
 STDIN: Final = 0
 STDOUT: Final = 1
+STDERR: Final = 2
 
 GRACE_S: Final = 5.0
 """How long after the wall limit PID 1 waits for the host before it ends the sandbox itself."""
@@ -49,12 +51,16 @@ def main(options: Options) -> NoReturn:
         guard.adopt_orphans()
     wakeup, wakeup_write = guard.open_wakeup()
     control, control_write = os.pipe()
+    # A waiting sandbox answers within few milliseconds, of which this would take more than one.
+    pumps = [] if options.warm or options.session else [Pump(STDOUT), Pump(STDERR)]
 
     child = os.fork()
     if child == 0:
         guard.become_ordinary()
         for descriptor in (wakeup, wakeup_write, control):
             os.close(descriptor)
+        for each in pumps:
+            each.give()
         if options.session:
             from sandbox.processes import session  # others need not wait for its import
 
@@ -62,33 +68,41 @@ def main(options: Options) -> NoReturn:
         worker.main(options, control_write)
     os.close(control_write)
     try:
-        Init(child=child, wakeup=wakeup, control=control).watch()
+        Init(child=child, wakeup=wakeup, control=control, pumps=pumps).watch()
     except BaseException:  # noqa: BLE001 (the sandbox must go, whatever went wrong here)
         sys.excepthook(*sys.exc_info())
         _leave(child, 70)
 
 
 class Init:
-    """The loop of the first process: one poll over lifeline, wakeups and the worker's word."""
+    """The loop of the first process: one poll over lifeline, wakeups, streams and worker's word."""
 
-    def __init__(self, *, child: int, wakeup: int, control: int) -> None:
+    def __init__(self, *, child: int, wakeup: int, control: int, pumps: list[Pump]) -> None:
         self._child = child
         self._wakeup = wakeup
         self._control = control
         self._job = 0
         self._deadline: float | None = None
         self._report: bytes | None = None
+        self._is_told = False
         self._poll = select.poll()
         self._poll.register(STDIN, 0)  # POLLHUP and POLLERR only: the worker reads the data
         self._poll.register(wakeup, select.POLLIN)
         self._poll.register(control, select.POLLIN)
+        self._pumps = pumps
+        for each in pumps:
+            each.start(self._poll)
 
     def watch(self) -> NoReturn:
         """Wait for whatever comes first, until it is time to leave."""
         while True:
             more = self._reap()
+            self._drain()
             for descriptor, _ in self._poll.poll(0 if more else self._patience_ms()):
                 self._handle(descriptor)
+            for pump in self._pumps:
+                if pump.rest_s() == 0:
+                    pump.move()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 _leave(self._child, 0 if self._child == 0 else 124)
 
@@ -100,13 +114,17 @@ class Init:
                 os.read(self._wakeup, 65536)
         elif descriptor == self._control:
             self._hear()
-        elif descriptor == STDOUT:
+        elif descriptor == STDOUT and not self._pumps:
             self._tell()
+        for pump in self._pumps:
+            if pump.owns(descriptor):
+                pump.move()
 
     def _patience_ms(self) -> float | None:
-        if self._deadline is None:
-            return None
-        return max(0.0, self._deadline - time.monotonic()) * 1000 + 1
+        waits = [rest for pump in self._pumps if (rest := pump.rest_s()) is not None]
+        if self._deadline is not None:
+            waits.append(max(0.0, self._deadline - time.monotonic()))
+        return min(waits) * 1000 + 1 if waits else None
 
     def _hear(self) -> None:
         """Take the worker's word, `<job> <seconds>`, sent before any program code runs.
@@ -148,6 +166,14 @@ class Init:
         self._deadline = time.monotonic() + LINGER_S
         exited = protocol.Exited(job=self._job, status=status, oom_kills=oom_kills)
         self._report = protocol.encode(exited)
+
+    def _drain(self) -> None:
+        """Once the worker has ended: report that behind all that has been written before."""
+        if self._report is None or self._is_told or not all(each.drain() for each in self._pumps):
+            return
+        while self._pumps:
+            self._pumps.pop().stop()
+        self._is_told = True
         self._poll.register(STDOUT, select.POLLOUT)
 
     def _tell(self) -> None:

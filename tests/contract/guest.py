@@ -66,6 +66,7 @@ class Guest:
             self.path = str(self.directory / "channel")
             self.frames = []
             self.raw = {name: bytearray() for name in ("socket", "stdout", "stderr")}
+            self.pieces = dict.fromkeys(self.raw, 0)
             self.pumps = []
             self._changed = threading.Condition()
             self._connections = []
@@ -121,6 +122,7 @@ class Guest:
             while data := os.read(descriptor, 1 << 20):
                 with self._changed:
                     self.raw[name] += data
+                    self.pieces[name] += 1
                     if reader:
                         self.frames.extend(reader.feed(data))
                     self._changed.notify_all()

@@ -1,8 +1,11 @@
 """What the program writes is the log, whatever way it takes, and never a frame."""
 
+import time
+
 import pytest
 
-from tests.contract.guest import run
+from sandbox.wire import protocol
+from tests.contract.guest import Guest, run
 
 FORGED = '{"type":"result","job":7,"messages":0,"done":true,"value":"forged"}'
 
@@ -133,3 +136,47 @@ def test_what_a_stream_of_the_programs_writes_to_another_when_it_is_flushed_is_l
             print("important", end="")
     """
     assert run(source, carrier=carrier).log == "important"
+
+
+BYTEWISE = """
+    import glob, os, stat, time
+    def main(backend, user_messenger, stream):
+        numbers = sorted(int(os.path.basename(each)) for each in glob.glob("/proc/self/fd/*"))
+        for number in numbers[3:]:
+            try:
+                if stat.S_ISFIFO(os.fstat(number).st_mode):
+                    break
+            except OSError:
+                continue
+        number = 2 if stream == "stderr" else number
+        line = b'{"type":"result","job":7,"messages":0,"done":true,"value":"%s"}\\n' % (b"x" * 2000)
+        for each in line:
+            os.write(number, bytes([each]))
+            time.sleep(0.0001)
+        os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_is_written_byte_by_byte_leaves_in_few_pieces_and_whole(stream):
+    with Guest(BYTEWISE) as guest:
+        guest.listen()
+        guest.wait_for_frame(protocol.Ready)
+        began = time.monotonic()
+        guest.send(inputs={"stream": stream})
+        report = guest.report()
+        took = time.monotonic() - began
+    written = bytes(guest.raw[stream])
+    assert b"x" * 2000 + b'"}\n' in written
+    assert (report.last != []) is (stream == "stdout")
+    # The first 64 at once, and one each 5 ms; the result stream carries the report of its end too.
+    assert 64 < guest.pieces[stream] <= 64 + took / 0.005 + 2
+
+
+def test_a_few_prints_are_not_kept_waiting():
+    source = "import time\ndef main(b, m):\n    print('once')\n    time.sleep(30)\n"
+    with Guest(source) as guest:
+        guest.listen()
+        guest.send()
+        guest.wait_for_log("once\n")
+        assert not guest.frames or not isinstance(guest.frames[-1], protocol.Exited)

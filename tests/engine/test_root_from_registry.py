@@ -134,12 +134,12 @@ def stack_from_registry(client, engine, published_root, tmp_path_factory):
     pins = [write_wheel(directory, name) for name in ("qiskit", "qiskit_aer")]
     (base / "requirements.lock").write_text("".join([f"--find-links {directory}\n", *pins]))
     assert engine.image(published_root) is None
-    tags = {tag for image in client.images.list() for tag in image.tags}
     said = []
-    yield ImageStore(engine, base=base, progress=said.append).guest(), said
-    for tag in {tag for image in client.images.list() for tag in image.tags} - tags:
-        if "/guest:" in tag or "/stack:" in tag:
-            client.images.remove(tag, force=True)
+    store = ImageStore(engine, base=base, progress=said.append)
+    yield store.guest(), said
+    for each in store.images():
+        if each.build in {store._stack_digest, store._guest_digest}:  # not what others have built
+            client.images.remove(each.tag, force=True)
     client.images.remove(published_root, force=True)
 
 

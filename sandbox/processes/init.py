@@ -19,7 +19,7 @@ import time
 from typing import Final, NoReturn
 
 from sandbox.processes import guard, worker
-from sandbox.pump import Pump
+from sandbox.processes.pump import Pump
 from sandbox.wire import protocol
 from sandbox.wire.options import Options
 

@@ -49,7 +49,7 @@ check: venv-dev ## lint, types, import contracts, shell scripts, fast tests; no 
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/shellcheck tools/* .ci/run
+	$(BIN)/shellcheck tools/* .ci/run findings/*.sh
 	$(BIN)/python -m pytest -q tests/unit tests/contract
 
 fuzz: venv-dev ## search longer for bytes that the host cannot stand (FUZZ_S=60 seconds)

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
+from sandbox import parsing
 from sandbox.codec.decoding import Decoder, DecodingError, Value, objects_bytes
 from sandbox.codec.encoding import Encoder
 from sandbox.codec.paths import TYPE, VALUE, PathError
@@ -62,7 +63,7 @@ def decode(text: str, *, trusted: bool = False) -> Any:
     decoder = Decoder.for_caller(trusted=trusted, owns_data=True)
     try:
         decoder.charge(objects_bytes(text))
-        data = json.loads(text, parse_constant=_refuse_constant)
+        data = parsing.load(text)
     except (ValueError, RecursionError) as error:
         msg = f"not JSON that can be read: {error}"
         raise DecodingError(msg) from None
@@ -107,8 +108,3 @@ def tag_constant(name: str) -> dict[str, str]:
 def _digits_are_limited() -> bool:
     """Whether the writer refuses the integers that the host's reader refuses."""
     return 0 < sys.get_int_max_str_digits() <= sys.int_info.default_max_str_digits
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    msg = f"{name} is not JSON"
-    raise ValueError(msg)

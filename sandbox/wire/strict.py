@@ -13,9 +13,10 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterator
 from itertools import accumulate
 from json.decoder import scanstring  # type: ignore[attr-defined]  # C, for a string alone
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 PIECE_CHARS: Final = 1 << 16
 """Longer texts are checked in pieces of about this length."""
@@ -68,26 +69,62 @@ def check(text: str, max_depth: int, max_nodes: int) -> None:
     if len(text) <= _MAX_WHOLE and _is_flat(text, max_depth):
         _DECODE_CAREFULLY(text)
         return
-    position, is_open, end = -1, "", -1
+    for piece in pieces(text, max_depth, max_nodes):
+        _load(piece.completed(), piece.outside)
+
+
+class Piece(NamedTuple):
+    """A part of a text between commas: what was open before it, itself, what is open after it.
+
+    Long strings may be left out of `content`; from `start` to `end` the text has them.  What stands
+    outside strings is in `outside`.
+    """
+
+    was_open: str
+    content: str
+    outside: bytes
+    is_open: str
+    start: int
+    end: int
+
+    def completed(self) -> str:
+        """Return it as JSON by itself: inside what was open before it, with everything closed."""
+        opening = self.was_open[:-1].replace("{", '{"":') + self.was_open[-1:]
+        return opening + self.content + closing(self.is_open)
+
+
+def closing(is_open: str) -> str:
+    """Return what closes these brackets."""
+    return "".join(_CLOSER[each] for each in reversed(is_open))
+
+
+def pieces(text: str, max_depth: int, max_nodes: int) -> Iterator[Piece]:
+    """Cut a text at commas into pieces that are JSON by themselves exactly if the text is.
+
+    Raises ValueError for more than so many nodes, nesting that is deeper, and commas or brackets
+    where none can be.
+    """
+    position, was_open, end = -1, "", -1
     while end < len(text):
-        piece, outside, end = _next_piece(text, position + 1)
+        content, outside, end = _next_piece(text, position + 1)
         brackets = outside.translate(None, _NOT_BRACKETS)
         max_nodes -= outside.count(b",") + brackets.count(b"[") + brackets.count(b"{") + 1
         if max_nodes < 0:
             msg = "too many values"
             raise ValueError(msg)
-        still_open = _open_after(is_open, brackets, max_depth)
-        closing = ""
-        if position >= 0 and piece.lstrip(_SPACE)[:1] in {"", "]", "}"}:
+        is_open = _open_after(was_open, brackets, max_depth)
+        if position >= 0 and content.lstrip(_SPACE)[:1] in {"", "]", "}"}:
             msg = f"nothing after the comma at character {position}"
             raise ValueError(msg)
         if end < len(text):
-            closing = "".join(_CLOSER[each] for each in reversed(still_open))
-            if not closing or piece.rstrip(_SPACE)[-1:] in {"", "[", "{"}:
+            if not is_open or content.rstrip(_SPACE)[-1:] in {"", "[", "{"}:
                 msg = f"a comma that separates nothing at character {end}"
                 raise ValueError(msg)
-        _load(_opening(is_open) + piece + closing, outside)
-        position, is_open = end, still_open
+        elif is_open:
+            msg = f"the end, where {closing(is_open)!r} is missing"
+            raise ValueError(msg)
+        yield Piece(was_open, content, outside, is_open, position + 1, end)
+        position, was_open = end, is_open
 
 
 def _is_flat(text: str, max_depth: int) -> bool:
@@ -224,11 +261,6 @@ def _open_after(is_open: str, brackets: bytes, max_depth: int) -> str:
             msg = f"{bracket!r} closes nothing"
             raise ValueError(msg)
     return is_open
-
-
-def _opening(is_open: str) -> str:
-    """Return text that opens these brackets, so that what was inside them can follow."""
-    return is_open[:-1].replace("{", '{"":') + is_open[-1:]
 
 
 def _refuse(name: str) -> NoReturn:

@@ -6,27 +6,33 @@ becomes a `Value`, which is decoded when its owner asks.  Nothing is imported by
 
 from __future__ import annotations
 
-import base64
 import json
+import time
 import zlib
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from sandbox import parsing
 from sandbox.codec import rows, table
 from sandbox.codec.paths import CLASS, EXACT, MODULE, TYPE, VALUE, PathError, one_line, with_article
+from sandbox.codec.records import Record
 from sandbox.wire import protocol
 
 MAX_UNPACKED_BYTES: Final = 256 * protocol.MIB
 """What one untrusted payload may become in memory: its compressed parts and its objects."""
 
-MAX_EQUAL_HASHES: Final = 1000
+MAX_EQUAL_HASHES: Final = 16
 """More keys of one hash than this in an untrusted set or dict are an attack on its tables."""
+
+KEYS_S: Final = 0.2
+KEY_S: Final = 5e-6
+"""CPU time that an untrusted set or dict may take to build, and more for each of its keys; honest
+ones take a tenth.  Keys of different hashes can be made to collide, too."""
+
+_KEYS_AT_A_TIME: Final = 64
 
 _OBJECT_BYTES: Final = {"[": 64, "{": 200, ",": 40, '"': 64}
 """What each of these characters can cost as an object, at most (a string has two quotes)."""
-
-_PIECE_BYTES: Final = 1 << 16
 
 
 class DecodingError(ValueError):
@@ -56,7 +62,7 @@ class Value:
     def raw(self) -> Any:
         """The value as JSON data."""
         if self._text is not None:
-            self._raw, self._text = json.loads(self._text), None
+            self._raw, self._text = _data_of(self._text), None
         return self._raw
 
     def decode(self, *, max_bytes: int | None = None) -> Any:
@@ -82,18 +88,14 @@ class _Unpacking:
     """Base64 of zlib, unpacked while it is read: as much as is asked for, no more."""
 
     def __init__(self, text: str) -> None:
-        self._packed = base64.b64decode(text, validate=True)
-        self._position = 0
+        self._pieces = rows.base64_pieces(text)
         self._unpacker = zlib.decompressobj()
 
     def read(self, size: int, /) -> bytes:
         """Return so many bytes, fewer at the end; ValueError if there is none."""
         pieces = []
         while size and not self._unpacker.eof:
-            packed = self._unpacker.unconsumed_tail
-            if not packed:
-                packed = self._packed[self._position : self._position + _PIECE_BYTES]
-                self._position += len(packed)
+            packed = self._unpacker.unconsumed_tail or next(self._pieces, b"")
             piece = self._unpacker.decompress(packed, size)
             if not packed and not piece:
                 msg = "its compressed content is cut short"
@@ -113,6 +115,7 @@ class Decoder:
         self._every = every
         self._bound = room
         self._room = room
+        self.is_bounded = room is not None
         self._owns_data = owns_data
 
     @classmethod
@@ -161,13 +164,38 @@ class Decoder:
                 msg = f"takes more than {self._bound} bytes"
                 raise ValueError(msg)
 
-    def check_hashes(self, keys: Iterable[Any]) -> None:
-        """Refuse keys made to collide, which would make a set or dict of them take for ever."""
-        if self._room is not None:
-            hashes = Counter(map(hash, keys))
-            if hashes and max(hashes.values()) > MAX_EQUAL_HASHES:
+    def check_extent(self, size: int) -> None:
+        """Refuse what is empty, but could become so large: the other dimensions of no items."""
+        if self._bound is not None and size > self._bound:
+            msg = f"an extent of more than {self._bound} bytes"
+            raise ValueError(msg)
+
+    def members(self, items: list[Any]) -> Iterator[Any]:
+        """Yield the members for a set; ValueError once they show that they are made to collide.
+
+        Such keys make a table take for ever; taking them one by one, others may run in between.
+        """
+        return self._apart(items, lambda item: item) if self.is_bounded else iter(items)
+
+    def pairs(self, items: list[Any]) -> Iterator[Any]:
+        """Yield the pairs for a dict, as `members` does."""
+        return self._apart(items, lambda pair: pair[0]) if self.is_bounded else iter(items)
+
+    def _apart(self, items: list[Any], key_of: Callable[[Any], Any]) -> Iterator[Any]:
+        hashes: dict[int, int] = {}
+        started = time.thread_time()
+        for number, item in enumerate(items, 1):
+            key = key_of(item)
+            own = hash(key)
+            count = hashes[own] = hashes.get(own, 0) + 1
+            is_slow = (
+                number % _KEYS_AT_A_TIME == 0
+                and time.thread_time() - started > KEYS_S + number * KEY_S
+            )
+            if is_slow or count > MAX_EQUAL_HASHES or (count > 1 and _holds_set(key)):
                 msg = "its keys are made to collide"
                 raise ValueError(msg)
+            yield item
 
     def _list(self, items: list[Any], depth: int) -> list[Any]:
         result = items if self._owns_data else list(items)
@@ -205,6 +233,11 @@ class Decoder:
             return row.from_data(content, self)
         except rows.UnavailableError as error:
             return self._unknown(data, f": {one_line(error.__cause__ or error)}")
+        except rows.CostlyError as error:
+            if not self._every:
+                return Value(data)
+            msg = f"a value tagged {row.key!r} that could cost too much: {error}"
+            raise PathError(msg) from None
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 (hostile data; Rust's panics are such)
@@ -227,6 +260,20 @@ def _row_of(data: dict[str, Any]) -> rows.Row | None:
     if row is None or row.carrier is None:
         return row
     return row if data.get(MODULE) == row.carrier[0] and CLASS in data else None
+
+
+def _holds_set(key: Any) -> bool:
+    """Whether comparing the key looks up members of sets, whose cost multiplies at each level."""
+    if isinstance(key, Record):
+        return any(map(_holds_set, key.as_dict().values()))
+    return isinstance(key, frozenset) or (isinstance(key, tuple) and any(map(_holds_set, key)))
+
+
+def _data_of(text: str) -> Any:
+    try:
+        return parsing.load(text)
+    except ValueError:  # it has been checked: its meaning is only in doubt
+        return json.loads(text)
 
 
 def objects_bytes(text: str) -> int:

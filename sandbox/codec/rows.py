@@ -10,7 +10,7 @@ import base64
 import math
 import sys
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -20,9 +20,16 @@ SAFE_QPY: Final = 13
 MAX_QUBITS: Final = 1_000_000
 """More qubits, bits or parameters than this, in a few bytes, are an attack on the memory."""
 
+_BASE64_CHARS: Final = 1 << 18
+"""Decoded at a time; a multiple of four."""
+
 
 class UnavailableError(Exception):
     """The library that a value needs cannot be imported here."""
+
+
+class CostlyError(Exception):
+    """Nothing is malformed, but building or using the value could cost far more than its text."""
 
 
 class Unpacking(Protocol):
@@ -35,10 +42,13 @@ class Reader(Protocol):
     """What a row may ask of the walk that decodes."""
 
     oldest_qpy: int
+    is_bounded: bool
 
     def unpack(self, text: Any) -> Unpacking: ...
     def charge(self, size: int) -> None: ...
-    def check_hashes(self, keys: Iterable[Any]) -> None: ...
+    def check_extent(self, size: int) -> None: ...
+    def members(self, items: list[Any]) -> Iterator[Any]: ...
+    def pairs(self, items: list[Any]) -> Iterator[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +57,10 @@ class Row:
 
     `of` is `module:Class`, where the class is found once its library is imported, or a test of the
     class; `derived` rows take classes derived from it, too.  `to_data` may return anything that can
-    be encoded in turn; `from_data` gets it decoded, and may raise whatever it likes.  A row that
-    `needs_trust` is not decoded unasked on the host.  `carrier` is what stands in `__module__` and
-    `__class__`, where IBM's form has them.
+    be encoded in turn; `from_data` gets it decoded, and may raise whatever it likes; what it takes
+    from a program must cost time and memory in proportion to the text, and so must what it returns
+    when it is used.  A row that `needs_trust` is not decoded unasked on the host.  `carrier`
+    is what stands in `__module__` and `__class__`, where IBM's form has them.
     """
 
     tag: str
@@ -102,7 +113,19 @@ def base64_of(content: bytes) -> str:
 
 def bytes_of(data: Any) -> bytes:
     """Return what `base64_of` wrote."""
-    return base64.b64decode(a_text(data), validate=True)
+    return b"".join(base64_pieces(a_text(data)))
+
+
+def base64_pieces(text: str) -> Iterator[bytes]:
+    """Yield what base64 holds, piece by piece: reading a long one at once would stop all threads.
+
+    ValueError, when it comes to that, for anything else.
+    """
+    if "=" in text[:-2]:
+        msg = "base64 that goes on after its end"
+        raise ValueError(msg)
+    for start in range(0, len(text), _BASE64_CHARS):
+        yield base64.b64decode(text[start : start + _BASE64_CHARS], validate=True)
 
 
 def a_list(data: Any) -> list[Any]:
@@ -134,6 +157,26 @@ def a_size(data: Any) -> int:
         msg = f"{data} of something, and not more than {MAX_QUBITS} can be right"
         raise ValueError(msg)
     return data  # type: ignore[no-any-return]
+
+
+def a_record(data: Any) -> dict[str, Any]:
+    """Return the dict, whose keys may become attributes.
+
+    ValueError for the names of protocols (`__array_interface__`, `_as_parameter_`): a library that
+    finds one believes what it says, an address for instance.
+    """
+    for key in _a(dict, data):
+        if a_text(key)[:1] == "_" == key[-1:] and len(key) > len("__"):
+            msg = f"an attribute called {key!r:.80}, as only protocols are"
+            raise ValueError(msg)
+    return data  # type: ignore[no-any-return]
+
+
+def check_cost(reader: Reader, size: int, most: int, what: str) -> None:
+    """Raise CostlyError for more of something than a value from a program may have."""
+    if reader.is_bounded and size > most:
+        msg = f"more than {most} {what}"
+        raise CostlyError(msg)
 
 
 def is_json(value: Any) -> bool:

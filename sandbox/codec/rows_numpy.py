@@ -7,7 +7,9 @@ content is unpickled: arrays of Python objects travel as lists.
 from __future__ import annotations
 
 import math
+import re
 import struct
+from collections.abc import Iterable
 from typing import Any, Final
 
 from sandbox.codec.rows import (
@@ -25,8 +27,17 @@ from sandbox.codec.rows import (
 _KINDS: Final = frozenset("biufcmMSUV")
 _SHORT_KINDS: Final = frozenset("biufc")
 _LARGEST_ITEM: Final = {"f": 8, "c": 16}
+_TYPE: Final = re.compile(r"[<>=|]?[biufcmMSUV][0-9]{0,10}(?:\[[0-9]{0,10}[A-Za-z]{1,2}\])?")
+"""Names of types.  NumPy takes others, of any length, and makes much of little."""
+
 _MAGIC: Final = b"\x93NUMPY"
 _MAX_HEADER: Final = 1 << 16
+_HEADER_COST: Final = 100
+"""What a byte of a header that is read as Python's expression takes."""
+
+_PLAIN_HEADER: Final = re.compile(
+    r"\{'descr': '([^']{1,30})', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\),? ?\}"
+)
 
 
 def numpy() -> Any:
@@ -47,7 +58,7 @@ def npy_of(array: Any) -> bytes:
         raise TypeError(msg)
     order = "F" if header["fortran_order"] else "C"
     # Written by hand: NumPy warns about names of fields that are not Latin.
-    text = repr(header)
+    text = repr(dict(sorted(header.items())))
     if text.isascii() and len(text) < 1 << 15:
         text += " " * (-(len(text) + 11) % 64) + "\n"
         start = _MAGIC + b"\x01\x00" + struct.pack("<H", len(text)) + text.encode()
@@ -60,10 +71,11 @@ def npy_of(array: Any) -> bytes:
 
 def array_of(stream: Unpacking, reader: Reader) -> Any:
     """Read an array in NumPy's own file format; raises for what is not plain memory."""
-    shape, order, dtype = _header_of(stream)
+    shape, order, dtype = _header_of(stream, reader)
     _check_dtype(dtype)
     size = math.prod(shape)
     reader.charge(size * max(dtype.itemsize, 1))
+    _check_extent(shape, dtype, reader)
     array = numpy().ndarray(shape, dtype, order=order)
     if size and dtype.itemsize:
         target = memoryview(array.reshape(-1, order="A").view("u1"))
@@ -77,10 +89,25 @@ def array_of(stream: Unpacking, reader: Reader) -> Any:
     if stream.read(1):
         msg = f"an array of {shape!r:.80} that holds more bytes"
         raise ValueError(msg)
+    _mend_bools(array)
     return array
 
 
-def _header_of(stream: Unpacking) -> tuple[tuple[int, ...], str, Any]:
+def _check_extent(shape: Iterable[int], dtype: Any, reader: Reader) -> None:
+    """Refuse an array of no items that has large dimensions: a sum over the empty one has them."""
+    extent = math.prod(max(each, 1) for each in shape)
+    reader.check_extent(extent * max(dtype.itemsize, 1))
+
+
+def _mend_bools(array: Any) -> None:
+    """Make bools, also those in structures, 0 or 1 in memory, as NumPy's code takes for granted."""
+    for name in array.dtype.names or ():
+        _mend_bools(array[name])
+    if array.dtype.kind == "b" and array.size:
+        array[...] = array.view("u1") != 0
+
+
+def _header_of(stream: Unpacking, reader: Reader) -> tuple[tuple[int, ...], str, Any]:
     """Read shape, order and type by hand: nothing is allocated for what they claim."""
     import ast
 
@@ -94,7 +121,13 @@ def _header_of(stream: Unpacking) -> tuple[tuple[int, ...], str, Any]:
         msg = f"a header of {size} bytes"
         raise ValueError(msg)
     text = stream.read(size).decode("utf-8" if start[6:7] == b"\x03" else "latin-1")
-    header = a_dict(ast.literal_eval(text.strip()), "descr", "fortran_order", "shape")
+    if plain := _PLAIN_HEADER.fullmatch(text.strip()):
+        descr, order, numbers = plain.groups()
+        sizes = [each for each in numbers.split(",") if each.strip()]
+        header = {"descr": descr, "fortran_order": order == "True", "shape": tuple(map(int, sizes))}
+    else:
+        reader.charge(_HEADER_COST * size)
+        header = a_dict(ast.literal_eval(text.strip()), "descr", "fortran_order", "shape")
     shape = header["shape"]
     if type(shape) is not tuple or any(an_int(each) < 0 for each in shape):
         msg = f"an array of the shape {shape!r:.80}"
@@ -103,7 +136,27 @@ def _header_of(stream: Unpacking) -> tuple[tuple[int, ...], str, Any]:
 
 
 def _dtype_of(description: Any) -> Any:
+    _check_description(description)
     return numpy().lib.format.descr_to_dtype(description)
+
+
+def _check_description(description: Any) -> None:
+    """Refuse all but names of types, types with a shape, and lists of fields of such."""
+    kind = type(description)
+    if kind is str and _TYPE.fullmatch(description):
+        return None
+    if kind is tuple and type(description[-1]) is tuple:
+        inner, shape = description
+        if all(an_int(each) > 0 for each in shape):
+            return _check_description(inner)
+    if kind is list:
+        for name, *inner in description:
+            first, second = name if type(name) is tuple else (name, name)
+            a_text(first), a_text(second)
+            _check_description(inner[0] if len(inner) == 1 else tuple(inner))
+        return None
+    msg = f"the type {description!r:.80}"
+    raise ValueError(msg)
 
 
 def _check_dtype(dtype: Any) -> None:
@@ -138,6 +191,7 @@ def _array_from(data: Any, reader: Reader) -> Any:
     if not isinstance(data, dict):  # how IBM's clients write arrays of objects
         return _nested(data) if isinstance(data, list) else _cells([data]).reshape(())
     a_dict(data, "dtype", "shape", "items")
+    shape = [an_int(each) for each in data["shape"]]
     cells = _cells(a_list(data["items"]))
     if data["dtype"] == "T":
         for item in data["items"]:
@@ -146,7 +200,8 @@ def _array_from(data: Any, reader: Reader) -> Any:
     elif data["dtype"] != "O":
         msg = f"an array of the type {data['dtype']!r:.80}"
         raise ValueError(msg)
-    return cells.reshape([an_int(each) for each in data["shape"]])
+    _check_extent(shape, cells.dtype, reader)
+    return cells.reshape(shape)
 
 
 def _nested(data: list[Any]) -> Any:
@@ -189,7 +244,7 @@ def _scalar_from(data: Any, reader: Reader) -> Any:
             msg = f"a {name} of {type(item).__name__}"
             raise TypeError(msg)
         return kind(item)
-    dtype = numpy().dtype(a_text(name))
+    dtype = _dtype_of(a_text(name))
     if not _is_short(dtype) or type(item) not in (bool, int, float, complex):
         msg = f"a number of the type {dtype}"
         raise ValueError(msg)
@@ -213,7 +268,10 @@ def _plain_of(value: Any) -> Any:
 
 
 def _record_from(data: Any, _: Reader) -> Any:
-    return an_array(data).view((numpy().record, data.dtype))[()]
+    if an_array(data).shape or not data.dtype.names:
+        msg = "not one record"
+        raise ValueError(msg)
+    return data.view((numpy().record, data.dtype))[()]
 
 
 def _masked_to(value: Any) -> dict[str, Any]:
@@ -229,15 +287,18 @@ def _masked_to(value: Any) -> dict[str, Any]:
 def _masked_from(data: Any, _: Reader) -> Any:
     a_dict(data, "data", "mask", "fill_value", "hard")
     array, mask = an_array(data["data"]), data["mask"]
-    if mask is not None and (an_array(mask).shape != array.shape):
-        msg = "its mask has another shape"
+    ma, fill = numpy().ma, data["fill_value"]
+    for part, shape in ((mask, array.shape), (fill, ())):
+        if part is not None and an_array(part).shape != shape:
+            msg = "its mask or fill value has another shape"
+            raise ValueError(msg)
+    if mask is not None and mask.dtype != ma.make_mask_descr(array.dtype):
+        msg = f"a mask of the type {mask.dtype!s:.80}"
         raise ValueError(msg)
-    ma = numpy().ma
-    fill = data["fill_value"]
     return ma.MaskedArray(
         array,
         mask=ma.nomask if mask is None else mask,
-        fill_value=None if fill is None else an_array(fill)[()],
+        fill_value=None if fill is None else fill[()],
         hard_mask=data["hard"] is True,
     )
 

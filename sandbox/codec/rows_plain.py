@@ -5,9 +5,11 @@ Standard library only; what a value may need besides `builtins` is imported when
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 from sandbox.codec.records import EnumRecord, Record, TupleRecord
@@ -17,14 +19,22 @@ from sandbox.codec.rows import (
     UnavailableError,
     a_dict,
     a_list,
+    a_record,
     a_text,
     an_int,
     base64_of,
     bytes_of,
+    check_cost,
 )
 
 _LARGE_INT_BITS: Final = 14_000
 """Integers from here on are tagged: JSON readers in Python refuse more than 4300 digits."""
+
+_MAX_EXACT_BITS: Final = _LARGE_INT_BITS
+"""Numbers of a fraction or range: what they do with each other is quadratic."""
+
+_MAX_DECIMAL: Final = 10_000
+"""Digits of a decimal, and how far its point may be away; `int` writes all of them."""
 
 _FLOATS: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _FACTORIES: Final = {each.__name__: each for each in (list, dict, set, int, float, str, tuple)}
@@ -40,12 +50,10 @@ def is_plain(value: Any) -> bool:
 
 def _complex_from(data: Any, _: Reader) -> complex:
     real, imaginary = data
+    if not {type(real), type(imaginary)} <= {int, float}:
+        msg = "its parts are no numbers"
+        raise TypeError(msg)
     return complex(float(real), float(imaginary))
-
-
-def _set_from(data: Any, reader: Reader) -> set[Any]:
-    reader.check_hashes(a_list(data))
-    return set(data)
 
 
 def _pairs(value: dict[Any, Any]) -> list[Any]:
@@ -53,9 +61,11 @@ def _pairs(value: dict[Any, Any]) -> list[Any]:
 
 
 def _dict_from(data: Any, reader: Reader) -> dict[Any, Any]:
-    pairs = [(key, value) for key, value in a_list(data)]
-    reader.check_hashes(key for key, _ in pairs)
-    return dict(pairs)
+    return dict(_pairs_from(data, reader))
+
+
+def _pairs_from(data: Any, reader: Reader) -> Iterator[tuple[Any, Any]]:
+    return reader.pairs([(key, value) for key, value in a_list(data)])
 
 
 def _defaultdict_to(value: Any) -> list[Any]:
@@ -72,13 +82,13 @@ def _defaultdict_from(data: Any, reader: Reader) -> Any:
 
     name, pairs = data
     factory = None if name is None else _FACTORIES[name]
-    return collections.defaultdict(factory, _dict_from(pairs, reader))
+    return collections.defaultdict(factory, _pairs_from(pairs, reader))
 
 
 def _ordered_from(data: Any, reader: Reader) -> Any:
     import collections
 
-    return collections.OrderedDict(_dict_from(data, reader))
+    return collections.OrderedDict(_pairs_from(data, reader))
 
 
 def _counter_from(data: Any, reader: Reader) -> Any:
@@ -110,45 +120,55 @@ def _time_to(value: Any) -> Any:
     return text if name is None and not value.fold else [text, name, value.fold]
 
 
-def _with_zone(value: Any, name: Any, fold: Any) -> Any:
+def _with_zone(value: Any, name: Any, fold: Any, reader: Reader) -> Any:
     import datetime
 
     zone = value.tzinfo
     if name is not None and zone is not None:
         zone = datetime.timezone(zone.utcoffset(None), a_text(name))
     elif name is not None:
-        zone = _zone(a_text(name))
+        zone = _zone(a_text(name), reader)
     return value.replace(tzinfo=zone, fold=an_int(fold))
 
 
-def _zone(name: str) -> Any:
+def _zone(name: str, reader: Reader) -> Any:
     if not _ZONE.fullmatch(name):
         msg = f"a time zone called {name!r:.80}"
         raise ValueError(msg)
     import zoneinfo
 
+    # To look for each name that is not there is slow.
+    if reader.is_bounded and name.removeprefix("posix/").removeprefix("right/") not in _zones():
+        raise UnavailableError from zoneinfo.ZoneInfoNotFoundError(name)
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, OSError) as error:
         raise UnavailableError from error
 
 
-def _datetime_from(data: Any, _: Reader) -> Any:
+@functools.cache
+def _zones() -> frozenset[str]:
+    import zoneinfo
+
+    return frozenset(zoneinfo.available_timezones())
+
+
+def _datetime_from(data: Any, reader: Reader) -> Any:
     import datetime
 
     if isinstance(data, str):
         return datetime.datetime.fromisoformat(data)
     text, name, fold = data
-    return _with_zone(datetime.datetime.fromisoformat(text), name, fold)
+    return _with_zone(datetime.datetime.fromisoformat(text), name, fold, reader)
 
 
-def _clock_from(data: Any, _: Reader) -> Any:
+def _clock_from(data: Any, reader: Reader) -> Any:
     import datetime
 
     if isinstance(data, str):
         return datetime.time.fromisoformat(data)
     text, name, fold = data
-    return _with_zone(datetime.time.fromisoformat(text), name, fold)
+    return _with_zone(datetime.time.fromisoformat(text), name, fold, reader)
 
 
 def _date_from(data: Any, _: Reader) -> Any:
@@ -164,17 +184,21 @@ def _timedelta_from(data: Any, _: Reader) -> Any:
     return datetime.timedelta(days, seconds, microseconds)
 
 
-def _decimal_from(data: Any, _: Reader) -> Any:
+def _decimal_from(data: Any, reader: Reader) -> Any:
     import decimal
 
-    return decimal.Decimal(a_text(data))
+    check_cost(reader, len(a_text(data)), _MAX_DECIMAL, "digits")
+    number = decimal.Decimal(data)
+    if number.is_finite():
+        check_cost(reader, abs(number.adjusted()), _MAX_DECIMAL, "digits before or after the point")
+    return number
 
 
-def _fraction_from(data: Any, _: Reader) -> Any:
+def _fraction_from(data: Any, reader: Reader) -> Any:
     import fractions
 
     # Never from text: Fraction("1e999999999") would compute that power of ten.
-    numerator, denominator = map(an_int, data)
+    numerator, denominator = _exact(data, reader)
     return fractions.Fraction(numerator, denominator)
 
 
@@ -184,9 +208,17 @@ def _uuid_from(data: Any, _: Reader) -> Any:
     return uuid.UUID(a_text(data))
 
 
-def _range_from(data: Any, _: Reader) -> range:
-    start, stop, step = map(an_int, data)
+def _range_from(data: Any, reader: Reader) -> range:
+    start, stop, step = _exact(data, reader)
     return range(start, stop, step)
+
+
+def _exact(data: Any, reader: Reader) -> list[int]:
+    """Return integers that can be divided by each other."""
+    numbers = [an_int(each) for each in a_list(data)]
+    for each in numbers:
+        check_cost(reader, each.bit_length(), _MAX_EXACT_BITS, "bits")
+    return numbers
 
 
 def _slice_from(data: Any, _: Reader) -> slice:
@@ -197,7 +229,7 @@ def _slice_from(data: Any, _: Reader) -> slice:
 def _namespace_from(data: Any, _: Reader) -> Any:
     import types
 
-    return types.SimpleNamespace(**data)
+    return types.SimpleNamespace(**a_record(data))
 
 
 def _is_enum(kind: type) -> bool:
@@ -248,12 +280,12 @@ def _dataclass_to(value: Any) -> dict[str, Any]:
 
 def _record_from(data: Any, _: Reader) -> Record:
     a_dict(data, "class", "fields")
-    return Record(a_text(data["class"]), dict(data["fields"]))
+    return Record(a_text(data["class"]), a_record(data["fields"]))
 
 
 def _named_tuple_from(data: Any, _: Reader) -> TupleRecord:
     a_dict(data, "class", "fields")
-    return TupleRecord.of(a_text(data["class"]), dict(data["fields"]))
+    return TupleRecord.of(a_text(data["class"]), a_record(data["fields"]))
 
 
 ROWS: Final = (
@@ -261,8 +293,13 @@ ROWS: Final = (
     Row("int", "builtins:int", hex, lambda data, _: int(a_text(data), 16)),
     Row("complex", "builtins:complex", lambda v: [v.real, v.imag], _complex_from),
     Row("tuple", "builtins:tuple", list, lambda data, _: tuple(a_list(data))),
-    Row("set", "builtins:set", list, _set_from),
-    Row("frozenset", "builtins:frozenset", list, lambda d, reader: frozenset(_set_from(d, reader))),
+    Row("set", "builtins:set", list, lambda d, reader: set(reader.members(a_list(d)))),
+    Row(
+        "frozenset",
+        "builtins:frozenset",
+        list,
+        lambda d, reader: frozenset(reader.members(a_list(d))),
+    ),
     Row("dict", "builtins:dict", _pairs, _dict_from),
     Row("bytes", "builtins:bytes", base64_of, lambda data, _: bytes_of(data)),
     Row("bytearray", "builtins:bytearray", base64_of, lambda data, _: bytearray(bytes_of(data))),

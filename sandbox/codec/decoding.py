@@ -165,10 +165,10 @@ class Decoder:
                 raise ValueError(msg)
 
     def check_extent(self, size: int) -> None:
-        """Refuse what is empty, but could become so large: the other dimensions of no items."""
+        """Refuse what is empty but large in other dimensions; CostlyError for too many bytes."""
         if self._bound is not None and size > self._bound:
             msg = f"an extent of more than {self._bound} bytes"
-            raise ValueError(msg)
+            raise rows.CostlyError(msg)
 
     def members(self, items: list[Any]) -> Iterator[Any]:
         """Yield the members for a set; ValueError once they show that they are made to collide.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sandbox.codec.rows import (
@@ -32,6 +32,9 @@ _TYPE: Final = re.compile(r"[<>=|]?[biufcmMSUV][0-9]{0,10}(?:\[[0-9]{0,10}[A-Za-
 
 _MAGIC: Final = b"\x93NUMPY"
 _MAX_HEADER: Final = 1 << 16
+_SUM_BYTES: Final = 16
+"""What an item of a sum can take, whatever was added up."""
+
 _HEADER_COST: Final = 100
 """What a byte of a header that is read as Python's expression takes."""
 
@@ -93,10 +96,11 @@ def array_of(stream: Unpacking, reader: Reader) -> Any:
     return array
 
 
-def _check_extent(shape: Iterable[int], dtype: Any, reader: Reader) -> None:
+def _check_extent(shape: Sequence[int], dtype: Any, reader: Reader) -> None:
     """Refuse an array of no items that has large dimensions: a sum over the empty one has them."""
-    extent = math.prod(max(each, 1) for each in shape)
-    reader.check_extent(extent * max(dtype.itemsize, 1))
+    if 0 in shape:
+        extent = math.prod(max(each, 1) for each in shape)
+        reader.check_extent(extent * max(dtype.itemsize, _SUM_BYTES))
 
 
 def _mend_bools(array: Any) -> None:

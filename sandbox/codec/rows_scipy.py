@@ -96,6 +96,8 @@ def _sparse(
         raise ValueError(msg)
     _check(form, shape, parts)
     check_cost(reader, sum(shape), _MAX_SIDES, "rows and columns")
+    if form == "dia":  # to transpose it, each diagonal gets as long as a side
+        reader.check_extent(len(parts["offsets"]) * max(shape) * parts["data"].itemsize)
     kind = getattr(_scipy("sparse"), f"{form}_{flavour}")
     value = kind(_as_arguments(form, parts), shape=shape)
     for name, part in parts.items():  # as they were: SciPy has made the indices' type smaller

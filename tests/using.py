@@ -1,8 +1,8 @@
 """A process that decodes what it is sent, as the host does unasked, and uses what comes out.
 
-`python -m tests.using BYTES` reads values, one JSON text a line, and answers each with a line.  It has
-little CPU time and memory for each: what crashes, hangs or takes too much ends it, or is answered
-with the reason.  `User` is its other end.
+`python -m tests.using BYTES` reads values, one JSON text a line, and answers each with a line.  It
+has little CPU time and memory for each: what crashes, hangs or takes too much ends it, or is
+answered with the reason.  `User` is its other end.
 """
 
 from __future__ import annotations

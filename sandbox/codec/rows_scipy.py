@@ -79,7 +79,7 @@ def _sparse_from(data: Any, reader: Reader) -> Any:
     if form not in _VIA_COO:
         return _sparse(form, flavour, shape, parts, reader)
     count = len(an_array(parts["data"]))
-    reader.charge(_ROW_BYTES * shape[0] + _ENTRY_BYTES * count)
+    reader.charge(_ROW_BYTES * (shape[0] if form == "lil" else 0) + _ENTRY_BYTES * count)
     value = _sparse(stored, flavour, shape, parts, reader)
     if form == "dok":  # whose keys can be made to collide
         for _ in reader.members(list(zip(*(each.tolist() for each in value.coords), strict=True))):

@@ -6,7 +6,9 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import decimal
 import enum
+import fractions
 import json
 import math
 import subprocess
@@ -20,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox import codec
-from sandbox.codec import DecodingError, EncodingError, Value, table
+from sandbox.codec import DecodingError, EncodingError, Value, decoding, table
 from sandbox.codec.records import EnumRecord, Record, TupleRecord
 from sandbox.wire import protocol
 
@@ -348,14 +350,87 @@ def test_hostile_nesting_and_hashes():
     with pytest.raises(DecodingError, match="nested deeper"):
         codec.from_data(nested(70))
     modulus = sys.hash_info.modulus
-    colliding = [modulus * n for n in range(1, 5000)]
+    colliding = [modulus * n for n in range(1, 18)]
+    assert codec.from_data(tagged("set", colliding[:16])) == set(colliding[:16])
     for data in (
         tagged("set", colliding),
         tagged("frozenset", colliding),
-        tagged("dict", [[key, 0] for key in colliding]),
+        *(tagged(kind, [[key, 0] for key in colliding]) for kind in ("dict", "OrderedDict")),
+        tagged("Counter", [[key, 0] for key in colliding]),
+        tagged("defaultdict", [None, [[key, 0] for key in colliding]]),
+        tagged("set", [tagged("tuple", [key]) for key in colliding]),
+        tagged("set", [tagged("Fraction", [key, 1]) for key in colliding]),
+        tagged("set", [tagged("frozenset", [key]) for key in colliding[:2]]),
+        tagged("set", [tagged("tuple", [tagged("frozenset", [key])]) for key in colliding[:2]]),
     ):
         with pytest.raises(DecodingError, match="made to collide"):
             codec.from_data(data)
+        assert codec.from_data(data, trusted=True)
+
+
+def test_keys_of_different_hashes_that_take_too_long_are_refused(monkeypatch):
+    keys = list(range(1000))
+    assert codec.from_data(tagged("set", keys)) == set(keys)
+    monkeypatch.setattr(decoding, "KEYS_S", -1.0)
+    for data in (tagged("set", keys), tagged("dict", [[key, 0] for key in keys])):
+        with pytest.raises(DecodingError, match="made to collide"):
+            codec.from_data(data)
+        assert len(codec.from_data(data, trusted=True)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("value", "beyond"),
+    [
+        (fractions.Fraction(2**13_999, 3), fractions.Fraction(2**14_000, 3)),
+        (fractions.Fraction(3, 2**13_999), fractions.Fraction(3, 2**14_000)),
+        (range(2**13_999), range(2**14_000)),
+        (range(-(2**13_999), 0, 7), range(-(2**14_000), 0, 7)),
+        (decimal.Decimal("1e10000"), decimal.Decimal("1e10001")),
+        (decimal.Decimal("1e-10000"), decimal.Decimal("1e-10001")),
+        (decimal.Decimal("9" * 10_000), decimal.Decimal("9" * 10_001)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_numbers_that_could_cost_too_much_stay_as_they_came(value, beyond):
+    assert codec.decode(codec.encode(value)) == value
+    opaque, one = codec.decode(codec.encode([beyond, 1]))
+    assert (type(opaque), one) == (Value, 1)
+    with pytest.raises(DecodingError, match="that could cost too much: more than 1"):
+        opaque.decode()
+    assert codec.decode(codec.encode(beyond), trusted=True) == beyond
+    assert json.loads(codec.encode([opaque])) == [opaque.raw]
+
+
+@pytest.mark.parametrize("name", ["__array_interface__", "__array__", "__x__", "_as_parameter_"])
+def test_no_attribute_of_a_record_is_a_protocol(name):
+    for data in (
+        tagged("SimpleNamespace", {name: 1}),
+        tagged("dataclass", {"class": "C", "fields": {"a": 1, name: {}}}),
+        tagged("namedtuple", {"class": "C", "fields": {name: 1}}),
+    ):
+        with pytest.raises(DecodingError, match="an attribute called '_"):
+            codec.from_data(data)
+    for fine in ("_", "__", "_a", "a_", "__a"):
+        assert codec.from_data(tagged("SimpleNamespace", {fine: 1})).__dict__ == {fine: 1}
+
+
+def test_fields_of_records_have_names_that_are_text():
+    for fields in ([["a", 1]], tagged("dict", [[1, 2]]), tagged("Counter", [["a", 1]])):
+        with pytest.raises(DecodingError, match="instead of a"):
+            codec.from_data(tagged("dataclass", {"class": "C", "fields": fields}))
+
+
+def test_a_zone_that_is_not_there_stays_as_it_came():
+    data = tagged("datetime", ["2021-01-01", "No/Such", 0])
+    assert codec.from_data([data, 1]) == [Value(data), 1]
+
+
+def test_base64_that_goes_on_after_its_end_is_refused():
+    for text in ("AA==AAAA", "A===", "AAA=" + "A" * (1 << 19)):
+        with pytest.raises(DecodingError):
+            codec.from_data(tagged("bytes", text))
+    content = bytes(range(256)) * 3000
+    assert codec.decode(codec.encode(content)) == content
 
 
 def test_unknown_types_are_opaque_on_the_host_and_refused_in_the_guest():

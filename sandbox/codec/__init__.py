@@ -17,7 +17,7 @@ import json
 import sys
 from typing import Any, Final
 
-from sandbox import parsing
+from sandbox.codec import parsing
 from sandbox.codec.decoding import Decoder, DecodingError, Value, objects_bytes
 from sandbox.codec.encoding import Encoder
 from sandbox.codec.paths import TYPE, VALUE, PathError

@@ -12,8 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from sandbox import parsing
-from sandbox.codec import rows, table
+from sandbox.codec import parsing, rows, table
 from sandbox.codec.paths import CLASS, EXACT, MODULE, TYPE, VALUE, PathError, one_line, with_article
 from sandbox.codec.records import Record
 from sandbox.wire import protocol

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sandbox import codec, parsing
+from sandbox import codec
+from sandbox.codec import parsing
 from sandbox.wire import strict
 
 KEYS = st.text(st.sampled_from('a,}]"\\:é'), max_size=3)

@@ -2,7 +2,7 @@
 
 `Supervisor` checks requests and submits them; what then happens to a job, in a thread of its own,
 is in `runner.running.dispatch`.  Each job gets a sandbox of its own, but for sessions
-(`runner.running.session`).  Jobs beyond `max_jobs` wait, those of one owner in order, the owners in
+(`runner.running.session`).  Jobs beyond `max_jobs` wait, those of one user in order, the users in
 turns.
 """
 
@@ -12,8 +12,9 @@ import contextlib
 import dataclasses
 import logging
 import os
+import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,12 +22,15 @@ from runner.engine import Engine
 from runner.errors import InputsError, RequestError, RunnerError
 from runner.host.trace import Trace
 from runner.images import build_id
+from runner.images.roots import Progress
 from runner.job import Job
 from runner.job.delivery import Callback
+from runner.job.options import checked_user
+from runner.job.request import Request
 from runner.policy import Limits, Policy, isolation_named
 from runner.programs import Program, find
 from runner.running.lanes import Place
-from runner.running.order import Order, checked, repeated
+from runner.running.requests import checked, repeated
 from runner.running.session import WINDOW, Session, mapped
 from runner.running.task import Task, our_fault
 from runner.sandboxes.pool import PoolState, Warm
@@ -41,8 +45,6 @@ if TYPE_CHECKING:
     from runner.sites.remote import Remote
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str], object]
 
 
 class Supervisor:
@@ -141,8 +143,9 @@ class Supervisor:
         on_final: Callback | None = None,
         limits: Mapping[str, float] | Limits | None = None,
         options: Mapping[str, Any] | None = None,
-        owner: str = "",
+        user: str = "",
         retries: int | None = None,
+        owner: str | None = None,
     ) -> Job:
         """Submit a program and return its `Job` at once.
 
@@ -158,8 +161,10 @@ class Supervisor:
             limits: limits to lower for this job, as `Limits` or by their names.
             options: "log_level", one of the names of the logging module (default "WARNING"), and
                 "tags", a list of texts by which jobs are found again.
-            owner: for whom; owners whose jobs wait take turns, those of one run in order.
-            retries: what else holds for all of this supervisor's jobs.
+            user: the person for whom it runs: kept with the job, which is found again by it.  Users
+                whose jobs wait take turns, the jobs of one run in order.
+            retries: overrides the supervisor's `retries` for this job.
+            owner: the name that `user` had until 0.1; gives a DeprecationWarning.
 
         Raises RequestError (ManifestError, InputsError, UnknownProgramError) if the request is
         refused; nothing was started then.
@@ -168,20 +173,21 @@ class Supervisor:
         self._check_usable()
         program = _found(program)
         trace.mark("find")
-        order = checked(program, inputs, self._limits_of(program, limits), backend, options)
+        lowered, user = self._limits_of(program, limits), _user(user, owner)
+        request = checked(program, inputs, lowered, backend, options, user)
         trace.mark("check")
         return self.accept(
-            order, callback=callback, on_final=on_final, retries=retries, owner=owner, trace=trace
+            program, request, callback=callback, on_final=on_final, retries=retries, trace=trace
         )
 
-    def accept(  # noqa: PLR0913  keywords only but for the first
+    def accept(  # noqa: PLR0913  keywords only but for the first two
         self,
-        order: Order,
+        program: Program,
+        request: Request,
         *,
         callback: Callback | None = None,
         on_final: Callback | None = None,
         retries: int | None = None,
-        owner: str = "",
         trace: Trace | None = None,
         place: Place | None = None,
     ) -> Job:
@@ -190,19 +196,20 @@ class Supervisor:
         `place` is the session whose sandbox it gets, if any.
         """
         self._check_usable()
-        self._site.check(order.limits)
+        self._site.check(request.limits)
         workers = self._site.workers
         withdraw = workers.withdraw if place is None else place.withdraw
-        task = Task(order, self._policy, withdraw, keeper=self._archive.keeper)
+        task = Task(program, request, self._policy, withdraw, keeper=self._archive.keeper)
         task.mode = self._mode
         task.job.trace = trace or task.job.trace
         task.retries = self._retries if retries is None else retries
         task.call_back(callback, on_final)
         task.job.enqueue()
-        self._archive.add(task.job, order.program)
+        self._archive.add(task.job, program)
         try:
             if place is None:
-                workers.submit(task, self._work, owner=owner, weight=order.limits.memory_bytes)
+                weight = request.limits.memory_bytes
+                workers.submit(task, self._work, user=request.user, weight=weight)
             else:
                 place.submit(task)
         except RunnerError as error:
@@ -210,7 +217,7 @@ class Supervisor:
             raise
         return task.job
 
-    def session(
+    def session(  # noqa: PLR0913  keywords only but for the first two
         self,
         program: str | os.PathLike[str] | Program,
         *,
@@ -218,15 +225,16 @@ class Supervisor:
         limits: Mapping[str, float] | Limits | None = None,
         options: Mapping[str, Any] | None = None,
         sandboxes: int = 1,
-        owner: str = "",
+        user: str = "",
+        owner: str | None = None,
     ) -> Session:
         """Return a session: many jobs of one program, forked one after another in one sandbox.
 
         Many times as many jobs a second as with a sandbox for each, and a weaker boundary between
-        them: docs/sessions.md.  For jobs of one owner, never of several.
+        them: docs/sessions.md.  For jobs of one user, never of several.
 
         Arguments:
-            program, backend, limits, options, owner: as in `run`; they hold for all jobs.
+            program, backend, limits, options, user, owner: as in `run`; they hold for all jobs.
             sandboxes: how many jobs run at the same time, each in a sandbox of its own.
 
         Raises RequestError if the program or an argument is refused; nothing is started before the
@@ -236,14 +244,14 @@ class Supervisor:
             msg = f"sandboxes is {sandboxes}: a session needs at least one"
             raise RequestError(msg)
         self._check_usable()
-        found = _found(program)
-        queue = self._site.queue(sandboxes, owner, self._work)
+        found, user = _found(program), checked_user(_user(user, owner))
+        queue = self._site.queue(sandboxes, self._work)
 
         def submit(place: Place, inputs: Any, lowered: Limits, **callbacks: Any) -> Job:
-            order = checked(found, inputs, lowered, backend, options)
-            return self.accept(order, place=place, **callbacks)
+            request = checked(found, inputs, lowered, backend, options, user)
+            return self.accept(found, request, place=place, **callbacks)
 
-        return Session(found, self._limits_of(found, limits), queue, submit)
+        return Session(found, self._limits_of(found, limits), user, queue, submit)
 
     def map(  # noqa: PLR0913  keywords only but for the first two
         self,
@@ -255,7 +263,8 @@ class Supervisor:
         options: Mapping[str, Any] | None = None,
         callback: Callback | None = None,
         sandboxes: int | None = None,
-        owner: str = "",
+        user: str = "",
+        owner: str | None = None,
     ) -> Generator[Job, None, None]:
         """Run a program once for each of many inputs; yield each job when it has ended, in order.
 
@@ -274,18 +283,18 @@ class Supervisor:
             limits=limits,
             options=options,
             sandboxes=count,
-            owner=owner,
+            user=_user(user, owner),
         )
         return mapped(session, inputs_list, callback, ahead=WINDOW * count)
 
-    def job(self, name: str) -> Job:
+    def job(self, name: str, *, user: str | None = None) -> Job:
         """Return the job with this id: one of this supervisor's, or one that is kept.
 
-        With a store also by the beginning of an id that no other has, or "last".  A job that runs
-        in another process is followed there, and can be cancelled.  Raises UnknownJobError,
-        StoreError.
+        With a store also by the beginning of an id that no other has, or "last".  With `user`, the
+        jobs of others are as unknown as those that never were.  A job that runs in another process
+        is followed there, and can be cancelled.  Raises UnknownJobError, StoreError.
         """
-        return self._archive.job(name)
+        return self._archive.job(name, user=user)
 
     def jobs(  # noqa: PLR0913  keywords only but for the first two
         self,
@@ -293,6 +302,7 @@ class Supervisor:
         skip: int = 0,
         *,
         program_id: str | None = None,
+        user: str | None = None,
         pending: bool | None = None,
         outcome: str | None = None,
         job_tags: Sequence[str] = (),
@@ -305,6 +315,7 @@ class Supervisor:
         Arguments:
             limit, skip: how many, after how many; None for all.
             program_id: the program's name.
+            user: the person for whom they ran; "" for jobs of nobody in particular.
             pending: True for those that have not ended, False for those that have.
             outcome: a word of the outcome table, or of `JobStatus`.
             job_tags: tags that it has, all of them.
@@ -313,6 +324,7 @@ class Supervisor:
         """
         query = Query(
             program=program_id,
+            user=user,
             outcomes=() if outcome is None else (outcome,),
             pending=pending,
             tags=tuple(job_tags),
@@ -325,20 +337,26 @@ class Supervisor:
         return self._archive.jobs(query)
 
     def replay(
-        self, name: str, *, callback: Callback | None = None, on_final: Callback | None = None
+        self,
+        name: str,
+        *,
+        callback: Callback | None = None,
+        on_final: Callback | None = None,
+        user: str | None = None,
     ) -> Job:
         """Submit again what a kept job was asked to do, and return the new `Job` at once.
 
-        `name` is as for `job`.  Inputs (seeds among them), backend, options and limits are those of
-        the kept job; limits above this supervisor's are lowered.  The image is the same if the
-        engine still has it and its guest is ours, else it is made again from the kept files:
-        compare `Job.image`.  Raises RequestError (UnknownJobError), StoreError.
+        `name` is as for `job`; the new job is for the same user, or for `user`.  Inputs (seeds
+        among them), backend, options and limits are those of the kept job; limits above this
+        supervisor's are lowered.  The image is the same if the engine still has it and its guest
+        is ours, else it is made again from the kept files: compare `Job.image`.  Raises
+        RequestError (UnknownJobError), StoreError.
         """
         kept, program = self._archive.request_of(name)
-        order = repeated(kept.request, program, self._limits, job=kept.summary.id)
+        request = repeated(kept.request, program, self._limits, job=kept.summary.id, user=user)
         if kept.summary.image and _has_our_guest(kept):
-            order = dataclasses.replace(order, image=self._site.image(kept.summary.image))
-        return self.accept(order, callback=callback, on_final=on_final)
+            request = dataclasses.replace(request, image=self._site.image(kept.summary.image))
+        return self.accept(program, request, callback=callback, on_final=on_final)
 
     def pool(self) -> PoolState:
         """Return how many warm sandboxes wait, and what memory they use."""
@@ -358,10 +376,7 @@ class Supervisor:
 
     def _limits_of(self, program: Program, limits: Mapping[str, float] | Limits | None) -> Limits:
         effective = self._limits.lowered_by(program.manifest.limits)
-        if limits is None:
-            return effective
-        wanted = dataclasses.asdict(limits) if isinstance(limits, Limits) else limits
-        return effective.lowered_by(wanted)
+        return effective if limits is None else effective.lowered_by(limits)
 
     def _check_usable(self) -> None:
         pid = self._site.pid
@@ -379,6 +394,18 @@ class Supervisor:
 
 def _found(program: str | os.PathLike[str] | Program) -> Program:
     return program if isinstance(program, Program) else find(program)
+
+
+def _user(user: str, owner: str | None) -> str:
+    """Return the user; for one release that may be given as `owner` as well."""
+    if owner is None:
+        return user
+    msg = "owner= is called user= now: write user=… instead; the next release knows no owner"
+    warnings.warn(msg, DeprecationWarning, stacklevel=3)
+    if user not in {"", owner}:
+        msg = f"user is {user!r:.100} and owner {owner!r:.100}: both mean the user, so give one"
+        raise RequestError(msg)
+    return owner
 
 
 def _has_our_guest(kept: Kept) -> bool:

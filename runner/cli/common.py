@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from runner.job import options
 from runner.policy.isolation import Isolation
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-LOG_LEVELS: Final = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+LOG_LEVELS: Final = click.Choice(options.LOG_LEVELS)
 FORMATS: Final = click.Choice(["human", "json"])
 ISOLATIONS: Final = click.Choice([each.value for each in Isolation])
 _MAX_COMPLETIONS: Final = 200

@@ -67,7 +67,10 @@ def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
         for each in found:
             write_line(json.dumps(_summary(each)))
     elif found:
-        table(("job", "program", "outcome", "created", "took", "tags"), map(_cells, found))
+        # Where nobody ever said for whom, a column of nobodies would only take room.
+        users = any(each.user for each in found)
+        columns = ("job", *(["user"] * users), "program", "outcome", "created", "took", "tags")
+        table(columns, [_cells(each, users=users) for each in found])
     else:
         say("no job fits")
     return 0
@@ -218,9 +221,10 @@ def _show_human(store: Store, job_id: str) -> None:
         ("created", _when(summary.created)),
         ("started", summary.started and _when(summary.started)),
         ("finished", summary.finished and _when(summary.finished)),
+        ("user", summary.user),
         ("tags", ", ".join(summary.tags)),
         ("replay of", summary.replay_of),
-        ("inputs", json.dumps(dict(request.inputs))),
+        ("inputs", request.inputs),
         ("backend", json.dumps(dict(request.backend))),
         ("options", json.dumps(dict(request.options))),
         ("image", summary.image),
@@ -246,28 +250,24 @@ def _show_human(store: Store, job_id: str) -> None:
 def _show_json(store: Store, job_id: str) -> None:
     """Write the whole record: the payloads as the text they are, never parsed."""
     from runner.cli.output import strict, write_line
-    from runner.job.record import Evidence, LogEvent, MessageEvent
+    from runner.job import form
+    from runner.job.record import LogEvent, MessageEvent
 
     kept = store.load(job_id)
     record = kept.record
-    content = {**_summary(kept.summary), **asdict(kept.request)}
-    del content["replay_of"], content["tags"]
-    content |= {"replay_of": kept.summary.replay_of, "tags": list(kept.summary.tags)}
+    content = {**form.request_data(kept.request), **_summary(kept.summary)}
     if record is not None:
-        ended = asdict(record)
-        del ended["result"]
-        met = None if record.evidence == Evidence() else record.evidence.as_dict()
-        content |= {**ended, "outcome": record.outcome.value, "evidence": met}
+        content |= form.record_data(record)
     events = store.events(job_id)
     content["log"] = "".join(each.text for each in events if isinstance(each, LogEvent))
-    value = "null" if record is None or record.result is None else strict(record.result)
-    bodies = (
-        f'{{"seq": {each.seq}, "time": {json.dumps(each.time)}, "body": {strict(each.body)}}}'
+    bodies = [
+        form.object_text({"seq": each.seq, "time": each.time}, body=strict(each.body))
         for each in events
         if isinstance(each, MessageEvent)
-    )
-    head = json.dumps(content)[:-1]
-    write_line(f'{head}, "messages": [{", ".join(bodies)}], "result": {value}}}')
+    ]
+    value = "null" if record is None or record.result is None else strict(record.result)
+    inputs, messages = strict(kept.request.inputs), f"[{', '.join(bodies)}]"
+    write_line(form.object_text(content, inputs=inputs, messages=messages, result=value))
 
 
 def _for_people(job: str, kind: type[T], *, follow: bool, form: str) -> Iterator[T]:
@@ -319,7 +319,8 @@ def _summary(job: Summary) -> dict[str, Any]:
         "status": job.status.value,
         "outcome": None if job.outcome is None else job.outcome.value,
         "image": job.image,
-        "owner": job.owner,
+        "user": job.user or None,
+        "process": job.process,
         "tags": list(job.tags),
         "replay_of": job.replay_of,
         "bytes": job.bytes,
@@ -331,12 +332,13 @@ def _summary(job: Summary) -> dict[str, Any]:
     }
 
 
-def _cells(job: Summary) -> tuple[str, ...]:
+def _cells(job: Summary, *, users: bool) -> tuple[str, ...]:
     from runner.display import shortened
 
     has_times = job.started is not None and job.finished is not None
     return (
         job.id,
+        *([shortened(job.user, _MAX_CELL)] * users),
         shortened(job.program, _MAX_CELL),
         job.outcome.value if job.outcome is not None else job.status.value,
         _when(job.created),

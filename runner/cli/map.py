@@ -68,7 +68,7 @@ def map_(program: str, lines: BinaryIO, sandboxes: int | None, **options: Any) -
     named = options.pop("backend")
     asked = {"tags": options.pop("tags"), "log_level": options.pop("log_level")}
     chosen = settings(options)
-    progress = _Progress()
+    tally = _Tally()
     with (
         keeping(wanted=options.pop("store")) as store,
         supervisor(chosen, store=store) as running,
@@ -84,9 +84,9 @@ def map_(program: str, lines: BinaryIO, sandboxes: int | None, **options: Any) -
             for index, job in enumerate(jobs):
                 record = job.wait()
                 write_line(finished_line(record, job.mismatches(), index=index))
-                progress.note(job)
-    progress.tell()
-    return progress.exit_code
+                tally.note(job)
+    tally.tell()
+    return tally.exit_code
 
 
 def _read(lines: BinaryIO) -> Iterator[Mapping[str, Any] | InputsError]:
@@ -115,7 +115,7 @@ def _read(lines: BinaryIO) -> Iterator[Mapping[str, Any] | InputsError]:
             yield InputsError(f"line {number} of the inputs is not an object: {line[:80]!r}")
 
 
-class _Progress:
+class _Tally:
     """How far it is, on stderr, every few seconds."""
 
     def __init__(self) -> None:

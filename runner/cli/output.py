@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 from runner.cli.terminal import styled, write
 from runner.display import inert_json, notice, one_line, quoted
 from runner.errors import RequestError, RunnerError
 from runner.host.trace import Trace
+from runner.job import form
 from runner.job.record import (
     Event,
     Evidence,
@@ -103,25 +103,12 @@ class HumanOutput(_Plain):
         show(f"qrunner: {notice(str(error))}\n")
 
 
-_PLACE: Final = ("node", "attempt")
-"""What only the start of a job on a cluster says."""
-
-
 class JsonOutput(_Plain):
     """One strict JSON object per line; the last one is `finished`, in every case."""
 
     def event(self, event: Event) -> None:
         """Write one event as it comes."""
-        match event:
-            case StartedEvent():
-                content = {key: value for key, value in asdict(event).items() if key not in _PLACE}
-                place = {} if event.node is None else {key: getattr(event, key) for key in _PLACE}
-                self._write({"event": "started", **content, **place})
-            case MessageEvent():
-                head = json.dumps({"event": "message", "seq": event.seq, "time": event.time})
-                write_line(f'{head[:-1]}, "body": {strict(event.body)}}}')
-            case LogEvent():
-                self._write({"event": "log", "stream": event.stream, "text": event.text})
+        write_line(form.event_text(event, strict))
 
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Write the record."""
@@ -140,37 +127,10 @@ class JsonOutput(_Plain):
         )
         self.finished(record)
 
-    def _write(self, content: dict[str, Any]) -> None:
-        write_line(json.dumps(content, allow_nan=False))
-
 
 def finished_line(record: JobRecord, mismatches: Sequence[str] = (), **more: object) -> str:
     """Return the last event of a job, with some fields `more`, as one line of strict JSON."""
-    usage = asdict(record.usage)
-    content = {
-        "event": "finished",
-        **more,
-        "job": record.job or None,
-        "program": record.program,
-        "outcome": record.outcome.value,
-        "error": record.error,
-        "traceback": record.traceback,
-        "evidence": None if record.evidence == Evidence() else record.evidence.as_dict(),
-        "usage": usage,
-        "image": record.image,
-        "isolation": record.isolation,
-        "carrier": record.carrier,
-        "policy": record.policy,
-        "exceptions": list(record.exceptions),
-        "timestamps": record.timestamps,
-        "versions": record.versions,
-        "stored": record.stored,
-        "node": record.node,
-        "attempt": record.attempt,
-        "mismatches": list(mismatches),
-    }
-    result = "null" if record.result is None else strict(record.result)
-    return f'{json.dumps(content)[:-1]}, "result": {result}}}'
+    return form.finished_text(record, strict, **more, mismatches=list(mismatches))
 
 
 def write_line(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Threads that work tasks off, fairly between owners, within limits of number and weight.
+"""Threads that work tasks off, fairly between users, within limits of number and weight.
 
 A thread exists only while there is work, and holds on to a task only while it works on it.  So
 whoever submitted may be forgotten and collected when the last task has ended, and the end of the
@@ -45,7 +45,7 @@ class Workers(Generic[T]):
     """Runs `work(task)` for each task; a task is live from `submit` until its work has returned.
 
     No more than `limit` at the same time, and together no heavier than `budget` (None: any weight;
-    a single task always runs), what rests included.  Owners take turns, the tasks of one run in the
+    a single task always runs), what rests included.  Users take turns, the tasks of one run in the
     order submitted.  Whose turn it is waits until there is room: nobody overtakes, so heavy tasks
     do not starve.  If `work` returns a function, that is called when the task is live no more, by a
     thread that then takes the next: what it submits needs no other.
@@ -57,7 +57,7 @@ class Workers(Generic[T]):
         # Re-entrant, as is every lock here: the garbage collector may close a supervisor anywhere.
         self._changed = threading.Condition()
         self._waiting: OrderedDict[str, OrderedDict[T, _Entry[T]]] = OrderedDict()
-        self._owners: dict[T, str] = {}
+        self._users: dict[T, str] = {}
         self._live: set[T] = set()
         self._weights: dict[T, int] = {}
         self._resting: OrderedDict[int, _Rest] = OrderedDict()
@@ -72,7 +72,7 @@ class Workers(Generic[T]):
         task: T,
         work: Callable[[T], object],
         *,
-        owner: str = "",
+        user: str = "",
         weight: int = 0,
         group: Hashable = None,
     ) -> None:
@@ -84,9 +84,9 @@ class Workers(Generic[T]):
             if self._closed:
                 msg = "this Supervisor is closed: make a new one"
                 raise RequestError(msg)
-            queue = self._waiting.setdefault(owner, OrderedDict())
+            queue = self._waiting.setdefault(user, OrderedDict())
             queue[task] = _Entry(task, work, weight, group)
-            self._owners[task] = owner
+            self._users[task] = user
             self._live.add(task)
             try:
                 self._start_threads()
@@ -105,7 +105,7 @@ class Workers(Generic[T]):
     def withdraw(self, task: T) -> None:
         """Forget a task whose work has not begun; others are left to their thread."""
         with self._changed:
-            if task in self._owners:
+            if task in self._users:
                 self._forget(task)
                 self._start_threads_or_leave_it()  # it may have been the one that had no room
                 self._changed.notify_all()
@@ -203,15 +203,15 @@ class Workers(Generic[T]):
         return rest
 
     def _take(self) -> _Entry[T] | None:
-        """Take the next task out of the queue, and give its owner's turn to the next owner."""
+        """Take the next task out of the queue, and give its user's turn to the next user."""
         if not self._waiting or not self._next_fits():
             return None
-        owner, queue = next(iter(self._waiting.items()))
+        user, queue = next(iter(self._waiting.items()))
         task, entry = queue.popitem(last=False)
-        del self._owners[task]
-        self._waiting.move_to_end(owner)
+        del self._users[task]
+        self._waiting.move_to_end(user)
         if not queue:
-            del self._waiting[owner]
+            del self._waiting[user]
         self._weigh(entry)
         self._running += 1
         self._start_threads_or_leave_it()
@@ -227,10 +227,10 @@ class Workers(Generic[T]):
         self._weight += weight
 
     def _forget(self, task: T) -> None:
-        owner = self._owners.pop(task)
-        del self._waiting[owner][task]
-        if not self._waiting[owner]:
-            del self._waiting[owner]
+        user = self._users.pop(task)
+        del self._waiting[user][task]
+        if not self._waiting[user]:
+            del self._waiting[user]
         self._live.discard(task)
 
     # --- in a thread ------------------------------------------------------------------------------

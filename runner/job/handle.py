@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Generator, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +26,6 @@ from runner.job.record import (
     Outcome,
     Usage,
 )
-from sandbox.wire.protocol import JsonText
 
 if TYPE_CHECKING:
     from runner.pictures.drawing import Picture
@@ -123,8 +121,7 @@ class Job(Life):
     @property
     def inputs(self) -> dict[str, Any]:
         """The inputs, defaults filled in, decoded as results are."""
-        text = json.dumps(dict(self.request.inputs))
-        decoded: dict[str, Any] = self._decode(JsonText(text))
+        decoded: dict[str, Any] = self._decode(self.request.inputs)
         return decoded
 
     def backend(self) -> dict[str, Any]:

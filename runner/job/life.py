@@ -15,7 +15,8 @@ from typing import Any
 from runner.host.trace import Trace
 from runner.job.delivery import Callback, Delivery
 from runner.job.history import History
-from runner.job.record import Event, JobRecord, JobStatus, Outcome, Request, StartedEvent
+from runner.job.record import Event, JobRecord, JobStatus, Outcome, StartedEvent
+from runner.job.request import Request
 from sandbox.wire.protocol import JsonText
 
 
@@ -57,7 +58,7 @@ class Life:
     ) -> None:
         self.id = job_id
         self.program = program
-        self.request = request or Request()
+        self.request = request or Request(program=program)
         self.image: str | None = None
         self.node: str | None = None
         self.attempt = 1

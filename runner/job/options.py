@@ -10,6 +10,7 @@ from runner.errors import RequestError
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MAX_TAGS: Final = 32
 MAX_TAG_CHARS: Final = 128
+MAX_USER_CHARS: Final = 128
 
 
 def checked_tags(tags: object) -> tuple[str, ...]:
@@ -30,6 +31,14 @@ def checked_tags(tags: object) -> tuple[str, ...]:
         msg = f"{len(found)} tags: at most {MAX_TAGS} go with a job"
         raise RequestError(msg)
     return found
+
+
+def checked_user(user: object) -> str:
+    """Return a user's name, "" for nobody's.  Raises RequestError for what cannot be one."""
+    if not isinstance(user, str) or len(user) > MAX_USER_CHARS or not user.isprintable():
+        msg = f"user is {user!r:.200}: a user is at most {MAX_USER_CHARS} printable characters"
+        raise RequestError(msg)
+    return user
 
 
 def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:

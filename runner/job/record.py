@@ -5,10 +5,9 @@ No behaviour and nothing mutable: `Job` is the handle, `runner/store/jobs.py` wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from sandbox.wire.protocol import JsonText
 
@@ -174,24 +173,6 @@ def length(event: Event) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a job was asked to do, as it went to the sandbox: enough to ask for it again.
-
-    `inputs` are in encoded form, defaults filled in; `limits` are those that the job had, by
-    their names; `path` is the program as its user knows it.  `replay_of` is the job that this
-    one repeats, None for most.
-    """
-
-    path: str = ""
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    backend: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    limits: Mapping[str, float] = field(default_factory=dict)
-    tags: tuple[str, ...] = ()
-    replay_of: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
     """Everything that is known of how a job ended.
 
@@ -199,7 +180,7 @@ class JobRecord:
     has loosened in it, or allowed to be missing.  `versions` are those of the runner, the
     protocol, the guest's build and the stack in the image.  `stored` says whether the job is in
     the store; None if there is none, False if the store has failed.  `node` and `attempt` are
-    those of a job that ran on a cluster.
+    those of a job that ran on a cluster.  `user` is the person for whom it ran, "" if nobody said.
     """
 
     job: str
@@ -220,6 +201,7 @@ class JobRecord:
     stored: bool | None = None
     node: str | None = None
     attempt: int = 1
+    user: str = ""
 
     @property
     def reason(self) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from runner.display import notice, one_line
 from runner.job.record import JobRecord, Outcome
+from runner.policy import GIB
 from sandbox.wire.protocol import MIB
-
-_GIB: Final = 1024 * MIB
 
 
 def because(record: JobRecord) -> str:
@@ -31,6 +28,6 @@ def after(record: JobRecord) -> str:
 
 def size(number: int) -> str:
     """Return bytes as people write them: whole MiB, or GiB where that is exact enough."""
-    if number >= _GIB:
-        return f"{number / _GIB:.3g} GiB"
+    if number >= GIB:
+        return f"{number / GIB:.3g} GiB"
     return f"{number / MIB:.0f} MiB"

@@ -27,7 +27,6 @@ from runner.errors import RunnerError
 from runner.images.transfer import missing_base
 from runner.job import Job
 from runner.job.record import Event, MessageEvent
-from runner.running.order import Order
 from runner.sandboxes.sweep import Janitor
 from runner.sites.cluster import HEARTBEAT_S, SPARE_S, identity, node_name
 from runner.sites.wire import (
@@ -151,10 +150,11 @@ class NodeJob:
             )
             raise _UnfitError(msg)
         spec = JobSpec.from_line(self._line)
-        longest_s = spec.limits.startup_s + spec.limits.timeout_s + SPARE_S
+        limits = spec.request.limits
+        longest_s = limits.startup_s + limits.timeout_s + SPARE_S
         self._overdue_at = time.monotonic() + longest_s
         supervisor = _supervisor_for(spec)
-        job = supervisor.accept(Order(spec.program, spec.request, spec.limits), callback=self._pace)
+        job = supervisor.accept(spec.program, spec.request, callback=self._pace)
         with self._lock:
             self._job = job
             cancelled = self._cancelled

@@ -149,7 +149,7 @@ class Driver:
     def _pass_on(self, connection: _Connection, line: bytes) -> Ended | None:
         errors = self._ray.exceptions
         try:
-            limits = JobSpec.from_line(line).limits
+            limits = JobSpec.from_line(line).request.limits
             with connection.lock:
                 if connection.is_cancelled:
                     return Ended(how=End.CANCELLED, reason="cancelled by the caller")

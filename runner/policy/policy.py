@@ -80,11 +80,14 @@ class Limits:
             "additionalProperties": False,
         }
 
-    def lowered_by(self, wanted: Mapping[str, float]) -> Limits:
+    def lowered_by(self, wanted: Mapping[str, float] | Limits) -> Limits:
         """Return these limits with each one lowered to what `wanted` asks for, never raised.
 
-        Raises RequestError for a name that is no limit, and for a value that none can have.
+        `wanted` are some limits by their names, or all.  Raises RequestError for a name that is no
+        limit, and for a value that none can have.
         """
+        if isinstance(wanted, Limits):
+            wanted = dataclasses.asdict(wanted)
         if not wanted:
             return self
         known = {each.name for each in dataclasses.fields(self)}

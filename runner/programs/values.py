@@ -20,8 +20,8 @@ Value = codec.Value
 """What is not decoded unasked: `raw` is its JSON, `decode()` builds it and may need Qiskit."""
 
 
-def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: int) -> Any:
-    """Return the inputs, defaults filled in, in encoded form, as they go to the sandbox.
+def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: int) -> JsonText:
+    """Return the inputs, defaults filled in, as the text that goes to the sandbox.
 
     Raises InputsError that names every problem: names that `main` does not take or misses, values
     that do not fit the program's schema, that cannot be encoded, or are too large.
@@ -29,22 +29,20 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
     parameters = program.manifest.parameters or {}
     inputs = schema.with_defaults(parameters, inputs)
     try:
-        text = codec.encode(inputs, "inputs")
-        check_json(text)
+        text = check_json(codec.encode(inputs, "inputs"))
     except (codec.EncodingError, ProtocolError) as error:
         msg = f"inputs of {program.name!r} cannot be sent: {error}"
         raise InputsError(msg) from error
     if len(text) > limit_bytes:
         msg = f"inputs of {program.name!r} are {len(text)} bytes, the limit is {limit_bytes}"
         raise InputsError(msg)
-    data = json.loads(text)
     problems = schema.all_problems([(parameters, text, "inputs")]) if parameters else []
     if program.signature is not None:
         problems = program.signature.problems(set(inputs)) + problems
     if problems:
         msg = f"inputs of {program.name!r} do not fit: " + "; ".join(problems)
         raise InputsError(msg)
-    return data
+    return text
 
 
 def encoded(value: Any, name: str) -> Any:

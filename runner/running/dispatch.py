@@ -17,13 +17,14 @@ from typing import Any, Final, Protocol
 from runner.host.interrupt import CancelledError, Interrupt, Waker, check
 from runner.host.trace import Trace
 from runner.images import ImageStore, build_id
+from runner.job.request import Request, frame
 from runner.policy import Limits, Policy
 from runner.policy.isolation import Isolation
 from runner.programs import Program
 from runner.programs.imports import modules
 from runner.running.execution import Execution, Verdict
 from runner.running.holdings import Holdings
-from runner.running.relay import log_mark
+from runner.running.relay import SINGLE_USE_JOB, log_mark
 from runner.running.task import Task
 from runner.sandboxes import cgroup
 from runner.sandboxes.launcher import ImageGoneError, Sandbox
@@ -31,7 +32,6 @@ from runner.sandboxes.pool import Pool, Warm
 from runner.sandboxes.spec import Carrier, Mode, SandboxSpec
 from runner.sandboxes.starts import Starts
 from runner.sandboxes.sweep import sweep
-from sandbox.wire import protocol
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Claim(Protocol):
     @property
     def program(self) -> Program: ...
     @property
-    def request(self) -> protocol.Run: ...
+    def request(self) -> Request: ...
     @property
     def limits(self) -> Limits: ...
     @property
@@ -126,7 +126,7 @@ class Dispatcher:
         execution = Execution(
             self._engine, sandbox, task.job, task.limits, task.waker, log_end=mark
         )
-        return execution.run(protocol.encode(dataclasses.replace(task.request, log_end=mark)))
+        return execution.run(frame(task.request, SINGLE_USE_JOB, log_end=mark))
 
     # --- sandboxes ----------------------------------------------------------------------------
 
@@ -270,7 +270,8 @@ class Dispatcher:
             self._is_prepared = True
 
 
-def _expected(request: protocol.Run) -> str:
+def _expected(request: Request) -> str:
     """Return the backend of a request as a guest's argument; nothing if it is too long for one."""
-    text = json.dumps({"backend": request.backend, "limits": request.limits}, separators=(",", ":"))
+    wanted = {"backend": dict(request.backend), "limits": request.limits.for_guest()}
+    text = json.dumps(wanted, separators=(",", ":"))
     return text if len(text) <= _ARGUMENT_BYTES else ""

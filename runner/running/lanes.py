@@ -68,13 +68,10 @@ class Lanes:
         engine: Engine,
         workers: Workers[Task],
         count: int,
-        *,
-        owner: str = "",
     ) -> None:
         self._dispatcher = dispatcher
         self._engine = engine
         self._workers = workers
-        self._owner = owner
         # Re-entrant, as is every lock here: the garbage collector may close a session anywhere.
         self._changed = threading.Condition()
         self._free = count
@@ -125,8 +122,8 @@ class Lanes:
             self._busy.add(task)
             try:
                 work = functools.partial(self._work, keep)
-                weight = task.limits.memory_bytes
-                self._workers.submit(task, work, owner=self._owner, weight=weight, group=self)
+                user, weight = task.request.user, task.limits.memory_bytes
+                self._workers.submit(task, work, user=user, weight=weight, group=self)
             except RunnerError as error:
                 self._free += 1
                 self._busy.discard(task)

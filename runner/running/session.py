@@ -31,9 +31,10 @@ class Session:
     """
 
     def __init__(
-        self, program: Program, limits: Limits, queue: Queue, submit: Callable[..., Job]
+        self, program: Program, limits: Limits, user: str, queue: Queue, submit: Callable[..., Job]
     ) -> None:
         self.program = program
+        self.user = user
         self._limits = limits
         self._queue = queue
         self._submit = submit
@@ -89,7 +90,7 @@ def mapped(
                     raise inputs
                 jobs.append(session.run(inputs, callback=callback))
             except InputsError as error:
-                jobs.append(refused(session.program, error))
+                jobs.append(refused(session.program, error, user=session.user))
             while len(jobs) >= ahead or (jobs and jobs[0].record is not None):
                 yield _ended(jobs.popleft())
         while jobs:

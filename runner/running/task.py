@@ -21,10 +21,10 @@ from runner.job import Job
 from runner.job.delivery import Callback
 from runner.job.life import Keeper, nothing_known
 from runner.job.record import Evidence, JobRecord, Outcome
-from runner.policy import Limits, Policy
+from runner.job.request import Request
+from runner.policy import Policy
 from runner.programs import Program, values
 from runner.running.execution import Verdict
-from runner.running.order import Order
 from runner.running.versions import versions
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Mode
@@ -34,39 +34,40 @@ log = logging.getLogger(__name__)
 
 
 class Task:
-    """A job with its order; `sandbox` is the one that it has now, if any.
+    """A job with its program and its request; `sandbox` is the one that it has now, if any.
 
     `image` is the one to use if it is not the program's own; see `Supervisor.replay`.
     """
 
     def __init__(
         self,
-        order: Order,
+        program: Program,
+        request: Request,
         policy: Policy,
         withdraw: Callable[[Task], object],
         *,
         keeper: Keeper | None = None,
     ) -> None:
-        self.program = order.program
-        self.request = order.request
-        self.limits = order.limits
+        self.program = program
+        self.request = request
+        self.limits = request.limits
         self.policy = policy
         self.mode = Mode.COLD
         self._callbacks: tuple[Callback, Callback] | None = None
         self.retries = 0
-        self.image = order.image
+        self.image = request.image
         self.sandbox: Sandbox | None = None
         self.interrupt = Interrupt()
         self.waker = Waker()
         self._withdraw = withdraw
         self.job = Job(
             f"job-{secrets.token_hex(8)}",
-            order.program.name,
-            log_kept_bytes=order.limits.log_kept_bytes,
+            program.name,
+            log_kept_bytes=request.limits.log_kept_bytes,
             decode=values.decode,
-            compare=partial(values.mismatches, order.program.manifest),
+            compare=partial(values.mismatches, program.manifest),
             on_cancel=self._on_cancel,
-            request=order.asked(),
+            request=request,
             keeper=keeper,
         )
 
@@ -174,6 +175,7 @@ class Task:
             ),
             node=job.node,
             attempt=job.attempt,
+            user=self.request.user,
             timestamps={
                 name: stamp.isoformat() if stamp else None for name, stamp in stamps.items()
             },
@@ -181,10 +183,10 @@ class Task:
         )
 
 
-def refused(program: Program, error: InputsError) -> Job:
-    """Return a job that has ended as `invalid_inputs`, for reasons that the error gives."""
-    request = protocol.Run(job=0, entry=program.manifest.entry, inputs={}, backend={})
-    task = Task(Order(program, request, Limits()), Policy(), lambda _: None)
+def refused(program: Program, error: InputsError, *, user: str) -> Job:
+    """Return a job of `user` that has ended as `invalid_inputs`; the error says why."""
+    request = Request(program=program.name, path=str(program.path), user=user)
+    task = Task(program, request, Policy(), lambda _: None)
     task.finish(refusal(error))
     return task.job
 

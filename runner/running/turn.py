@@ -17,6 +17,7 @@ from typing import Final
 from runner.engine import Engine
 from runner.errors import EngineError
 from runner.job.record import Evidence, Outcome, Usage
+from runner.job.request import frame
 from runner.running.execution import Execution, Verdict
 from runner.running.relay import LimitReachedError, Relay, overlap
 from runner.running.task import Task
@@ -129,7 +130,7 @@ class Turn(Execution):
     ) -> None:
         super().__init__(engine, sandbox, task.job, task.limits, task.waker)
         self._order = Next(job=number, wall_s=task.limits.timeout_s, token=secrets.token_hex(16))
-        self._request = replace(task.request, job=number)
+        self._request = frame(task.request, number)
         uses_socket = sandbox.carrier is Carrier.SOCKET
         self._turn = TurnRelay(task, self._order, stdio=not uses_socket)
         self._relay = self._turn
@@ -144,7 +145,7 @@ class Turn(Execution):
     def do(self) -> Verdict:
         """Hand the request out and return the verdict; raises EngineError as `run` does."""
         self._sandbox.refuse_waiting()
-        return self.run(protocol.encode(self._order) + protocol.encode(self._request))
+        return self.run(protocol.encode(self._order) + self._request)
 
     @property
     def is_clean(self) -> bool:

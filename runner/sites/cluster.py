@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from runner.errors import RequestError
 from runner.running.versions import versions
-from runner.sites.wire import AttemptEvent, JobSpec
+from runner.sites.wire import WIRE_VERSION, AttemptEvent, JobSpec
 from sandbox.wire.protocol import MIB
 
 HEARTBEAT_S: Final = 2.0
@@ -33,9 +33,9 @@ def node_name() -> str:
 
 
 def identity() -> str:
-    """Return what caller and node must have in common: the runner's version, the guest's code."""
+    """Return what caller and node must have in common: versions, and the guest's code."""
     found = versions()
-    return f"{found['runner']} (guest {found['guest'][:_DIGITS]})"
+    return f"{found['runner']} (wire {WIRE_VERSION}, guest {found['guest'][:_DIGITS]})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ class Site(Protocol):
     def work(self, task: Task) -> None:
         """Execute one job, in a worker's thread; whatever happens, it ends with a record."""
 
-    def queue(self, count: int, owner: str, work: Callable[[Task], object]) -> Queue:
+    def queue(self, count: int, work: Callable[[Task], object]) -> Queue:
         """Return what the jobs of a session go to, `count` at once; `work` is the caller's own."""
 
     def close(self) -> None:
@@ -105,10 +105,10 @@ class Machine:
         """Execute one job."""
         self._dispatcher.work(task)
 
-    def queue(self, count: int, owner: str, work: Callable[[Task], object]) -> Lanes:
+    def queue(self, count: int, work: Callable[[Task], object]) -> Lanes:
         """Return the lanes of a session; they do the work themselves."""
         del work
-        lanes = Lanes(self._dispatcher, self.holdings.engine, self.workers, count, owner=owner)
+        lanes = Lanes(self._dispatcher, self.holdings.engine, self.workers, count)
         self.holdings.sessions.add(lanes)
         return lanes
 

@@ -61,7 +61,7 @@ _POLL_S: Final = 0.01
 class Remote:
     """The threads and the engine of a supervisor on a cluster; what `Holdings` is on one machine.
 
-    `max_jobs` are handed to the engine at the same time, the rest waits here, where owners are
+    `max_jobs` are handed to the engine at the same time, the rest waits here, where users are
     served in turn; None means twice as many as there are CPUs, so that nodes do not wait for us.
     """
 
@@ -104,10 +104,10 @@ class Remote:
             log.warning("a node does not let go of its jobs; it is left to its own deadlines")
         self.engine.close()
 
-    def queue(self, count: int, owner: str, work: Callable[[Task], object]) -> Spread:
+    def queue(self, count: int, work: Callable[[Task], object]) -> Spread:
         """Return what the jobs of a session go to; how many run at once is the cluster's matter."""
         del count
-        return Spread(self.workers, owner, work)
+        return Spread(self.workers, work)
 
     # --- in a worker thread ---------------------------------------------------------------------
 
@@ -179,16 +179,15 @@ class Spread:
     So they are kept apart more strictly than in a session on one machine, and are slower.
     """
 
-    def __init__(self, workers: Workers[Task], owner: str, work: Callable[[Task], object]) -> None:
+    def __init__(self, workers: Workers[Task], work: Callable[[Task], object]) -> None:
         self._workers = workers
-        self._owner = owner
         self._work = work
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
 
     def submit(self, task: Task, keep: object) -> None:
         """Queue a job; `keep` lives until it has ended.  Raises RequestError after `close`."""
         self._jobs.add(task.job)
-        self._workers.submit(task, functools.partial(self._do, keep), owner=self._owner)
+        self._workers.submit(task, functools.partial(self._do, keep), user=task.request.user)
 
     def withdraw(self, task: Task) -> None:
         """Forget a job whose turn has not come."""
@@ -211,7 +210,6 @@ def _spec(task: Task) -> JobSpec:
         version=identity(),
         program=task.program,
         request=task.request,
-        limits=task.limits,
         isolation=task.policy.isolation,
         allow_missing=task.policy.allow_missing,
     )

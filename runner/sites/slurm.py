@@ -40,7 +40,7 @@ class SlurmEngine(StdioEngine):
         self._names: weakref.WeakKeyDictionary[Stream, str] = weakref.WeakKeyDictionary()
 
     def _srun(self, spec: JobSpec) -> list[str]:
-        limits = spec.limits
+        limits = spec.request.limits
         minutes = math.ceil((limits.timeout_s + limits.startup_s + SPARE_S) / 60)
         return [
             "srun",

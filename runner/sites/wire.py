@@ -8,35 +8,25 @@ is total: an event or `WireError`, whatever the bytes.
 
 from __future__ import annotations
 
-import base64
-import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
+from runner import forms
 from runner.errors import RequestError
-from runner.job.record import (
-    Evidence,
-    JobRecord,
-    LogEvent,
-    MessageEvent,
-    Outcome,
-    StartedEvent,
-    Usage,
-)
-from runner.policy import Limits, Policy
+from runner.job import form
+from runner.job.record import JobRecord, LogEvent, MessageEvent, StartedEvent
+from runner.job.request import Request
+from runner.policy import Policy
 from runner.policy.isolation import Isolation
-from runner.programs import Program
-from runner.programs.manifest import Manifest
-from runner.programs.wheels import Pin
-from sandbox.wire import protocol
+from runner.programs import Program, bundle
+from runner.programs.program import MAX_PROGRAM_BYTES
 from sandbox.wire.protocol import MIB, JsonText, ProtocolError, check_json
 
-MAX_BUNDLE_BYTES: Final = 16 * MIB
-"""What the files of a program may have in all; as much as is read from a directory."""
+WIRE_VERSION: Final = 2
+"""Counts the changes of what crosses; part of what caller and node must have in common."""
 
 MAX_LINE_BYTES: Final = 224 * MIB
 """What inputs or a result at their limits need if each of their characters has to be escaped."""
@@ -63,8 +53,7 @@ class JobSpec:
     attempt: int
     version: str
     program: Program
-    request: protocol.Run
-    limits: Limits
+    request: Request
     isolation: Isolation
     allow_missing: frozenset[str] = frozenset()
 
@@ -76,36 +65,36 @@ class JobSpec:
     def to_line(self) -> bytes:
         """Return the line that `from_line` reads.  Raises RequestError if the bundle is too big."""
         size = sum(len(content) for content in self.program.files.values())
-        if size > MAX_BUNDLE_BYTES:
+        if size > MAX_PROGRAM_BYTES:
             msg = (
                 f"the files of {self.program.name!r} are {size} bytes, and at most "
-                f"{MAX_BUNDLE_BYTES} travel to a cluster: keep only what the program needs"
+                f"{MAX_PROGRAM_BYTES} travel to a cluster: keep only what the program needs"
             )
             raise RequestError(msg)
-        content = {
+        head = {
+            "version": self.version,
             "job": self.job,
             "attempt": self.attempt,
-            "version": self.version,
-            "program": _bundle(self.program),
-            "request": dataclasses.asdict(self.request),
-            "limits": dataclasses.asdict(self.limits),
+            "program": bundle.data_of(self.program),
+            "request": form.request_data(self.request),
             "isolation": self.isolation.value,
             "allow_missing": sorted(self.allow_missing),
         }
-        return json.dumps(content, allow_nan=False).encode() + b"\n"
+        start = json.dumps(head, allow_nan=False)[:-1].encode()
+        return b"".join((start, _INPUTS, self.request.inputs.encode(), b"}\n"))
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
         """Read what `to_line` wrote.  Raises WireError."""
         try:
-            content = json.loads(line)
+            head, mark, inputs = line.rstrip(b"\n").partition(_INPUTS)
+            content = json.loads(head + b"}")
             return cls(
+                version=str(content["version"]),
                 job=str(content["job"]),
                 attempt=int(content["attempt"]),
-                version=str(content["version"]),
-                program=_program(content["program"]),
-                request=protocol.Run(**content["request"]),
-                limits=Limits(**content["limits"]),
+                program=bundle.program_of(content["program"]),
+                request=form.request_of(content["request"], _text(mark, inputs)),
                 isolation=Isolation(content["isolation"]),
                 allow_missing=frozenset(map(str, content["allow_missing"])),
             )
@@ -114,46 +103,19 @@ class JobSpec:
             raise WireError(msg) from error
 
 
+_INPUTS: Final = b',"inputs":'
+"""Where a request's inputs begin.  Whatever a program says of itself, this stands nowhere before:
+in what `json.dumps` writes a space comes behind every comma but those in texts, where quotes are
+escaped."""
+
+
 def version_of(line: bytes) -> str | None:
     """Return the version that a specification names, even if all else in it is unknown to us."""
+    head, mark, _ = line.partition(_INPUTS)
     try:
-        return str(json.loads(line)["version"])
-    except (ValueError, TypeError, LookupError):
+        return str(json.loads(head + b"}" if mark else line)["version"])
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
-
-
-def _bundle(program: Program) -> dict[str, Any]:
-    isolation = program.manifest.isolation
-    return {
-        "name": program.name,
-        "path": str(program.path),
-        "entry": program.manifest.entry,
-        "isolation": isolation.value if isolation else None,
-        "files": {k: base64.b64encode(v).decode("ascii") for k, v in program.files.items()},
-        "pins": [dataclasses.asdict(each) for each in program.pins],
-    }
-
-
-def _program(content: Mapping[str, Any]) -> Program:
-    """Return the program of a bundle, with as much of a manifest as a node needs."""
-    isolation = content["isolation"]
-    manifest = Manifest(
-        name=str(content["name"]),
-        entry=str(content["entry"]),
-        isolation=Isolation(isolation) if isolation else None,
-    )
-    pins = [
-        Pin(name=each["name"], version=each["version"], hashes=tuple(each["hashes"]))
-        for each in content["pins"]
-    ]
-    return Program(
-        name=manifest.name,
-        path=Path(content["path"]),
-        manifest=manifest,
-        files={k: base64.b64decode(v, validate=True) for k, v in content["files"].items()},
-        signature=None,
-        pins=tuple(pins),
-    )
 
 
 # --- back -----------------------------------------------------------------------------------------
@@ -204,38 +166,19 @@ AttemptEvent: TypeAlias = (
 
 
 def line_of(event: AttemptEvent) -> bytes:
-    """Return the line of an event, as `qrunner run --format json` writes those that it has."""
-    if isinstance(event, MessageEvent):
-        head = {"event": "message", "seq": event.seq, "time": event.time}
-        return _with_tail(head, event.body)
+    """Return the line of an event; those of a job are as everywhere, see `runner.job.form`."""
     if isinstance(event, Finished):
-        content = dataclasses.asdict(event.record)
-        result = content.pop("result")
-        evidence = event.record.evidence
-        content["evidence"] = None if evidence == Evidence() else evidence.as_dict()
-        return _with_tail({"event": "finished", **content}, result or "null")
-    content = {"event": _NAMES[type(event)], **dataclasses.asdict(event)}
-    return json.dumps(content, allow_nan=False).encode() + b"\n"
+        text = form.finished_text(event.record)
+    elif isinstance(event, StartedEvent | MessageEvent | LogEvent):
+        text = form.event_text(event)
+    else:
+        text = json.dumps({"event": _NAMES[type(event)], **forms.data_of(event)})
+    return text.encode() + b"\n"
 
 
-_NAMES: Final = {
-    Hello: "hello",
-    Heartbeat: "heartbeat",
-    StartedEvent: "started",
-    LogEvent: "log",
-    Ended: "ended",
-}
-
-
-def _with_tail(head: Mapping[str, Any], text: str) -> bytes:
-    # Line ends in a JSON text can only stand between its tokens.
-    tail = text.replace("\n", " ").replace("\r", " ").encode()
-    start = json.dumps(head, allow_nan=False)[:-1].encode()
-    return b"".join((start, _mark(_TAILS[head["event"]]), tail, b"}\n"))
-
-
-def _mark(key: str) -> bytes:
-    return f', "{key}": '.encode()
+_OWN: Final = {"hello": Hello, "heartbeat": Heartbeat, "ended": Ended}
+_NAMES: Final[Mapping[type, str]] = {kind: name for name, kind in _OWN.items()}
+_KINDS: Final[Mapping[str, type[Any]]] = {"started": StartedEvent, "log": LogEvent, **_OWN}
 
 
 def event_of(line: bytes) -> AttemptEvent:
@@ -252,44 +195,14 @@ def _event(line: bytes) -> AttemptEvent:
         if line.startswith(f'{{"event": "{event}",'.encode()):
             # Inside a JSON text quotes are escaped, and all keys before it are ours: what looks
             # like the mark is the mark, or stands in the program's own text behind it.
-            head, found, rest = line.partition(_mark(key))
-            return _with_text(json.loads(head + b"}"), _text(found, rest))
+            head, mark, rest = line.partition(f', "{key}": '.encode())
+            content, text = json.loads(head + b"}"), _text(mark, rest)
+            if event == "finished":
+                return Finished(record=form.finished_of(content, text))
+            return forms.value_of(MessageEvent, {**content, key: text})
     content = json.loads(line)
-    return _READERS[content["event"]](content)
-
-
-def _started(content: Mapping[str, Any]) -> StartedEvent:
-    image = content["image"]
-    job, program = str(content["job"]), str(content["program"])
-    return StartedEvent(job=job, program=program, image=None if image is None else str(image))
-
-
-_READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], AttemptEvent]]] = {
-    "hello": lambda content: Hello(node=str(content["node"]), version=str(content["version"])),
-    "heartbeat": lambda _: Heartbeat(),
-    "started": _started,
-    "log": lambda content: LogEvent(stream=str(content["stream"]), text=str(content["text"])),
-    "ended": lambda content: Ended(how=End(content["how"]), reason=str(content["reason"])),
-}
-
-
-def _with_text(head: Mapping[str, Any], text: JsonText) -> MessageEvent | Finished:
-    if head["event"] == "message":
-        return MessageEvent(seq=int(head["seq"]), time=float(head["time"]), body=text)
-    given = {each.name: head[each.name] for each in _RECORD_FIELDS if each.name in head}
-    given["outcome"] = Outcome(head["outcome"])
-    given["evidence"] = Evidence(**(head["evidence"] or {}))
-    given["usage"] = Usage(**head["usage"])
-    given["exceptions"] = tuple(map(str, head["exceptions"]))
-    given["result"] = None if text == "null" and not _completed(given) else text
-    return Finished(record=JobRecord(**given))
-
-
-_RECORD_FIELDS: Final = dataclasses.fields(JobRecord)
-
-
-def _completed(given: Mapping[str, Any]) -> bool:
-    return given["outcome"] is Outcome.COMPLETED
+    found: AttemptEvent = forms.value_of(_KINDS[content["event"]], content)
+    return found
 
 
 def _text(mark: bytes, rest: bytes) -> JsonText:

@@ -47,22 +47,22 @@ class Archive:
         """Return the program as it is kept; many jobs of one are often submitted in a row."""
         with self._lock:
             if self._last is None or self._last[0] is not program:
-                self._last = (program, kept.bundle_of(program))
+                self._last = (program, kept.pack(program))
             return self._last[1]
 
-    def job(self, name: str) -> Job:
+    def job(self, name: str, *, user: str | None = None) -> Job:
         """Return the job with this id, or whose id alone begins so, or the `last`.
 
-        Raises UnknownJobError, StoreError.
+        One of `user`, unless that is None.  Raises UnknownJobError, StoreError.
         """
         with self._lock:
             live = self._jobs.get(name)
-        if live is not None:
+        if live is not None and user in {None, live.request.user}:
             return live
         if self._recorder is None:
             msg = f"no job {name!r}: without a store jobs are known as long as their handles live"
             raise UnknownJobError(msg)
-        found = self._recorder.store.find(name)
+        found = self._recorder.store.find(name, user=user)
         with self._lock:
             live = self._jobs.get(found)
         return live or kept.open_job(self._recorder.store, found)
@@ -97,6 +97,7 @@ def _fits(job: Job, query: Query) -> bool:
     created = job.created.timestamp()
     return (
         query.program in {None, job.program}
+        and query.user in {None, job.request.user}
         and (not query.outcomes or bool(words & set(query.outcomes)))
         and query.pending in {None, job.outcome is None}
         and set(query.tags) <= set(job.tags)

@@ -79,6 +79,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE jobs ADD COLUMN replay_of TEXT",
         "CREATE INDEX jobs_by_start ON jobs (created)",
     ),
+    (
+        "ALTER TABLE jobs RENAME COLUMN owner TO process",
+        "ALTER TABLE jobs ADD COLUMN user TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX jobs_by_user ON jobs (user, created)",
+    ),
 )
 """The steps from each version of the schema to the next.  A new file takes all of them."""
 

@@ -7,9 +7,7 @@ the same file.  How a job is written as rows is in `runner/store/rows.py`; who w
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -17,11 +15,12 @@ from typing import Final, NoReturn
 
 from runner.errors import RequestError, StoreError, UnknownJobError
 from runner.host.processes import Owner
-from runner.job.record import Event, Request
-from runner.policy import Limits, parse_size
+from runner.job.record import Event
+from runner.job.request import Request
+from runner.policy import parse_size
 from runner.store import rows
 from runner.store.file import StoreFile, default_path
-from runner.store.rows import Kept, Progress, Query, Summary
+from runner.store.rows import Change, Kept, Query, Summary
 
 KEEP_DAYS: Final = 30.0
 KEEP_BYTES: Final = 1 << 30
@@ -86,24 +85,16 @@ class Store:
 
     def add(self, job: Summary, request: Request, bundle: tuple[str, bytes] | None) -> int:
         """Keep a job that has just been submitted; return its number, which `save` needs."""
-        inputs = json.dumps(dict(request.inputs)).encode()
-        asked = json.dumps(
-            {
-                "path": request.path,
-                "backend": dict(request.backend),
-                "options": dict(request.options),
-                "limits": dict(request.limits),
-            }
-        )
+        inputs, asked = request.inputs.encode(), rows.request_text(request)
         with self._file.writing() as db:
             if bundle is not None:
                 db.execute("INSERT OR IGNORE INTO bundles VALUES (?, ?)", bundle)
             number = db.execute(
-                "INSERT INTO jobs (id, program, owner, created, status, bundle, request, inputs, "
-                "replay_of, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, program, user, process, created, status, bundle, request, "
+                "inputs, replay_of, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(job.id, job.program, job.owner, job.created, job.status.value),
-                    *(bundle[0] if bundle else None, asked, inputs, request.replay_of),
+                    *(job.id, job.program, job.user, job.process, job.created, job.status.value),
+                    *(bundle[0] if bundle else None, asked, inputs, job.replay_of),
                     len(inputs) + len(asked) + rows.ROW_BYTES,
                 ),
             ).lastrowid
@@ -111,7 +102,7 @@ class Store:
             rows.put_tags(db, number, job.tags)
         return number
 
-    def save(self, change: Progress) -> bool:
+    def save(self, change: Change) -> bool:
         """Write what is new of a job, all at once; False if it has been deleted."""
         with self._file.writing() as db:
             return rows.save(db, change)
@@ -145,16 +136,16 @@ class Store:
     def mark_interrupted(self) -> int:
         """Give the jobs of processes that have died their outcome; return how many."""
         with self._file.reading() as db:
-            owners = db.execute("SELECT DISTINCT owner FROM jobs WHERE outcome IS NULL").fetchall()
-        dead = [text for (text,) in owners if (o := Owner.parse(text)) is not None and o.is_dead()]
+            found = db.execute("SELECT DISTINCT process FROM jobs WHERE outcome IS NULL").fetchall()
+        dead = [text for (text,) in found if (p := Owner.parse(text)) is not None and p.is_dead()]
         if not dead:
             return 0
         count = 0
         with self._file.writing() as db:
-            for owner in dead:
+            for process in dead:
                 found = db.execute(
-                    f"SELECT {_COLUMNS} FROM jobs WHERE owner = ? AND outcome IS NULL",  # noqa: S608
-                    (owner,),
+                    f"SELECT {_COLUMNS} FROM jobs WHERE process = ? AND outcome IS NULL",  # noqa: S608
+                    (process,),
                 ).fetchall()
                 for row in found:
                     rows.interrupt(db, rows.summary(row))
@@ -197,35 +188,48 @@ class Store:
 
     # --- reading ----------------------------------------------------------------------------------
 
-    def find(self, text: str) -> str:
+    def find(self, text: str, *, user: str | None = None, exact: bool = False) -> str:
         """Return the id of the job that `text` names: an id, the unique beginning of one, `last`.
 
-        Raises UnknownJobError that names what is close.
+        Among the jobs of `user`, unless that is None; if `exact`, an id only.  Raises
+        UnknownJobError that names what is close.
         """
         with self._file.reading() as db:
+
+            def ids(condition: str, *values: str) -> list[str]:
+                of_user, of_whom = ("", ()) if user is None else ("user = ? AND ", (user,))
+                statement = f"SELECT id FROM jobs WHERE {of_user}{condition}"  # noqa: S608
+                return [str(each) for (each,) in db.execute(statement, (*of_whom, *values))]
+
+            if found := ids("id = ?", text):
+                return found[0]
+            if exact:
+                msg = f"no job {text!r} in {self.path}: give the whole id"
+                raise UnknownJobError(msg)
             if text == "last":
-                row = db.execute("SELECT id FROM jobs ORDER BY created DESC LIMIT 1").fetchone()
-                if row is None:
-                    msg = f"there is no job in {self.path} yet"
-                    raise UnknownJobError(msg)
-                return str(row[0])
+                if found := ids("1 ORDER BY created DESC LIMIT 1"):
+                    return found[0]
+                msg = f"there is no job in {self.path} yet"
+                raise UnknownJobError(msg)
             begin = text if text.startswith("job-") else f"job-{text}"
-            matches = db.execute(
-                "SELECT id FROM jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT 6",
-                (begin, begin + "\U0010ffff"),
-            ).fetchall()
-        found = [str(each) for (each,) in matches]
-        if len(found) == 1 or begin in found:
-            return begin if begin in found else found[0]
-        if found:
-            msg = f"{text!r} begins more than one job: {', '.join(found)}"
-            raise UnknownJobError(msg)
-        with self._file.reading() as db:
-            newest = db.execute("SELECT id FROM jobs ORDER BY created DESC LIMIT 500").fetchall()
-        close = difflib.get_close_matches(begin, [each for (each,) in newest], n=3)
+            found = ids("id >= ? AND id < ? ORDER BY id LIMIT 6", begin, begin + "\U0010ffff")
+            if len(found) == 1 or begin in found:
+                return begin if begin in found else found[0]
+            if found:
+                msg = f"{text!r} begins more than one job: {', '.join(found)}"
+                raise UnknownJobError(msg)
+            newest = ids("1 ORDER BY created DESC LIMIT 500")
+        close = difflib.get_close_matches(begin, newest, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "`qrunner jobs` lists them"
         msg = f"no job {text!r} in {self.path}: {hint}"
         raise UnknownJobError(msg)
+
+    def count(self, query: Query | None = None) -> int:
+        """Return how many jobs fit, whatever the query's `limit` and `skip`."""
+        conditions, values = rows.conditions(query if query is not None else Query())
+        with self._file.reading() as db:
+            statement = f"SELECT count(*) FROM jobs WHERE {conditions}"  # noqa: S608
+            return int(db.execute(statement, values).fetchone()[0])
 
     def summaries(self, query: Query | None = None) -> list[Summary]:
         """Return what lists show of the jobs that fit."""
@@ -256,8 +260,8 @@ class Store:
         """Return a job.  Raises UnknownJobError if it has been removed."""
         with self._file.reading() as db:
             row = db.execute(
-                f"SELECT {_COLUMNS}, number, bundle, request, inputs, record, result "  # noqa: S608
-                "FROM jobs WHERE id = ?",
+                f"SELECT {_COLUMNS}, number, bundle, request, CAST(inputs AS TEXT), "  # noqa: S608
+                "record, result FROM jobs WHERE id = ?",
                 (job_id,),
             ).fetchone()
             if row is None:
@@ -265,21 +269,14 @@ class Store:
             *summary, number, bundle, request, inputs, record, result = row
             tags = rows.tags_of(db, number)
         try:
-            asked = json.loads(request)
-            known = {each.name for each in dataclasses.fields(Limits)}
-            asked["limits"] = {k: v for k, v in asked["limits"].items() if k in known}
+            job = rows.summary(summary, tags)
             return Kept(
-                summary=rows.summary(summary, tags),
-                request=Request(
-                    **asked,
-                    inputs=json.loads(inputs),
-                    tags=tags,
-                    replay_of=summary[9],
-                ),
+                summary=job,
+                request=rows.request(request, inputs, job),
                 record=rows.record(record, result) if record else None,
                 bundle=bundle,
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RequestError) as error:
             msg = f"the store of jobs, {self.path}: job {job_id} is damaged: {error}"
             raise StoreError(msg) from error
 
@@ -304,11 +301,11 @@ class Store:
             row = db.execute("SELECT content FROM bundles WHERE digest = ?", (digest,)).fetchone()
         return bytes(row[0]) if row else None
 
-    def unwanted(self, owner: str) -> list[str]:
+    def unwanted(self, process: str) -> list[str]:
         """Return the jobs of a process that somebody wants to end."""
         with self._file.reading() as db:
             found = db.execute(
-                "SELECT id FROM jobs WHERE owner = ? AND outcome IS NULL AND cancel", (owner,)
+                "SELECT id FROM jobs WHERE process = ? AND outcome IS NULL AND cancel", (process,)
             ).fetchall()
         return [str(each) for (each,) in found]
 

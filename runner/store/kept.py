@@ -6,9 +6,7 @@ One that still runs in another process is followed there, through the store.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import dataclasses
 import hashlib
 import json
 import threading
@@ -17,7 +15,6 @@ import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from runner.errors import RequestError, RunnerError, StoreError
@@ -25,11 +22,7 @@ from runner.job import Job
 from runner.job.history import History
 from runner.job.life import Keeper, Life
 from runner.job.record import Event, Evidence, JobRecord, Outcome
-from runner.policy.isolation import Isolation
-from runner.programs import Program, values
-from runner.programs.manifest import Manifest
-from runner.programs.signature import Signature
-from runner.programs.wheels import Pin
+from runner.programs import Program, bundle, values
 from runner.store.jobs import Store
 from runner.store.rows import Kept, Summary
 
@@ -125,6 +118,7 @@ def _lost(job: Job, reason: str) -> JobRecord:
         error=evidence.detail,
         evidence=evidence,
         stored=False,
+        user=job.request.user,
     )
 
 
@@ -152,19 +146,9 @@ def _mismatches(store: Store, digest: str | None, bodies: Any, result: Any) -> l
 # --- programs as bytes ----------------------------------------------------------------------------
 
 
-def bundle_of(program: Program) -> tuple[str, bytes]:
+def pack(program: Program) -> tuple[str, bytes]:
     """Return a program's digest and content: all that is needed to run it again."""
-    files = {name: base64.b64encode(content).decode() for name, content in program.files.items()}
-    text = json.dumps(
-        {
-            "name": program.name,
-            "path": str(program.path),
-            "manifest": dataclasses.asdict(program.manifest),
-            "files": files,
-            "pins": [dataclasses.asdict(each) for each in program.pins],
-        },
-        sort_keys=True,
-    ).encode()
+    text = json.dumps(bundle.data_of(program), sort_keys=True).encode()
     return hashlib.sha256(text).hexdigest(), zlib.compress(text, 1)
 
 
@@ -190,21 +174,7 @@ def read_program(store: Store, digest: str | None) -> Program | None:
         if hashlib.sha256(text).hexdigest() != digest:
             msg = "it has another digest"
             raise ValueError(msg)
-        data = json.loads(text)
-        files = {name: base64.b64decode(each) for name, each in data["files"].items()}
-        known = {each.name for each in dataclasses.fields(Manifest)}
-        said = {name: value for name, value in data["manifest"].items() if name in known}
-        isolation = said.get("isolation")
-        said["isolation"] = Isolation(isolation) if isolation else None
-        manifest = Manifest(**said)
-        return Program(
-            name=data["name"],
-            path=Path(data["path"]),
-            manifest=manifest,
-            files=files,
-            signature=Signature.of_source(files[manifest.entry]),
-            pins=tuple(Pin(**{**each, "hashes": tuple(each["hashes"])}) for each in data["pins"]),
-        )
-    except (ValueError, TypeError, KeyError, zlib.error) as error:
+        return bundle.program_of(json.loads(text))
+    except (ValueError, TypeError, AttributeError, LookupError, zlib.error) as error:
         msg = f"the store of jobs, {store.path}: a kept program is damaged: {error}"
         raise StoreError(msg) from error

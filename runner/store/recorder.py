@@ -21,7 +21,7 @@ from runner.job import Job
 from runner.job.life import Keeper, Life
 from runner.job.record import Event, JobRecord, JobStatus, length
 from runner.store.jobs import Store
-from runner.store.rows import Progress, Summary
+from runner.store.rows import Change, Summary
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Recorder(Keeper):
     def __init__(self, store: Store, *, keep_open: bool) -> None:
         self.store = store
         self._keep_open = keep_open
-        self._owner = str(Owner.current())
+        self._process = str(Owner.current())
         self._lock = threading.RLock()
         self._live: dict[str, _Live] = {}
         self._thread: threading.Thread | None = None
@@ -130,7 +130,8 @@ class Recorder(Keeper):
         summary = Summary(
             id=job.id,
             program=job.program,
-            owner=self._owner,
+            user=job.request.user,
+            process=self._process,
             created=job.created.timestamp(),
             status=job.status(),
             replay_of=job.request.replay_of,
@@ -165,7 +166,7 @@ class Recorder(Keeper):
         if record is not None:
             status = JobStatus.of(record.outcome)
         assert live.number is not None
-        change = Progress(
+        change = Change(
             number=live.number,
             id=job.id,
             status=status,
@@ -226,7 +227,7 @@ class Recorder(Keeper):
         if counter == self._seen:
             return
         self._seen = counter
-        for job_id in self.store.unwanted(self._owner):
+        for job_id in self.store.unwanted(self._process):
             with self._lock:
                 live = self._live.get(job_id)
             if live is not None:

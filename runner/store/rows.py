@@ -6,7 +6,6 @@ part of a statement.  Every function here works inside a transaction of `runner/
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
 import time
@@ -15,7 +14,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from runner.forms import value_of
 from runner.host.processes import Owner
+from runner.job.form import (
+    event_data,
+    on_one_line,
+    record_data,
+    record_of,
+    request_data,
+    request_of,
+)
 from runner.job.record import (
     Event,
     Evidence,
@@ -24,28 +32,34 @@ from runner.job.record import (
     LogEvent,
     MessageEvent,
     Outcome,
-    Request,
     StartedEvent,
-    Usage,
 )
-from sandbox.wire.protocol import JsonText
+from runner.job.request import Request
+from sandbox.wire.protocol import JsonText, check_json
 
 ROW_BYTES: Final = 64
 """What a row costs in the file beyond its content, roughly."""
 
 SUMMARY: Final = (
-    "id, program, owner, created, started, finished, status, outcome, image, replay_of, bytes"
+    "id, program, user, process, created, started, finished, status, outcome, image, replay_of, "
+    "bytes"
 )
 """The columns of a `Summary`, all but its tags."""
+
+_OF_A_REQUEST: Final = ("program", "user", "tags", "replay_of")
+"""What of a request has columns, by which jobs are found, and so is not in its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What lists show of a job; times in seconds since the epoch, `bytes` its size in the store."""
+    """What lists show of a job; times in seconds since the epoch, `bytes` its size in the store.
+
+    `process` is the one that executes it, `user` the person for whom.
+    """
 
     id: str
     program: str
-    owner: str
+    process: str
     created: float
     status: JobStatus
     started: float | None = None
@@ -54,6 +68,7 @@ class Summary:
     image: str | None = None
     replay_of: str | None = None
     bytes: int = 0
+    user: str = ""
     tags: tuple[str, ...] = ()
 
 
@@ -75,6 +90,7 @@ class Query:
     """
 
     program: str | None = None
+    user: str | None = None
     outcomes: tuple[str, ...] = ()
     pending: bool | None = None
     tags: tuple[str, ...] = ()
@@ -86,7 +102,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Change:
     """What is new of a job: events from `position` on, and its record if it has ended."""
 
     number: int
@@ -99,7 +115,7 @@ class Progress:
     record: JobRecord | None = None
 
 
-def save(db: sqlite3.Connection, change: Progress) -> bool:
+def save(db: sqlite3.Connection, change: Change) -> bool:
     """Write what is new of a job; False if it has been deleted."""
     events = [_event_row(each) for each in change.events]
     db.executemany(
@@ -131,8 +147,8 @@ def save(db: sqlite3.Connection, change: Progress) -> bool:
 def interrupt(db: sqlite3.Connection, job: Summary) -> None:
     """Give the job of a dead process its outcome."""
     now = time.time()
-    owner = Owner.parse(job.owner)
-    who = f"the supervisor, process {owner.pid if owner else '?'},"
+    process = Owner.parse(job.process)
+    who = f"the supervisor, process {process.pid if process else '?'},"
     detail = f"{who} died before the job had ended, or could not keep its end"
     stamps = {"created": job.created, "started": job.started, "finished": now}
     record = JobRecord(
@@ -147,6 +163,7 @@ def interrupt(db: sqlite3.Connection, job: Summary) -> None:
             for name, each in stamps.items()
         },
         stored=True,
+        user=job.user,
     )
     db.execute(
         "UPDATE jobs SET outcome = ?, status = ?, finished = ?, record = ? "
@@ -188,6 +205,7 @@ def conditions(query: Query) -> tuple[str, list[Any]]:
         values += [*query.outcomes, *query.outcomes]
     for condition, value in (
         ("program = ?", query.program),
+        ("user = ?", query.user),
         ("created >= ?", query.created_after),
         ("created < ?", query.created_before),
         *(("number IN (SELECT job FROM tags WHERE tag = ?)", tag) for tag in query.tags),
@@ -211,8 +229,7 @@ def summary(row: Sequence[Any], tags: tuple[str, ...] = ()) -> Summary:
 def _event_row(event: Event) -> tuple[str, int | None, float | None, bytes]:
     match event:
         case StartedEvent():
-            where = {"image": event.image, "node": event.node, "attempt": event.attempt}
-            return ("started", None, None, json.dumps(where).encode())
+            return ("started", None, None, json.dumps(event_data(event)).encode())
         case MessageEvent():
             return ("message", event.seq, event.time, _bytes(event.body))
         case LogEvent():
@@ -223,30 +240,37 @@ def event(row: Sequence[Any]) -> Event:
     """Return an event from its columns, and from two of its job."""
     kind, seq, when, content, job_id, program = row
     if kind == "started":
-        return StartedEvent(job=job_id, program=program, **json.loads(content))
+        return value_of(StartedEvent, {"job": job_id, "program": program, **json.loads(content)})
     text = bytes(content).decode(errors="surrogatepass")
     if kind == "message":
         return MessageEvent(seq=seq, time=when, body=JsonText(text))
     return LogEvent(stream=kind, text=text)
 
 
+def request_text(request: Request) -> str:
+    """Return of a request what has no column of its own."""
+    data = request_data(request)
+    return json.dumps({name: data[name] for name in data if name not in _OF_A_REQUEST})
+
+
+def request(text: str, inputs: str, job: Summary) -> Request:
+    """Return a request from what `request_text` wrote, its inputs, and what has columns.
+
+    Raises ValueError if any of it is not what was written, RequestError for an impossible limit.
+    """
+    columns = {name: getattr(job, name) for name in _OF_A_REQUEST}
+    return request_of({**json.loads(text), **columns}, on_one_line(check_json(inputs)))
+
+
 def record_text(record: JobRecord) -> str:
     """Return the record without its result, as ASCII: lone surrogates are escapes there."""
-    content = dataclasses.asdict(record)
-    del content["result"]
-    return json.dumps(content)
+    return json.dumps(record_data(record))
 
 
 def record(text: str, result: bytes | None) -> JobRecord:
     """Return a record from what `record_text` wrote, and its result."""
-    known = {each.name for each in dataclasses.fields(JobRecord)}
-    content = {name: value for name, value in json.loads(text).items() if name in known}
-    content["outcome"] = Outcome(content["outcome"])
-    content["evidence"] = Evidence(**content["evidence"])
-    content["usage"] = Usage(**content["usage"])
-    content["exceptions"] = tuple(content["exceptions"])
     value = None if result is None else JsonText(bytes(result).decode(errors="surrogatepass"))
-    return JobRecord(**content, result=value)
+    return record_of(json.loads(text), value)
 
 
 def _bytes(text: str) -> bytes:

@@ -149,10 +149,24 @@ def encode(frame: Frame | Order) -> bytes:
                 f'"done":{done},"value":{frame.value}}}'
             )
         case _:
-            values = {each.name: getattr(frame, each.name) for each in fields(frame)}
-            content = {"type": type(frame).__name__.lower(), **values}
-            text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+            text = _compact(_members(frame))
     return text.encode() + b"\n"
+
+
+def encode_run(run: Run, inputs: JsonText) -> bytes:
+    """Return the request as one line, with inputs that are on one line of JSON already."""
+    members = _members(run)
+    del members["inputs"]
+    return f'{_compact(members)[:-1]},"inputs":{inputs}}}\n'.encode()
+
+
+def _members(frame: Frame | Order) -> dict[str, Any]:
+    values = {each.name: getattr(frame, each.name) for each in fields(frame)}
+    return {"type": type(frame).__name__.lower(), **values}
+
+
+def _compact(members: dict[str, Any]) -> str:
+    return json.dumps(members, allow_nan=False, separators=(",", ":"))
 
 
 def decode(line: bytes | bytearray | memoryview) -> Frame:

@@ -29,8 +29,8 @@ def test_a_program_that_fails_shows_its_own_lines(supervisor, program):
 def test_twenty_jobs_go_over_all_nodes(cluster, program, watch):
     path = program(TALKER)
     with Supervisor(cluster=cluster.cluster) as supervisor:  # to which no node was ever lost
-        jobs = [supervisor.run(path, {"n": n}, owner="many") for n in range(20)]
-        single = supervisor.run(path, {"n": 0}, owner="single")
+        jobs = [supervisor.run(path, {"n": n}, user="many") for n in range(20)]
+        single = supervisor.run(path, {"n": 0}, user="single")
         assert [job.result(120)["sum"] for job in jobs] == [sum(range(n)) for n in range(20)]
         assert all(len(list(job.messages())) == n for n, job in enumerate(jobs))
         assert len({job.node for job in jobs}) == max(1, len(cluster.nodes))
@@ -40,14 +40,14 @@ def test_twenty_jobs_go_over_all_nodes(cluster, program, watch):
 
 
 @on(*ALL)
-def test_owners_take_turns(cluster, program):
+def test_users_take_turns(cluster, program):
     path = program(ONCE)
     with Supervisor(cluster=cluster.cluster, max_jobs=1) as supervisor:
-        first = supervisor.run(path, {"seconds": 2}, owner="many")
+        first = supervisor.run(path, {"seconds": 2}, user="many")
         assert next(first.messages()) == "up"  # the others come while the only place is taken
-        with supervisor.session(path, backend="none", owner="many") as session:
+        with supervisor.session(path, backend="none", user="many") as session:
             many = [session.run({"seconds": 0}) for _ in range(4)]
-            few = [supervisor.run(path, {"seconds": 0}, owner="few") for _ in range(2)]
+            few = [supervisor.run(path, {"seconds": 0}, user="few") for _ in range(2)]
             ended = sorted((each.wait(60).timestamps["finished"], each) for each in (*many, *few))
     order = ["few" if each in few else "many" for _, each in ended]
     assert order in (

@@ -27,9 +27,7 @@ class Supervisor(runner.Supervisor):
         if not self._in_sessions:
             return super().run(program, inputs, backend=backend, **arguments)
         of_session = {
-            name: arguments.pop(name)
-            for name in ("limits", "options", "owner")
-            if name in arguments
+            name: arguments.pop(name) for name in ("limits", "options", "user") if name in arguments
         }
         session = self.session(program, backend=backend, **of_session)
         job = session.run(inputs, **arguments)

@@ -58,7 +58,7 @@ def test_a_thousand_that_wait_and_are_cancelled_leave_nothing(program, sleeper):
     with Supervisor(max_jobs=1) as supervisor:
         running = supervisor.run(sleeper)
         jobs = [
-            supervisor.run(sleeper, owner=f"owner {n % 3}", callback=lambda *_: None)
+            supervisor.run(sleeper, user=f"user {n % 3}", callback=lambda *_: None)
             for n in range(1000)
         ]
         assert threading.active_count() - threads <= 6

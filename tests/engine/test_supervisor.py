@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import InputsError, JobFailedError, Limits, Outcome
+from runner import InputsError, JobFailedError, Limits, Outcome, RequestError, UnknownJobError
 from runner.engine import OWN_LABEL
 from runner.host.processes import Owner
+from tests.engine import bare
 from tests.engine.bare import Supervisor
 from tests.engine.traces import containers_of
 from tests.waiting import within
@@ -315,6 +316,55 @@ def test_the_record_is_complete(supervisor, sandboxing):
     assert set(record.usage.sources) >= {"wall_s", "cpu_s", "memory_peak_bytes", "oom_kills"}
 
 
+def test_a_job_is_for_its_user_wherever_it_is_asked_for(program, tmp_path):
+    path = program("def main(b, m, n=0):\n    return n\n")
+    with Supervisor(store=tmp_path / "jobs") as supervisor, Supervisor() as unkept:
+        alices = supervisor.run(path, user="alice")
+        with supervisor.session(path, backend="none", user="bob") as session:
+            bobs = session.run({"n": 1})
+            assert bobs.wait(60).user == "bob"
+        mapped = list(supervisor.map(path, [{"n": 2}, {"x": 3}], backend="none", user="carol"))
+        assert [each.record.user for each in mapped] == ["carol", "carol"]
+        alices.wait(60)
+        again = supervisor.replay(alices.id)
+        for_dan = supervisor.replay(alices.id, user="dan")
+        assert (again.wait(60).user, for_dan.wait(60).user) == ("alice", "dan")
+        assert supervisor.jobs(user="alice") == [again, alices]
+        assert supervisor.jobs(user="bob") == [bobs]
+        assert supervisor.job(alices.id, user="alice") is alices
+        with pytest.raises(UnknownJobError):
+            supervisor.job(alices.id, user="bob")
+        live = [unkept.run(path, user=user) for user in ("alice", "bob")]
+        assert unkept.jobs(user="bob") == live[1:]
+        with pytest.raises(UnknownJobError):
+            unkept.job(live[0].id, user="bob")
+        with pytest.raises(RequestError, match="user is 'a.nb'"):
+            unkept.run(path, user="a\nb")
+        for each in live:
+            each.wait(60)
+
+
+def test_owner_is_user_for_one_more_release(program):
+    path = program("def main(b, m):\n    return 1\n")
+    with Supervisor() as supervisor:
+        with pytest.warns(DeprecationWarning, match="write user=") as caught:
+            job = supervisor.run(path, owner="alice")
+        assert [each.filename for each in caught] == [bare.__file__]  # who called `run`
+        assert job.wait(60).user == "alice"
+        with (
+            pytest.warns(DeprecationWarning, match="owner"),
+            supervisor.session(path, backend="none", owner="bob") as session,
+        ):
+            assert session.user == "bob"
+        with pytest.warns(DeprecationWarning, match="owner"):
+            assert not list(supervisor.map(path, [], owner="carol"))
+        with (
+            pytest.warns(DeprecationWarning, match="owner"),
+            pytest.raises(RequestError, match="user is 'alice' and owner 'bob'"),
+        ):
+            supervisor.run(path, user="alice", owner="bob")
+
+
 @pytest.mark.under_runsc
 def test_leaving_the_block_ends_what_it_started(sandboxing, program, engine):
     path = program("import time\ndef main(b, m):\n    m.publish(1)\n    time.sleep(60)\n")
@@ -331,6 +381,7 @@ def test_the_container_is_gone_soon_after_its_supervisor_is_killed(sandboxing, p
     path = program("import time\ndef main(b, m):\n    m.publish('up')\n    time.sleep(120)\n")
     code = f"""
 import sys
+from tests.engine import bare
 from tests.engine.bare import Supervisor
 supervisor = Supervisor(**{sandboxing!r})
 job = supervisor.run({str(path)!r})

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from runner.cli import cli
 from runner.errors import RequestError, UnknownJobError
 from runner.job import Job
-from runner.job.record import Evidence, JobRecord, Outcome, Request, Usage
+from runner.job.record import Evidence, JobRecord, Outcome, Usage
+from runner.job.request import Request
 from runner.store import Store
 from runner.store.recorder import Recorder
 from sandbox.wire.protocol import JsonText
@@ -33,14 +34,20 @@ def keeper(path):
         yield Recorder(store, keep_open=True)
 
 
-def start(keeper, number, tags=()):
+def start(keeper, number, tags=(), user=""):
     job = Job(
         f"job-{number:016x}",
         "sampler",
         decode=json.loads,
         on_cancel=lambda: None,
         log_kept_bytes=10_000,
-        request=Request(path="sampler.py", inputs={"shots": 10}, tags=tags),
+        request=Request(
+            program="sampler",
+            path="sampler.py",
+            inputs=JsonText('{"shots": 10}'),
+            tags=tags,
+            user=user,
+        ),
         keeper=keeper,
     )
     job.enqueue()
@@ -100,6 +107,21 @@ def test_lists_are_a_table_or_one_object_per_line(jobs):
     found = [json.loads(line) for line in call("jobs", "--format", "json")[1].splitlines()]
     assert [each["job"] for each in found] == [running, bad, good]
     assert found[2]["tags"] == ["a"]
+
+
+def test_users_are_listed_only_where_there_are_any(jobs, keeper):
+    assert "USER" not in call("jobs")[1].splitlines()[0]
+    job = start(keeper, 4, user="alice")
+    job.finish(JobRecord(job=job.id, program="sampler", outcome=Outcome.COMPLETED, user="alice"))
+    heading, first, *rest = call("jobs")[1].splitlines()
+    assert heading.split()[:3] == ["JOB", "USER", "PROGRAM"]
+    assert first.split()[:3] == [job.id, "alice", "sampler"]
+    assert all(line.split()[1] == "sampler" for line in rest)
+    found = [json.loads(line) for line in call("jobs", "--format", "json")[1].splitlines()]
+    assert [each["user"] for each in found] == ["alice", None, None, None]
+    assert len({each["process"] for each in found}) == 1
+    assert "user       alice" in call("show", job.id)[1]
+    assert json.loads(call("show", job.id, "--format", "json")[1])["user"] == "alice"
 
 
 @pytest.mark.parametrize(
@@ -188,8 +210,8 @@ def test_cancelling_is_in_the_store_before_anything_else_and_only_once_ended_ref
     assert code == 4
     assert "has not reacted within 0.3 s" in err
     with contextlib.closing(Store(path)) as store:
-        (owner,) = {each.owner for each in store.summaries()}
-        assert store.unwanted(owner) == [running]
+        (process,) = {each.process for each in store.summaries()}
+        assert store.unwanted(process) == [running]
 
 
 def test_what_runs_is_deleted_by_force_only(jobs):

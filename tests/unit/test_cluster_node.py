@@ -1,5 +1,6 @@
 """The part on a node, without a cluster and without an engine."""
 
+import dataclasses
 import json
 import subprocess
 
@@ -7,6 +8,7 @@ import pytest
 
 from runner.errors import RequestError
 from runner.job import Job
+from runner.job.request import Request
 from runner.nodes import node
 from runner.nodes.node import NodeJob
 from runner.policy import Limits
@@ -16,8 +18,7 @@ from runner.sites import ray as ray_engine
 from runner.sites import ray_trust
 from runner.sites.cluster import identity
 from runner.sites.stdio import node_command
-from runner.sites.wire import End, Ended, Heartbeat, Hello, JobSpec, event_of
-from sandbox.wire import protocol
+from runner.sites.wire import WIRE_VERSION, End, Ended, Heartbeat, Hello, JobSpec, event_of
 
 
 @pytest.fixture
@@ -25,16 +26,12 @@ def spec(tmp_path):
     path = tmp_path / "p.py"
     path.write_text("def main(backend, user_messenger):\n    pass\n")
     limits = Limits(timeout_s=0.1, startup_s=0.1)
-    request = protocol.Run(
-        job=0, entry="main", inputs={}, backend={}, options={}, limits=limits.for_guest()
-    )
     return JobSpec(
         job="j",
         attempt=1,
         version=identity(),
         program=find(path),
-        request=request,
-        limits=limits,
+        request=Request(program="p", limits=limits),
         isolation=Isolation.RUNC,
     )
 
@@ -42,8 +39,8 @@ def spec(tmp_path):
 class Stuck:
     """A supervisor whose jobs never end."""
 
-    def accept(self, order, **_):
-        return Job("j", order.program.name, decode=json.loads, on_cancel=lambda: None)
+    def accept(self, program, request, **_):
+        return Job("j", program.name, decode=json.loads, on_cancel=lambda: None)
 
 
 def test_signs_of_life_end_when_the_job_is_long_overdue(spec, monkeypatch):
@@ -55,6 +52,22 @@ def test_signs_of_life_end_when_the_job_is_long_overdue(spec, monkeypatch):
     assert hello == Hello(node="n1", version=identity())
     assert set(signs) == {Heartbeat()}
     assert last == Ended(how=End.LOST, reason="its supervisor does not end the job")
+
+
+def test_a_caller_whose_lines_have_another_form_is_refused_with_both_versions(spec):
+    """As the first version of the wire wrote it, and as a later one may."""
+    assert f"(wire {WIRE_VERSION}, guest " in identity()
+    first = identity().replace(f"wire {WIRE_VERSION}, ", "")
+    later = identity().replace(f"wire {WIRE_VERSION}", f"wire {WIRE_VERSION + 1}")
+    inputs = ', "request": {"inputs": {"n": 1}}, "version": '
+    for version, line in (
+        (first, f'{{"job": "j", "program": {{}}{inputs}"{first}"}}\n'.encode()),
+        (later, dataclasses.replace(spec, version=later).to_line()),
+        (later, f'{{"version": "{later}", "unheard of": []}}\n'.encode()),
+    ):
+        _, last = [event_of(each) for each in NodeJob(line, "n1").batches()]
+        assert last.how is End.REFUSED
+        assert f"has qiskit-program-runner {identity()}, the caller {version}" in last.reason
 
 
 def test_a_specification_that_is_none_is_refused():

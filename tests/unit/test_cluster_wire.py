@@ -19,10 +19,12 @@ from runner.job.record import (
     StartedEvent,
     Usage,
 )
+from runner.job.request import Request
 from runner.policy import Limits
 from runner.policy.isolation import Isolation
 from runner.programs import Program
 from runner.programs.manifest import Manifest
+from runner.programs.program import MAX_PROGRAM_BYTES
 from runner.programs.wheels import Pin
 from runner.sites import wire
 from runner.sites.cluster import Capacity, NodeCapacity
@@ -37,7 +39,6 @@ from runner.sites.wire import (
     event_of,
     line_of,
 )
-from sandbox.wire import protocol
 from sandbox.wire.protocol import JsonText
 
 json_values = st.recursive(
@@ -56,23 +57,45 @@ RECORD = JobRecord(
 )
 
 
+SCHEMA = {"type": "object", "properties": {"inputs": {"default": ',"inputs":'}, "z": {}}}
+MANIFEST = Manifest(
+    name="p",
+    description="Says all that a manifest can.",
+    entry="main.py",
+    isolation=Isolation.RUNSC,
+    requirements="needs.txt",
+    limits={"timeout_s": 3},
+    parameters=SCHEMA,
+    return_values=SCHEMA,
+    interim_results=SCHEMA,
+    backend_requirements={"min_num_qubits": 3, "inputs": 1},
+)
+
+
 def spec(files):
     program = Program(
         name="p",
         path=Path("here/p"),
-        manifest=Manifest(name="p", entry="main.py", isolation=Isolation.RUNSC),
+        manifest=MANIFEST,
         files=files,
         signature=None,
         pins=(Pin(name="a", version="1", hashes=("f" * 64,)),),
     )
-    request = protocol.Run(job=0, entry="main.py", inputs={"n": 1}, backend={"name": "b"})
+    request = Request(
+        program="p",
+        path="here/p",
+        entry="main.py",
+        inputs=JsonText('{"n": 1, "said": ", \\"inputs\\": {"}'),
+        backend={"name": "b"},
+        limits=Limits(timeout_s=3),
+        user="alice",
+    )
     return JobSpec(
         job="job-1",
         attempt=2,
         version="1",
         program=program,
         request=request,
-        limits=Limits(timeout_s=3),
         isolation=Isolation.RUNC,
         allow_missing=frozenset({"swap-limit"}),
     )
@@ -88,7 +111,7 @@ def test_a_specification_arrives_as_it_was():
 
 def test_a_bundle_that_is_too_large_is_refused_with_the_numbers():
     with pytest.raises(RequestError, match=r"16777217 bytes, and at most 16777216"):
-        spec({"main.py": b"x" * (wire.MAX_BUNDLE_BYTES + 1)}).to_line()
+        spec({"main.py": b"x" * (MAX_PROGRAM_BYTES + 1)}).to_line()
 
 
 @given(st.binary(max_size=200))

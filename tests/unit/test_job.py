@@ -16,8 +16,9 @@ from runner.errors import JobFailedError, RequestError
 from runner.job import Job
 from runner.job.delivery import MAX_BACKLOG
 from runner.job.log import Log
-from runner.job.options import checked_options
-from runner.job.record import Evidence, JobRecord, JobStatus, Outcome, Request, Usage
+from runner.job.options import checked_options, checked_user
+from runner.job.record import Evidence, JobRecord, JobStatus, Outcome, Usage
+from runner.job.request import Request
 from sandbox.wire.protocol import JsonText
 
 
@@ -226,7 +227,8 @@ def test_a_log_of_empty_lines_costs_the_host_little_more_than_its_bytes():
 
 def asked_job() -> Job:
     request = Request(
-        inputs={"shots": 10},
+        program="p",
+        inputs=JsonText('{"shots":10}'),
         backend={"name": "aer_simulator", "options": {"seed_simulator": 1}},
         tags=("a", "b"),
     )
@@ -259,6 +261,14 @@ def test_options_are_known_ones():
         checked_options({"loglevel": "INFO"})
     with pytest.raises(RequestError, match="log_level is 'LOUD': it is one of DEBUG"):
         checked_options({"log_level": "LOUD"})
+
+
+@pytest.mark.parametrize("odd", [None, 1, "a\nb", "\ud800", "x" * 129])
+def test_a_user_is_a_short_text_that_can_be_printed(odd):
+    assert checked_user("") == ""
+    assert checked_user("Zoë O'Neil <zoe@example.org>") == "Zoë O'Neil <zoe@example.org>"
+    with pytest.raises(RequestError, match="user is .*: a user is at most 128 printable"):
+        checked_user(odd)
 
 
 ENDS = [

@@ -148,14 +148,14 @@ def held(workers, go_on):
     assert begun.wait(5)
 
 
-def test_owners_take_turns_and_the_tasks_of_one_stay_in_order():
+def test_users_take_turns_and_the_tasks_of_one_stay_in_order():
     workers, go_on, seen = Workers(1), threading.Event(), []
     held(workers, go_on)
     for number in range(4):
-        workers.submit(f"a{number}", seen.append, owner="a")
-    workers.submit("b0", seen.append, owner="b")
-    workers.submit("c0", seen.append, owner="c")
-    workers.submit("b1", seen.append, owner="b")
+        workers.submit(f"a{number}", seen.append, user="a")
+    workers.submit("b0", seen.append, user="b")
+    workers.submit("c0", seen.append, user="c")
+    workers.submit("b1", seen.append, user="b")
     go_on.set()
     assert workers.join(5)
     assert seen == ["a0", "b0", "c0", "a1", "b1", "a2", "a3"]
@@ -214,14 +214,14 @@ def test_a_long_queue_and_a_storm_of_withdrawals_leave_nothing():
     held(workers, go_on)
     names = [f"task {number}" for number in range(20_000)]
     for number, name in enumerate(names):
-        workers.submit(name, seen.append, owner=f"owner {number % 7}", weight=1)
+        workers.submit(name, seen.append, user=f"user {number % 7}", weight=1)
     for name in reversed(names[100:]):
         workers.withdraw(name)
     go_on.set()
     assert workers.join(5)
     assert sorted(seen) == sorted(names[:100])
     assert not workers._waiting
-    assert not workers._owners
+    assert not workers._users
     assert not workers._live
     assert not workers._weight
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from runner.job import Job
-from runner.job.record import JobRecord, Outcome, Request
+from runner.job.record import JobRecord, Outcome
+from runner.job.request import Request
 from sandbox.wire.protocol import JsonText
 
 
@@ -16,7 +17,7 @@ def make_job(keeper, number=1, *, bundle=None, on_cancel=lambda: None, **asked):
         decode=json.loads,
         on_cancel=on_cancel,
         log_kept_bytes=10_000,
-        request=Request(path="sampler.py", **asked),
+        request=Request(program="sampler", path="sampler.py", **asked),
         keeper=keeper,
     )
     job.enqueue()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import math
 import os
 import sqlite3
 import stat
@@ -13,10 +15,17 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RequestError, StoreError
-from runner.store import Store, open_default
+from runner.host.processes import Owner
+from runner.job.record import Evidence, Outcome
+from runner.job.request import Request
+from runner.policy import Limits
+from runner.running.requests import repeated
+from runner.store import Store, kept, open_default
 from runner.store import file as storefile
 from runner.store.file import MIGRATIONS, VERSION, default_path
 from runner.store.recorder import Recorder
+from runner.store.rows import Query
+from sandbox.wire.protocol import JsonText
 from tests.unit.store.keeping import run
 
 
@@ -120,7 +129,7 @@ def test_a_file_of_the_first_version_is_migrated_with_its_jobs(path):
     with contextlib.closing(Store(path)) as store:
         found = store.load("job-1")
         assert (found.record.result, found.summary.replay_of) == ("5", None)
-        assert found.request.limits == {"cpus": 1}
+        assert found.request.limits == Limits(cpus=1)
         run(Recorder(store, keep_open=True), 2, replay_of="job-1")
         assert store.load(store.find("last")).request.replay_of == "job-1"
     with contextlib.closing(sqlite3.connect(path)) as db:
@@ -189,3 +198,81 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(path, how, said):
 def test_a_place_that_cannot_be_written_is_refused_with_what_to_do():
     with pytest.raises(StoreError, match="/dev/null/jobs.db: .*QRUNNER_STORE names the file"):
         Store("/dev/null/jobs.db")
+
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "store" / "version-2.sql"
+DONE, FAILED, AGAIN, LIMITED, RUNS = (
+    "job-78cba71bbb08799b",
+    "job-9a3ffb58ce8ab34f",
+    "job-db9ae49ea04bdd52",
+    "job-fc7a71a28eebf7e1",
+    "job-f76c56ec35ebc53d",
+)
+
+
+@pytest.fixture
+def version_2(path):
+    """A file as the second version wrote it, with what five jobs have left in it."""
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.executescript(GOLDEN.read_text())
+    return path
+
+
+def test_the_jobs_of_the_second_version_are_all_there(version_2):
+    with contextlib.closing(Store(version_2, keep_days=1e6)) as store:
+        found = store.summaries(Query(descending=False))
+        assert [each.id for each in found] == [DONE, FAILED, AGAIN, LIMITED, RUNS]
+        assert {each.process for each in found} == {"golden.0123456789ab.1.4242.1"}
+        assert {each.user for each in found} == {""}
+        outcomes = [Outcome.COMPLETED, Outcome.PROGRAM_ERROR, Outcome.COMPLETED, Outcome.TIME_LIMIT]
+        assert [each.outcome for each in found] == [*outcomes, None]
+        job = kept.open_job(store, DONE)
+        assert job.result() == {"n": 2, "large": math.inf}
+        assert list(job.messages()) == [{"i": 0, "text": "naïve"}, {"i": 1, "text": "naïve"}]
+        assert (job.logs(), job.tags, job.inputs) == ("to the log\n", ["first", "naïve"], {"n": 2})
+        assert job.evidence == Evidence()
+        assert job.usage.sources["cpu_s"] == "cgroup"
+        assert job.request == Request(
+            program="talker",
+            path="progs/talker.py",
+            inputs=JsonText('{"n": 2}'),
+            backend={"name": "none", "options": {}},
+            options={"log_level": "INFO"},
+            limits=Limits(),
+            tags=("first", "naïve"),
+        )
+        assert kept.open_job(store, AGAIN).request.replay_of == DONE
+        failed = kept.open_job(store, FAILED)
+        assert failed.error_message().endswith("ValueError: as asked\n")
+        assert failed.request.limits == Limits(timeout_s=20)
+        limited = kept.open_job(store, LIMITED).record
+        assert limited.evidence.in_words() == "timeout_s 1, 1.002 seen, by host"
+
+
+def test_the_programs_of_the_second_version_can_be_run_again(version_2):
+    with contextlib.closing(Store(version_2, keep_days=1e6)) as store:
+        declared = store.load(RUNS)
+        program = kept.program_of(store, declared)
+        assert program.manifest.parameters["properties"]["seconds"] == {
+            "type": "number",
+            "default": 0,
+        }
+        assert program.manifest.limits["timeout_s"] == 60
+        again = repeated(declared.request, program, Limits(), job=RUNS, user="alice")
+        assert (again.replay_of, again.user, again.entry) == (RUNS, "alice", "program.py")
+        assert again.limits.memory_bytes == 256 << 20
+        # It has the same digest now, so many jobs of one program still share it.
+        assert kept.pack(program)[0] == declared.bundle
+
+
+def test_a_process_of_the_second_version_that_is_dead_has_left_interrupted_jobs(version_2):
+    me = Owner.current()
+    with contextlib.closing(sqlite3.connect(version_2)) as db, db:
+        dead = dataclasses.replace(me, started="0")
+        db.execute("UPDATE jobs SET owner = ?", (str(dead),))
+    with contextlib.closing(Store(version_2, keep_days=1e6)) as store:
+        record = store.load(RUNS).record
+        assert record.outcome is Outcome.INTERRUPTED
+        assert f"process {me.pid}" in record.error
+        assert store.count(Query(pending=True)) == 0

@@ -58,7 +58,9 @@ NASTY = [
 
 @pytest.mark.parametrize("text", NASTY)
 def test_whatever_a_program_wrote_is_data_and_comes_back_as_it_was(store, keeper, text):
-    job = make_job(keeper, inputs={"x": [1.5, text]}, backend={"name": "aer_simulator"})
+    job = make_job(
+        keeper, inputs=JsonText(json.dumps({"x": [1.5, text]})), backend={"name": "aer_simulator"}
+    )
     job.image = "sha256:1"
     job.start()
     job.add_message(JsonText(json.dumps(text)))
@@ -133,6 +135,56 @@ def test_a_job_is_in_the_store_with_all_its_messages_before_anybody_sees_its_end
     assert seen == [("[7]", 2501, JobStatus.DONE)]
 
 
+def test_each_user_has_jobs_of_their_own(store, keeper):
+    alices, bobs, nobodys = (
+        run(keeper, number, user=user, tags=("t",))
+        for number, user in ((0xA1, "alice"), (0xB1, "bob"), (0xB2, ""))
+    )
+    for user, job in (("alice", alices), ("bob", bobs), ("", nobodys)):
+        (found,) = store.summaries(Query(user=user))
+        assert (found.id, found.user) == (job.id, user)
+        assert store.count(Query(user=user, tags=("t",))) == 1
+        assert store.find("last", user=user) == store.find(job.id[:-1], user=user) == job.id
+        loaded = store.load(job.id)
+        assert (loaded.request.user, loaded.summary.user) == (user, user)
+    assert store.count() == store.count(Query(limit=1, skip=5)) == 3
+    assert len(store.summaries(Query(user=None))) == 3
+    assert store.find(alices.id, user="alice", exact=True) == alices.id
+
+
+def test_what_is_another_users_is_unknown_and_not_hinted_at(store, keeper):
+    alices, bobs = run(keeper, 1, user="alice"), run(keeper, 2, user="bob")
+    for name, exact in ((bobs.id, False), (bobs.id, True), (bobs.id[4:], False)):
+        with pytest.raises(UnknownJobError) as caught:
+            store.find(name, user="alice", exact=exact)
+        assert bobs.id not in str(caught.value).replace(repr(name), "")
+    with pytest.raises(UnknownJobError, match="more than one") as caught:
+        store.find(alices.id[:-1])
+    assert bobs.id in str(caught.value)
+    assert store.find(alices.id[:-1], user="alice") == alices.id
+    with pytest.raises(UnknownJobError, match="there is no job"):
+        store.find("last", user="carol")
+
+
+@pytest.mark.parametrize("name", ["last", "job-000000000000000", "0000000000000001"])
+def test_an_exact_search_takes_whole_ids_only(store, keeper, name):
+    run(keeper, 1)
+    assert store.find(name) == "job-0000000000000001"
+    with pytest.raises(UnknownJobError, match="give the whole id"):
+        store.find(name, exact=True)
+
+
+def test_jobs_of_a_user_are_found_by_an_index(store):
+    with store._file.reading() as db:
+        plan = str(
+            db.execute(
+                "EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE user = 'x' ORDER BY created DESC"
+            ).fetchall()
+        )
+    assert "jobs_by_user" in plan
+    assert "TEMP B-TREE" not in plan
+
+
 def test_lists_find_jobs_by_program_outcome_tag_and_time(store, keeper):
     first = run(keeper, 1, tags=("a", "b"))
     second = make_job(keeper, 2, tags=("a",))
@@ -172,7 +224,7 @@ def test_a_job_is_named_by_its_id_by_the_beginning_of_it_or_as_last(store, keepe
 
 def test_a_kept_program_comes_back_as_it_was(store, keeper):
     program = registry.find("random_circuits")
-    bundle = kept.bundle_of(program)
+    bundle = kept.pack(program)
     run(keeper, 1, bundle=bundle)
     assert kept.read_program(store, bundle[0]) == program
     assert kept.read_program(store, "another") is None
@@ -253,11 +305,11 @@ def test_jobs_of_the_living_and_of_who_cannot_be_known_are_left_alone(store, kee
         6: f"{me.machine}.earlier.{me.namespace}.{me.pid}.{me.started}",  # before a reboot
     }
     with store._file.writing() as db:
-        for number, owner in others.items():
+        for number, process in others.items():
             db.execute(
-                "INSERT INTO jobs (id, program, owner, created, status, request, inputs, bytes) "
+                "INSERT INTO jobs (id, program, process, created, status, request, inputs, bytes) "
                 "VALUES (?, 'p', ?, 1, 'RUNNING', '{}', '{}', 1)",
-                (f"job-{number:016x}", owner),
+                (f"job-{number:016x}", process),
             )
     assert store.mark_interrupted() == 2
     assert {int(each.id[4:], 16) for each in unfinished(store)} == {1, 2, 3, 4}

@@ -1,0 +1,107 @@
+"""The serialised form of a job: its request, its events and its record, each in one form only.
+
+The store, clusters and `--format json` all write jobs so.  A value is an object whose members are
+its fields (`runner.forms`); what a program wrote, and the inputs that it gets, are spliced in as
+the JSON text that they are, and never parsed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from runner.forms import data_of, value_of
+from runner.job.record import (
+    Event,
+    Evidence,
+    JobRecord,
+    LogEvent,
+    MessageEvent,
+    Outcome,
+    StartedEvent,
+)
+from runner.job.request import Request
+from sandbox.wire.protocol import JsonText
+
+_NAMES: Final = {StartedEvent: "started", MessageEvent: "message", LogEvent: "log"}
+
+_PLACE: Final = ("node", "attempt")
+"""What only the start of a job on a cluster says."""
+
+
+def on_one_line(text: JsonText) -> JsonText:
+    """Return JSON text without line ends, which can only stand between its tokens."""
+    return JsonText(text.replace("\n", " ").replace("\r", " "))
+
+
+def object_text(content: Mapping[str, Any], **texts: str) -> str:
+    """Return a JSON object on one line: `content`, and behind it members that are JSON text."""
+    members = "".join([f', "{name}": {text}' for name, text in texts.items()])
+    return f"{json.dumps(content, allow_nan=False)[:-1]}{members}}}"
+
+
+def request_data(request: Request) -> dict[str, Any]:
+    """Return a request without its inputs."""
+    data: dict[str, Any] = data_of(request)
+    del data["inputs"]
+    return data
+
+
+def request_of(data: Mapping[str, Any], inputs: JsonText) -> Request:
+    """Return the request that `request_data` wrote, with its inputs.
+
+    Raises ValueError, or RequestError for a limit that none can have.
+    """
+    return value_of(Request, {**data, "inputs": inputs})
+
+
+def record_data(record: JobRecord) -> dict[str, Any]:
+    """Return a record without its result.
+
+    What is absent is null: the id of a job that never had one, its user, evidence that says
+    nothing.
+    """
+    data: dict[str, Any] = data_of(record)
+    del data["result"]
+    evidence = None if record.evidence == Evidence() else record.evidence.as_dict()
+    return {**data, "job": record.job or None, "user": record.user or None, "evidence": evidence}
+
+
+def record_of(data: Mapping[str, Any], result: JsonText | None) -> JobRecord:
+    """Return the record that `record_data` wrote, with its result.  Raises ValueError."""
+    return value_of(JobRecord, {**data, "result": result})
+
+
+def event_data(event: Event) -> dict[str, Any]:
+    """Return an event without the text of a message."""
+    data: dict[str, Any] = {"event": _NAMES[type(event)], **data_of(event)}
+    left_out = ["body"]
+    if isinstance(event, StartedEvent) and event.node is None and event.attempt == 1:
+        left_out += _PLACE
+    return {name: value for name, value in data.items() if name not in left_out}
+
+
+def event_text(event: Event, text: Callable[[JsonText], str] = on_one_line) -> str:
+    """Return an event as one line; `text` makes a message's body fit for it."""
+    data = event_data(event)
+    if isinstance(event, MessageEvent):
+        return object_text(data, body=text(event.body))
+    return json.dumps(data, allow_nan=False)
+
+
+def finished_text(
+    record: JobRecord, text: Callable[[JsonText], str] = on_one_line, **more: object
+) -> str:
+    """Return a job's last event, `finished`, as one line, with some members `more`.
+
+    `text` makes the result fit for it.
+    """
+    result = "null" if record.result is None else text(record.result)
+    return object_text({"event": "finished", **more, **record_data(record)}, result=result)
+
+
+def finished_of(data: Mapping[str, Any], result: JsonText) -> JobRecord:
+    """Return the record of a `finished` event: there, no result is null as well."""
+    is_none = result == "null" and data["outcome"] != Outcome.COMPLETED
+    return record_of(data, None if is_none else result)

@@ -1,0 +1,55 @@
+"""Requests as they come in, checked: nothing of a job is started before its request is sound."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from runner import backends
+from runner.job.options import checked_options, checked_user
+from runner.job.request import Request
+from runner.policy import Limits
+from runner.programs import Program, values
+
+
+def checked(
+    program: Program,
+    inputs: Mapping[str, Any] | None,
+    limits: Limits,
+    backend: str | Mapping[str, Any] | None,
+    options: Mapping[str, Any] | None,
+    user: str,
+) -> Request:
+    """Return the request for what a caller gave.  Raises RequestError for all that is wrong."""
+    chosen = checked_options(options or {})
+    description = backends.describe(backend)
+    backends.check_requirements(program.manifest, description, limits.memory_bytes)
+    return Request(
+        program=program.name,
+        path=str(program.path),
+        entry=program.manifest.entry,
+        inputs=values.check_inputs(program, inputs or {}, limit_bytes=limits.inputs_bytes),
+        backend=description,
+        options={"log_level": chosen["log_level"]},
+        limits=limits,
+        tags=chosen["tags"],
+        user=checked_user(user),
+    )
+
+
+def repeated(
+    request: Request, program: Program, ceiling: Limits, *, job: str, user: str | None
+) -> Request:
+    """Return the request of the kept job `job` once more, with limits that are now allowed.
+
+    For `user`, if that is not None.
+    """
+    return dataclasses.replace(
+        request,
+        entry=program.manifest.entry,
+        limits=ceiling.lowered_by(request.limits),
+        user=request.user if user is None else checked_user(user),
+        replay_of=job,
+        image=None,
+    )

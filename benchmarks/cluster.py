@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.report import Row, arguments, median, percentile, report
 from runner import Outcome, Supervisor
 from runner.engine import OWN_LABEL, Engine
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.job.record import MessageEvent
 from tests.cluster.nodes import KINDS, UnavailableError, signal_all, why_not
 
@@ -109,17 +109,17 @@ class Bench:
         assert [job.result(120) for job in jobs] == list(range(JOBS))
         return [Row(f"{JOBS} jobs that do nothing", JOBS / (time.monotonic() - began), "jobs/s")]
 
-    def _sleeper(self) -> tuple[Any, Owner]:
+    def _sleeper(self) -> tuple[Any, HostProcess]:
         path = self._path(SLEEP)
         job = self._supervisor.run(path)
         assert next(job.messages(), None) == "up", job.record
-        (owner,) = self._owners(path)
-        return job, owner
+        (process,) = self._processes(path)
+        return job, process
 
-    def _owners(self, path: Path) -> list[Owner]:
+    def _processes(self, path: Path) -> list[HostProcess]:
         labels = self._engine.containers().values()
         mine = [each for each in labels if each.get(f"{OWN_LABEL}.program") == path.stem]
-        found = [Owner.parse(each[f"{OWN_LABEL}.owner"]) for each in mine]
+        found = [HostProcess.parse(each[f"{OWN_LABEL}.owner"]) for each in mine]
         return [each for each in found if each is not None]
 
     def _ended(self, job: Any, expected: Outcome, act: Callable[[], object]) -> tuple[float, float]:
@@ -129,7 +129,7 @@ class Bench:
         record = job.wait(60)
         told = time.monotonic() - began
         assert record.outcome is expected, record
-        while self._owners(self._path(SLEEP)) and time.monotonic() - began < 60:
+        while self._processes(self._path(SLEEP)) and time.monotonic() - began < 60:
             time.sleep(0.01)
         return told, time.monotonic() - began
 
@@ -142,9 +142,9 @@ class Bench:
         ]
 
     def _killed(self) -> list[Row]:
-        job, owner = self._sleeper()
+        job, process = self._sleeper()
         told, gone = self._ended(
-            job, Outcome.INTERRUPTED, lambda: os.kill(owner.pid, signal.SIGKILL)
+            job, Outcome.INTERRUPTED, lambda: os.kill(process.pid, signal.SIGKILL)
         )
         return [
             Row("node part killed: caller told", told, "s", at_most=LOSS_S),

@@ -27,7 +27,7 @@ from benchmarks.rings import ring
 from benchmarks.subjects import SUBJECTS, Subject
 from runner.engine import Engine
 from runner.errors import RunnerError, UnknownProgramError
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 
 KINDS: Final[tuple[type[Contender], ...]] = (
     ours.Session,
@@ -148,8 +148,8 @@ class Comparison:
             time.sleep(0.02)
 
     def _ours(self) -> int:
-        owner = str(Owner.current())
-        return sum(owner in labels.values() for labels in self._engine.containers().values())
+        process = str(HostProcess.current())
+        return sum(process in labels.values() for labels in self._engine.containers().values())
 
     @contextlib.contextmanager
     def _reporting(self, one: Contender) -> Iterator[None]:

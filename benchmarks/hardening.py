@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.report import Row, arguments, median, report
 from runner.engine import Engine
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.images import ImageStore
 from runner.policy import Limits, Policy
 from runner.sandboxes.container import container_config
@@ -49,7 +49,7 @@ def hardened(image: str, number: int) -> dict[str, Any]:
 def labels(name: str) -> dict[str, str]:
     """Return labels by which a sweep finds what a killed benchmark leaves."""
     prefix = "io.qiskit-program-runner"
-    return {f"{prefix}.sandbox": name, f"{prefix}.owner": str(Owner.current())}
+    return {f"{prefix}.sandbox": name, f"{prefix}.owner": str(HostProcess.current())}
 
 
 def measure(engine: Engine, config: dict[str, Any], name: str) -> tuple[float, float]:

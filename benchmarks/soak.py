@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.report import Row, arguments, median, report
 from runner import Job, Supervisor
 from runner.engine import OWN_LABEL, Engine
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.sandboxes import residence
 
 JOBS = int(os.environ.get("SOAK_JOBS", "1000"))
@@ -48,15 +48,15 @@ LIMITS = {
 def counts(engine: Engine) -> dict[str, int]:
     """Count everything that could be left by this process, on engine, host, and in itself."""
     gc.collect()
-    me = Owner.current()
-    owners = [labels.get(f"{OWN_LABEL}.owner") for labels in engine.containers().values()]
+    me = HostProcess.current()
+    processes = [labels.get(f"{OWN_LABEL}.owner") for labels in engine.containers().values()]
     # `os.walk`, because it passes over the groups that vanish meanwhile.
     groups = sum(f"/{me}/" in each for each, _, _ in os.walk("/sys/fs/cgroup"))
     channels = len(list((residence.channel_root() / str(me)).glob("*")))
     residence.tidy()
     tasks = Path(f"/proc/{os.getpid()}/task")
     return {
-        "containers": owners.count(str(me)),
+        "containers": processes.count(str(me)),
         "groups": groups,
         "channels": channels,
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),

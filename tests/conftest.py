@@ -14,7 +14,7 @@ import pytest
 
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineUnavailableError, RunnerError
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.images import ImageStore
 from runner.sandboxes import cgroup
 from runner.sandboxes.residence import channel_root
@@ -95,11 +95,11 @@ def pytest_runtest_setup(item):
 
 def left_behind(engine):
     """Return what no living process but this one owns: containers, directories, control groups."""
-    me = Owner.current()
+    me = HostProcess.current()
 
     def is_left(text):
-        owner = Owner.parse(text)
-        return owner is None or owner == me or owner.is_dead()
+        process = HostProcess.parse(text)
+        return process is None or process == me or process.is_dead()
 
     # Not `engine.containers()`: one that was started past us from an image of ours counts too.
     containers = {
@@ -112,7 +112,9 @@ def left_behind(engine):
     directories = {str(path) for path in root.iterdir() if is_left(path.name)}
     with contextlib.suppress(OSError):
         root.rmdir()  # looking has made it; somebody else may be using it
-    groups = {f"control groups of {owner}" for owner in cgroup.owners() if is_left(str(owner))}
+    groups = {
+        f"control groups of {process}" for process in cgroup.processes() if is_left(str(process))
+    }
     return containers | directories | groups
 
 
@@ -129,8 +131,8 @@ def passing_images(engine):
 def is_alone(engine):
     """Return whether nobody else has a sandbox here: images may be theirs then."""
     names = [each.get(f"{OWN_LABEL}.owner", "") for each in engine.containers().values()]
-    owners = {Owner.parse(each) for each in names} | cgroup.owners()
-    return all(each is not None and each.is_dead() for each in owners - {Owner.current()})
+    processes = {HostProcess.parse(each) for each in names} | cgroup.processes()
+    return all(each is not None and each.is_dead() for each in processes - {HostProcess.current()})
 
 
 def pytest_sessionstart(session):

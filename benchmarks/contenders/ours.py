@@ -81,7 +81,7 @@ class Warm(Ours):
 
 
 class Session(Ours):
-    """Jobs of one owner, forked one after another in one sandbox that has warmed up."""
+    """Jobs of one user, forked one after another in one sandbox that has warmed up."""
 
     name: ClassVar = "session"
     title: ClassVar = "qrunner, in a session"
@@ -98,7 +98,7 @@ class Session(Ours):
         return self._session.run(self.ring.subject.inputs)
 
     def jobs_per_second(self, seconds: float) -> float:
-        """Return how many jobs a second it does for an owner who has many, as many at a time."""
+        """Return how many jobs a second it does for a user who has many, as many at a time."""
         assert self._supervisor is not None
         subject = self.ring.subject
         with self._supervisor.session(subject.program, sandboxes=CALLERS) as session:

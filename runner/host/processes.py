@@ -1,4 +1,4 @@
-"""Who started a sandbox: enough to tell later, from another process, whether that owner is dead.
+"""Which process started a sandbox: enough to tell later, from another, whether it is dead.
 
 Written as a label on every container and as the name of every channel directory.  A process id
 alone would not do: ids are reused, differ between pid namespaces, and mean nothing after a reboot
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Final, Self
 
 SCRATCH_PREFIX: Final = "qrunner-wheels-"
-"""How the temporary directory of a build begins; its owner's name follows."""
+"""How the temporary directory of a build begins; its process's name follows."""
 
 _UNKNOWN = "unknown"
 _FIELDS_BEFORE_START_TIME = 19  # in /proc/<pid>/stat, counted from after the command's name
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class HostProcess:
     """One process: the machine, its boot, the pid namespace, the pid and its start time."""
 
     machine: str

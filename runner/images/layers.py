@@ -24,7 +24,7 @@ from typing import Final
 
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import ImageError
-from runner.host.processes import SCRATCH_PREFIX, Owner
+from runner.host.processes import SCRATCH_PREFIX, HostProcess
 from runner.images.builds import (
     BUILD_LABEL,
     KIND_LABEL,
@@ -193,8 +193,8 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
-        """Make a temporary directory that is named by its owner: a sweep removes a dead one's."""
-        prefix = f"{SCRATCH_PREFIX}{Owner.current()}-"
+        """Make a temporary directory that is named by its process: a sweep removes a dead one's."""
+        prefix = f"{SCRATCH_PREFIX}{HostProcess.current()}-"
         with tempfile.TemporaryDirectory(prefix=prefix) as directory:
             yield Path(directory)
 

@@ -188,7 +188,7 @@ class Dispatcher:
             rootful=self._rootful,
             own_cgroup=self._own_cgroup,
             carrier=self._carrier_now(),
-            owner=self._holdings.owner,
+            process=self._holdings.process,
             mode=mode,
             modules=() if mode is Mode.COLD else modules(program.files, program.manifest.entry),
         )

@@ -14,7 +14,7 @@ import weakref
 from typing import Final, Protocol
 
 from runner.engine import Engine
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.host.workers import Workers
 from runner.running.task import Task
 from runner.sandboxes import residence
@@ -46,7 +46,7 @@ class Holdings:
         self.pool: Pool | None = None
         self.sessions: weakref.WeakSet[Closable] = weakref.WeakSet()
         self.reaper = Reaper()
-        self.owner = Owner.current()
+        self.process = HostProcess.current()
         self.pid = os.getpid()
         self._keep_engine = keep_engine
         self._janitor: Janitor | None = None
@@ -57,7 +57,7 @@ class Holdings:
         if self._janitor is None:
             self._janitor = Janitor()
         if not self._is_resident:
-            residence.move_in(self.owner, own_cgroup=own_cgroup)
+            residence.move_in(self.process, own_cgroup=own_cgroup)
             self._is_resident = True
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Holdings:
             return False
         if self._is_resident:
             self._is_resident = False
-            residence.move_out(self.owner)
+            residence.move_out(self.process)
         if self._janitor is not None:
             self._janitor.close()
         if not self._keep_engine:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +55,15 @@ def is_usable(*, driver: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class JobCgroup:
-    """The parent group of one sandbox; `name` is unique among those of its owner."""
+    """The parent group of one sandbox; `name` is unique among those of its process."""
 
-    owner: Owner
+    process: HostProcess
     name: str
 
     @property
     def parent(self) -> str:
         """The group's path, as the engine takes it for a container."""
-        return f"/{TOP}/{self.owner}/{self.name}"
+        return f"/{TOP}/{self.process}/{self.name}"
 
     def read(self) -> Counters:
         """Return what has been counted until now; all None if there is no such group."""
@@ -132,12 +132,12 @@ class JobCgroup:
                 yield directory
 
 
-def make_owner(owner: Owner) -> None:
-    """Make the group that holds one owner's, so that nobody else removes ours on top meanwhile."""
+def make_groups(process: HostProcess) -> None:
+    """Make the group that holds one process's, so that no other removes ours on top meanwhile."""
     for hierarchy in _hierarchies():
-        for _ in range(_ATTEMPTS):  # between two steps the last owner before us may tidy up
+        for _ in range(_ATTEMPTS):  # between two steps the last process before us may tidy up
             try:
-                (hierarchy / TOP / str(owner)).mkdir(parents=True, exist_ok=True)
+                (hierarchy / TOP / str(process)).mkdir(parents=True, exist_ok=True)
             except (FileNotFoundError, FileExistsError):
                 continue
             except OSError as error:
@@ -145,19 +145,19 @@ def make_owner(owner: Owner) -> None:
             break
 
 
-def kill_owner(owner: Owner) -> None:
-    """Kill what is left in the groups of an owner that is dead."""
+def kill_groups(process: HostProcess) -> None:
+    """Kill what is left in the groups of a process that is dead."""
     for hierarchy in _hierarchies():
-        directory = hierarchy / TOP / str(owner)
+        directory = hierarchy / TOP / str(process)
         if _processes(directory):
             _kill(directory)
 
 
-def remove_owner(owner: Owner) -> bool:
-    """Remove all groups of one owner, and ours on top if nobody uses it any more."""
+def remove_groups(process: HostProcess) -> bool:
+    """Remove all groups of one process, and ours on top if nobody uses it any more."""
     gone = True
     for hierarchy in _hierarchies():
-        directory = hierarchy / TOP / str(owner)
+        directory = hierarchy / TOP / str(process)
         _remove_tree(directory)
         gone = gone and not directory.exists()
         with contextlib.suppress(OSError):
@@ -165,12 +165,12 @@ def remove_owner(owner: Owner) -> bool:
     return gone
 
 
-def owners() -> set[Owner]:
-    """Return everybody who has groups here."""
-    found: set[Owner | None] = set()
+def processes() -> set[HostProcess]:
+    """Return the processes that have groups here."""
+    found: set[HostProcess | None] = set()
     for hierarchy in _hierarchies():
         with contextlib.suppress(OSError):  # there is none, or somebody removes it just now
-            found |= {Owner.parse(each.name) for each in (hierarchy / TOP).iterdir()}
+            found |= {HostProcess.parse(each.name) for each in (hierarchy / TOP).iterdir()}
     return {each for each in found if each is not None}
 
 

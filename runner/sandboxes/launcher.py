@@ -97,7 +97,7 @@ class Sandbox:
         for _ in range(_NAME_ATTEMPTS):
             uid = random_uid(rootful=self.spec.rootful)
             self.name = f"qrunner-{uid}"
-            cgroup = JobCgroup(self.spec.owner, str(uid)) if self.spec.own_cgroup else None
+            cgroup = JobCgroup(self.spec.process, str(uid)) if self.spec.own_cgroup else None
             config = container_config(
                 self.spec.policy,
                 self.spec.limits,
@@ -105,7 +105,7 @@ class Sandbox:
                 uid=uid,
                 labels={
                     f"{OWN_LABEL}.sandbox": self.name,
-                    f"{OWN_LABEL}.owner": str(self.spec.owner),
+                    f"{OWN_LABEL}.owner": str(self.spec.process),
                 },
                 channel_directory=channel_directory,
                 cgroup_parent=cgroup.parent if cgroup else None,
@@ -130,7 +130,7 @@ class Sandbox:
 
     def _listen(self) -> None:
         try:
-            self._directory = make_channel(self.spec.owner)
+            self._directory = make_channel(self.spec.process)
             path = self._directory / Path(protocol.SOCKET_PATH).name
             if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
                 log.info("%s is too long for a socket: frames go over stdio", path)
@@ -345,7 +345,7 @@ class Sandbox:
             return [self.container]
         if not self.name:
             return []
-        wanted = {f"{OWN_LABEL}.sandbox": self.name, f"{OWN_LABEL}.owner": str(self.spec.owner)}
+        wanted = {f"{OWN_LABEL}.sandbox": self.name, f"{OWN_LABEL}.owner": str(self.spec.process)}
         found = self._engine.containers()
         return [each for each, labels in found.items() if wanted.items() <= labels.items()]
 

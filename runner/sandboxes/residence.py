@@ -1,6 +1,6 @@
 """What one process has on this host besides containers: a directory for channels, control groups.
 
-Both carry the owner's name, so that a sweep can tell the living from the dead.  All supervisors
+Both carry the process's name, so that a sweep can tell the living from the dead.  All supervisors
 of one process share them: the first makes them, the last to leave removes them.
 """
 
@@ -18,30 +18,30 @@ from pathlib import Path
 from typing import Final
 
 from runner.errors import EngineError
-from runner.host.processes import SCRATCH_PREFIX, Owner
+from runner.host.processes import SCRATCH_PREFIX, HostProcess
 from runner.sandboxes import cgroup
 
 _ATTEMPTS: Final = 100
 
 _lock: Final = threading.RLock()
-_residents: Final[Counter[Owner]] = Counter()
+_residents: Final[Counter[HostProcess]] = Counter()
 
 
-def move_in(owner: Owner, *, own_cgroup: bool) -> None:
+def move_in(process: HostProcess, *, own_cgroup: bool) -> None:
     """Register one supervisor; each `move_in` has its `move_out`."""
     with _lock:
-        _residents[owner] += 1
+        _residents[process] += 1
         if own_cgroup:
-            cgroup.make_owner(owner)
+            cgroup.make_groups(process)
 
 
-def move_out(owner: Owner) -> None:
+def move_out(process: HostProcess) -> None:
     """Remove this process's traces if its last supervisor has left."""
     with _lock:
-        _residents[owner] -= 1
-        if _residents[owner] <= 0:
-            del _residents[owner]
-            remove_traces(owner)
+        _residents[process] -= 1
+        if _residents[process] <= 0:
+            del _residents[process]
+            remove_traces(process)
 
 
 def channel_root() -> Path:
@@ -67,10 +67,10 @@ def channel_root() -> Path:
     raise EngineError(msg)
 
 
-def make_channel(owner: Owner) -> Path:
+def make_channel(process: HostProcess) -> Path:
     """Make and return an empty directory for the channel of one sandbox."""
     for _ in range(_ATTEMPTS):
-        directory = channel_root() / str(owner) / secrets.token_hex(6)
+        directory = channel_root() / str(process) / secrets.token_hex(6)
         # Between the two another supervisor may remove the root, which is empty until then.
         with contextlib.suppress(FileNotFoundError):
             directory.parent.mkdir(mode=0o700, exist_ok=True)
@@ -80,24 +80,24 @@ def make_channel(owner: Owner) -> Path:
     raise EngineError(msg)
 
 
-def owners() -> set[Owner]:
-    """Return everybody who has something here."""
-    found: set[Owner | None] = set()
+def processes() -> set[HostProcess]:
+    """Return the processes that have something here."""
+    found: set[HostProcess | None] = set()
     with contextlib.suppress(FileNotFoundError):
-        found |= {Owner.parse(each.name) for each in channel_root().iterdir()}
-    found |= {Owner.parse(_scratch_owner(each)) for each in _scratch()}
-    return {each for each in found if each is not None} | cgroup.owners()
+        found |= {HostProcess.parse(each.name) for each in channel_root().iterdir()}
+    found |= {HostProcess.parse(_scratch_process(each)) for each in _scratch()}
+    return {each for each in found if each is not None} | cgroup.processes()
 
 
-def remove_traces(owner: Owner) -> bool:
-    """Remove what this owner has on this host, and unused roots; return whether all is gone."""
-    directory = channel_root() / str(owner)
+def remove_traces(process: HostProcess) -> bool:
+    """Remove what this process has on this host, and unused roots; return whether all is gone."""
+    directory = channel_root() / str(process)
     shutil.rmtree(directory, ignore_errors=True)
     for each in _scratch():
-        if _scratch_owner(each) == str(owner):
+        if _scratch_process(each) == str(process):
             shutil.rmtree(each, ignore_errors=True)
     tidy()
-    return cgroup.remove_owner(owner) and not directory.exists()
+    return cgroup.remove_groups(process) and not directory.exists()
 
 
 def tidy() -> None:
@@ -115,6 +115,6 @@ def _scratch() -> list[Path]:
     return found
 
 
-def _scratch_owner(directory: Path) -> str:
-    """Return the owner's name; what `tempfile` makes unique stands behind the last hyphen."""
+def _scratch_process(directory: Path) -> str:
+    """Return the process's name; what `tempfile` makes unique stands behind the last hyphen."""
     return directory.name.removeprefix(SCRATCH_PREFIX).rpartition("-")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.policy import Limits, Policy
 from runner.sandboxes.container import WRITABLE
 
@@ -41,7 +41,7 @@ class SandboxSpec:
     rootful: bool
     own_cgroup: bool
     carrier: Carrier
-    owner: Owner
+    process: HostProcess
     mode: Mode = Mode.COLD
     modules: tuple[str, ...] = ()
     backend: str = ""

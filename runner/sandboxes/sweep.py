@@ -1,7 +1,7 @@
 """Removing what dead supervisors left: their containers, control groups and directories.
 
 Sandboxes of a dead supervisor die by themselves, because their stdin closes; what the engine and
-the host still hold of them is removed here.  Nothing of a living owner is ever touched.
+the host still hold of them is removed here.  Nothing of a living process is ever touched.
 `Janitor` is a process that waits for its supervisor's death and then sweeps, so that even
 SIGKILL leaves nothing behind; if it is killed too, the next start sweeps.
 """
@@ -19,7 +19,7 @@ from typing import Final
 from runner.engine import OWN_LABEL, Engine
 from runner.engine.forks import close_in_children
 from runner.errors import EngineError
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.sandboxes import cgroup, residence
 
 log = logging.getLogger(__name__)
@@ -48,30 +48,30 @@ _ORPHANED: Final = "import os\nif os.fork(): os._exit(0)\n"
 
 
 def sweep(engine: Engine) -> int:
-    """Remove everything whose owner is dead; return how many containers and traces there were."""
+    """Remove everything whose process is dead; return how many containers and traces it was."""
     removed = 0
-    for owner in cgroup.owners():
-        if owner.is_dead():
-            cgroup.kill_owner(owner)  # the engine removes what is dead already without waiting
+    for process in cgroup.processes():
+        if process.is_dead():
+            cgroup.kill_groups(process)  # the engine removes what is dead already without waiting
     for container, labels in engine.containers().items():
-        owner_named = Owner.parse(labels.get(f"{OWN_LABEL}.owner", ""))
-        if owner_named is None or not owner_named.is_dead():
+        named = HostProcess.parse(labels.get(f"{OWN_LABEL}.owner", ""))
+        if named is None or not named.is_dead():
             continue
         try:
             engine.remove(container)
             removed += 1
         except EngineError as error:
             log.warning("container %s of a dead supervisor cannot be removed: %s", container, error)
-    for owner in residence.owners():
-        if owner.is_dead():
-            residence.remove_traces(owner)
+    for process in residence.processes():
+        if process.is_dead():
+            residence.remove_traces(process)
             removed += 1
     residence.tidy()
     return removed
 
 
 def janitor() -> None:
-    """Sweep until nothing more turns up; runs in the janitor's process after its owner's death."""
+    """Sweep until nothing more turns up; runs in the janitor after its supervisor's death."""
     clean_since = None
     give_up = time.monotonic() + _PATIENCE_S
     while time.monotonic() < give_up:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from runner.errors import RequestError, StoreError, UnknownJobError
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.job.record import Event
 from runner.job.request import Request
 from runner.policy import parse_size
@@ -137,7 +137,8 @@ class Store:
         """Give the jobs of processes that have died their outcome; return how many."""
         with self._file.reading() as db:
             found = db.execute("SELECT DISTINCT process FROM jobs WHERE outcome IS NULL").fetchall()
-        dead = [text for (text,) in found if (p := Owner.parse(text)) is not None and p.is_dead()]
+        parsed = {text: HostProcess.parse(text) for (text,) in found}
+        dead = [text for text, each in parsed.items() if each is not None and each.is_dead()]
         if not dead:
             return 0
         count = 0

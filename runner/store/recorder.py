@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from runner.errors import StoreError
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.job import Job
 from runner.job.life import Keeper, Life
 from runner.job.record import Event, JobRecord, JobStatus, length
@@ -54,7 +54,7 @@ class Recorder(Keeper):
     def __init__(self, store: Store, *, keep_open: bool) -> None:
         self.store = store
         self._keep_open = keep_open
-        self._process = str(Owner.current())
+        self._process = str(HostProcess.current())
         self._lock = threading.RLock()
         self._live: dict[str, _Live] = {}
         self._thread: threading.Thread | None = None

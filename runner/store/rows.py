@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from runner.forms import value_of
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.job.form import (
     event_data,
     on_one_line,
@@ -147,7 +147,7 @@ def save(db: sqlite3.Connection, change: Change) -> bool:
 def interrupt(db: sqlite3.Connection, job: Summary) -> None:
     """Give the job of a dead process its outcome."""
     now = time.time()
-    process = Owner.parse(job.process)
+    process = HostProcess.parse(job.process)
     who = f"the supervisor, process {process.pid if process else '?'},"
     detail = f"{who} died before the job had ended, or could not keep its end"
     stamps = {"created": job.created, "started": job.started, "finished": now}

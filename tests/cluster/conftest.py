@@ -10,7 +10,7 @@ import time
 import pytest
 
 from runner.engine import OWN_LABEL
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.sandboxes import residence
 from tests.cluster.nodes import KINDS, UnavailableError, why_not
 from tests.engine.bare import Supervisor
@@ -74,18 +74,18 @@ def watch(engine):
 class Watch:
     def __init__(self, engine):
         self._engine = engine
-        self._owners = set()
+        self._processes = set()
         self._paths = set()
 
     def of(self, path):
-        """Return the owners of the program's containers, by container."""
+        """Return the processes of the program's containers, by container."""
         self._paths.add(path)
         found = {
-            container: Owner.parse(labels[f"{OWN_LABEL}.owner"])
+            container: HostProcess.parse(labels[f"{OWN_LABEL}.owner"])
             for container, labels in self._engine.containers().items()
             if labels.get(f"{OWN_LABEL}.program") == path.stem
         }
-        self._owners |= set(found.values())
+        self._processes |= set(found.values())
         return found
 
     def gone_within(self, path, seconds):
@@ -106,8 +106,10 @@ class Watch:
         deadline = time.monotonic() + within_s
         while True:
             left = [each for path in self._paths for each in self.of(path)]
-            # A living owner has directories for the sandboxes to come.
-            left += [str(each) for each in residence.owners() & self._owners if each.is_dead()]
+            # A living process has directories for the sandboxes to come.
+            left += [
+                str(each) for each in residence.processes() & self._processes if each.is_dead()
+            ]
             if not left:
                 return
             assert time.monotonic() < deadline, f"left behind: {left}"

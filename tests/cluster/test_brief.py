@@ -147,9 +147,9 @@ def test_a_node_part_that_is_killed_is_told_by_name(cluster, supervisor, program
     path = program(SLEEPER)
     job = supervisor.run(path)
     next(job.messages())
-    (owner,) = watch.of(path).values()
+    (process,) = watch.of(path).values()
     began = time.monotonic()
-    os.kill(owner.pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
     assert job.wait(30).outcome is Outcome.INTERRUPTED
     assert time.monotonic() - began < KNOWN_WITHIN_S
     assert f"node {job.node} is lost" in job.evidence.detail

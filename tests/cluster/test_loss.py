@@ -19,8 +19,8 @@ def test_a_lost_job_is_another_attempt_if_that_was_asked_for(cluster, supervisor
     job = supervisor.run(path, retries=1)
     live = job.messages()
     assert next(live) == "up"
-    (owner,) = watch.of(path).values()
-    os.kill(owner.pid, signal.SIGKILL)
+    (process,) = watch.of(path).values()
+    os.kill(process.pid, signal.SIGKILL)
     assert job.result(60) == "awake"
     assert job.attempt == job.record.attempt == 2
     assert list(job.messages()) == ["up"]  # of the attempt that counts, and of no other
@@ -90,9 +90,9 @@ def test_a_hung_node_part_is_lost_within_five_heartbeats(cluster, supervisor, pr
     path = program(SLEEPER)
     job = supervisor.run(path)
     next(job.messages())
-    (owner,) = watch.of(path).values()
+    (process,) = watch.of(path).values()
     began = time.monotonic()
-    os.kill(owner.pid, signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGSTOP)
     assert job.wait(60).outcome is Outcome.INTERRUPTED
     assert time.monotonic() - began < KNOWN_WITHIN_S
     watch.gone_within(path, 5)

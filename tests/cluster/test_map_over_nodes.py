@@ -13,7 +13,7 @@ import pytest
 
 from runner import Supervisor
 from runner.engine import OWN_LABEL
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.sandboxes.sweep import sweep
 from tests.cluster.nodes import ROOT, kill_all, mentioning, wait_until
 from tests.cluster.tried import KNOWN_WITHIN_S, doomed_on
@@ -123,7 +123,7 @@ def check_left(doomed, engine):
     mine = [
         each for each in engine.containers().values() if each.get(f"{OWN_LABEL}.program") == PROGRAM
     ]
-    assert not [each for each in mine if Owner.parse(each[f"{OWN_LABEL}.owner"]).is_dead()]
+    assert not [each for each in mine if HostProcess.parse(each[f"{OWN_LABEL}.owner"]).is_dead()]
     address = doomed.cluster.removeprefix("ray://")
     assert not mentioning("runner.nodes.ray_driver") & mentioning(address)
     doomed.close()

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from tests.engine.bare import Supervisor
 from tests.engine.second_engine import SecondEngine, why_not
 from tests.engine.traces import containers_of, processes_in, traces_of
@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 CALL_TIMEOUT_S = 3
-MINE = f"/{Owner.current()}/"
+MINE = f"/{HostProcess.current()}/"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 from runner import JobFailedError
 from runner.engine import OWN_LABEL, Engine
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.images import ImageStore
 from runner.sandboxes.sweep import sweep
 from tests.engine.bare import Supervisor
@@ -192,7 +192,7 @@ def test_sweeping_while_others_work_harms_nobody(engine, child, trivial):
 
 
 def test_foreign_containers_with_similar_names_and_labels_are_not_touched(engine, trivial):
-    dead = subprocess.run([sys.executable, "-c", ""], check=True) and Owner.current()
+    dead = subprocess.run([sys.executable, "-c", ""], check=True) and HostProcess.current()
     image = ImageStore(engine).guest()
     prefix = f"qrunner-test-{os.getpid()}"
     foreign = {

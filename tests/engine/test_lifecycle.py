@@ -19,7 +19,7 @@ import pytest
 from runner import RequestError
 from runner.engine import OWN_LABEL
 from runner.host.interrupt import CancelledError, Interrupt
-from runner.host.processes import SCRATCH_PREFIX, Owner
+from runner.host.processes import SCRATCH_PREFIX, HostProcess
 from runner.images import ImageStore
 from runner.sandboxes.sweep import sweep
 from tests.engine.bare import Supervisor
@@ -103,11 +103,11 @@ def test_killed_with_its_janitor_the_sandbox_dies_at_once_and_clean_removes_the_
 
 def test_a_sweep_removes_the_build_directories_of_the_dead_only(engine, child, trivial):
     process = child("pass", trivial)
-    dead = dataclasses.replace(Owner.current(), pid=process.pid, started="1")
+    dead = dataclasses.replace(HostProcess.current(), pid=process.pid, started="1")
     process.wait()
     left, kept = (
         Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{owner}-"))
-        for owner in (dead, Owner.current())
+        for owner in (dead, HostProcess.current())
     )
     (left / "a.whl").touch()
     sweep(engine)

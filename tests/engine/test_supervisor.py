@@ -15,7 +15,7 @@ import pytest
 
 from runner import InputsError, JobFailedError, Limits, Outcome, RequestError, UnknownJobError
 from runner.engine import OWN_LABEL
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from tests.engine import bare
 from tests.engine.bare import Supervisor
 from tests.engine.traces import containers_of
@@ -372,7 +372,7 @@ def test_leaving_the_block_ends_what_it_started(sandboxing, program, engine):
         job = supervisor.run(path)
         next(job.messages())
     assert job.outcome is Outcome.CANCELLED
-    mine = str(Owner.current())
+    mine = str(HostProcess.current())
     assert not [1 for each in engine.containers().values() if each[f"{OWN_LABEL}.owner"] == mine]
 
 

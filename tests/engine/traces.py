@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from runner.engine import OWN_LABEL
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.sandboxes import residence
 
 
@@ -16,17 +16,17 @@ def containers_of(engine, pid):
     """Return the containers whose supervisor is process `pid`: id → labels."""
     found = {}
     for container, labels in engine.containers().items():
-        owner = Owner.parse(labels.get(f"{OWN_LABEL}.owner", ""))
-        if owner is not None and owner.pid == pid:
+        process = HostProcess.parse(labels.get(f"{OWN_LABEL}.owner", ""))
+        if process is not None and process.pid == pid:
             found[container] = labels
     return found
 
 
 def traces_of(engine, pid):
     """Return containers, control groups and directories that belong to process `pid`."""
-    owners = {f"owner {each}" for each in residence.owners() if each.pid == pid}
+    processes = {f"process {each}" for each in residence.processes() if each.pid == pid}
     residence.tidy()
-    return set(containers_of(engine, pid)) | owners
+    return set(containers_of(engine, pid)) | processes
 
 
 def processes_in(directory):

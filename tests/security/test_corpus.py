@@ -15,7 +15,7 @@ import pytest
 from runner import Supervisor
 from runner.checking.cases import cases
 from runner.engine import OWN_LABEL
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.policy.isolation import Isolation
 from runner.programs import read_directory
 from runner.sandboxes import cgroup
@@ -144,10 +144,10 @@ def test_the_supervisor_stays_small_meanwhile(submitted, meter):
 
 def test_nothing_of_it_is_left_when_the_supervisor_closes(submitted, supervisor, engine):
     supervisor.close()
-    me = str(Owner.current())
+    me = str(HostProcess.current())
     labels = engine.containers().values()
     assert not [each for each in labels if each.get(f"{OWN_LABEL}.owner") == me]
-    assert me not in {str(owner) for owner in cgroup.owners()}
+    assert me not in {str(process) for process in cgroup.processes()}
     directories = {path.name for path in channel_root().iterdir()}
     with contextlib.suppress(OSError):
         channel_root().rmdir()  # looking has made it

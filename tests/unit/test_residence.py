@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EngineError
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.sandboxes import cgroup, residence
 
 
@@ -34,17 +34,17 @@ def temporary(monkeypatch, tmp_path):
 
 
 def test_the_directory_for_channels_is_made_however_often_others_remove_it(others_tidy_up):
-    directory = residence.make_channel(Owner.current())
+    directory = residence.make_channel(HostProcess.current())
     assert directory.is_dir()
-    assert residence.owners() >= {Owner.current()}
+    assert residence.processes() >= {HostProcess.current()}
 
 
 def test_the_owners_group_is_made_however_often_others_remove_the_one_on_top(
     others_tidy_up, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(cgroup, "_hierarchies", lambda: [tmp_path])
-    cgroup.make_owner(Owner.current())
-    assert cgroup.owners() == {Owner.current()}
+    cgroup.make_groups(HostProcess.current())
+    assert cgroup.processes() == {HostProcess.current()}
 
 
 @pytest.mark.parametrize("what", ["file", "link", "open"])
@@ -58,4 +58,4 @@ def test_what_is_no_private_directory_is_refused(temporary, what):
         root.mkdir()
         root.chmod(0o755)
     with pytest.raises(EngineError, match="is not a private directory of user"):
-        residence.make_channel(Owner.current())
+        residence.make_channel(HostProcess.current())

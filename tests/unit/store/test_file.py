@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RequestError, StoreError
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.job.record import Evidence, Outcome
 from runner.job.request import Request
 from runner.policy import Limits
@@ -267,7 +267,7 @@ def test_the_programs_of_the_second_version_can_be_run_again(version_2):
 
 
 def test_a_process_of_the_second_version_that_is_dead_has_left_interrupted_jobs(version_2):
-    me = Owner.current()
+    me = HostProcess.current()
     with contextlib.closing(sqlite3.connect(version_2)) as db, db:
         dead = dataclasses.replace(me, started="0")
         db.execute("UPDATE jobs SET owner = ?", (str(dead),))

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import StoreError, UnknownJobError
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.job.record import (
     Evidence,
     JobRecord,
@@ -296,7 +296,7 @@ def test_killed_at_any_moment_no_completed_job_is_lost_and_none_is_left_running(
 
 def test_jobs_of_the_living_and_of_who_cannot_be_known_are_left_alone(store, keeper):
     make_job(keeper, 1)
-    me = Owner.current()
+    me = HostProcess.current()
     others = {
         2: f"elsewhere.{me.boot}.{me.namespace}.{me.pid}.{DEAD}",  # another machine
         3: f"{me.machine}.{me.boot}.1.{me.pid}.{DEAD}",  # another pid namespace

@@ -10,24 +10,29 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 T = TypeVar("T")
+
+_Reader: TypeAlias = Callable[[Any], Any]
+
+_PLAIN: Final = frozenset({str, int, float, bool, types.NoneType, dict})
 
 
 def data_of(value: Any) -> Any:
     """Return a value as JSON data.  Mappings must be JSON data already, and are not copied."""
-    if dataclasses.is_dataclass(value):
-        return {each.name: data_of(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if dataclasses.is_dataclass(kind):
+        return {name: data_of(getattr(value, name)) for name in _names(kind)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, frozenset):
         return sorted(map(data_of, value))
-    if isinstance(value, tuple):
-        return list(map(data_of, value))
-    return value
+    return list(map(data_of, value)) if isinstance(value, tuple) else value
 
 
 def value_of(kind: type[T], data: object) -> T:
@@ -38,14 +43,16 @@ def value_of(kind: type[T], data: object) -> T:
     that has only defaults.  Raises ValueError that names the member.
     """
     if not isinstance(data, Mapping):
-        msg = f"{kind.__name__} is a {type(data).__name__}: it must be an object"
-        raise ValueError(msg)
+        raise _wrong(data, kind.__name__)
     of: Any = kind  # mypy takes no class for hashable
-    given = {
-        name: _read(hint, data[name], f"{kind.__name__}.{name}")
-        for name, hint in _hints(of).items()
-        if name in data
-    }
+    name, given = "", {}
+    try:
+        for name, read in _readers(of).items():
+            if name in data:
+                given[name] = read(data[name])
+    except ValueError as error:
+        msg = f"{kind.__name__}.{name}: {error}"
+        raise ValueError(msg) from None
     try:
         return kind(**given)
     except TypeError as error:
@@ -54,36 +61,53 @@ def value_of(kind: type[T], data: object) -> T:
 
 
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in dataclasses.fields(kind))
+
+
+@functools.cache
+def _readers(kind: Any) -> dict[str, _Reader]:
     hints = typing.get_type_hints(kind)
-    return {each.name: hints[each.name] for each in dataclasses.fields(kind)}
+    return {name: _reader(hints[name]) for name in _names(kind)}
 
 
-def _read(hint: Any, data: Any, name: str) -> Any:
+def _reader(hint: Any) -> _Reader:
+    """Return what reads a member that is annotated so."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin in {types.UnionType, typing.Union}:
-        if data is None:
-            return None
-        (hint,) = (each for each in inside if each is not types.NoneType)
-        return _read(hint, data, name)
+        (some,) = (_reader(each) for each in inside if each is not types.NoneType)
+        return lambda data: None if data is None else some(data)
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
-        return hint() if data is None else value_of(hint, data)
+        return lambda data: hint() if data is None else value_of(hint, data)
     if origin in {tuple, frozenset}:
-        return origin([_read(inside[0], each, name) for each in _checked(list | tuple, data, name)])
+        each = _reader(inside[0])
+        return lambda data: origin(map(each, _checked(data, list, tuple)))
     if origin in {dict, Mapping}:
-        return dict(_checked(Mapping, data, name))
+        return lambda data: dict(_checked(data, Mapping))
     plain = getattr(hint, "__supertype__", hint)  # of a NewType
-    if issubclass(plain, Enum):
-        return plain(data)
-    if plain is str and data is None:
-        return ""
-    is_flag = isinstance(data, bool) and plain is not bool
-    return _checked(() if is_flag else int | float if plain is float else plain, data, name)
+    if plain is str:
+        return lambda data: "" if data is None else _checked(data, str)
+    if plain in {int, float}:
+        return _real if plain is float else _whole
+    return plain if issubclass(plain, Enum) else lambda data: _checked(data, plain)
 
 
-def _checked(kind: Any, data: Any, name: str) -> Any:
-    if not isinstance(data, kind):
-        msg = f"{name} is {data!r:.80}, a {type(data).__name__}"
-        raise ValueError(msg)
+def _whole(data: Any) -> Any:
+    if isinstance(data, bool):  # which Python takes for a number
+        raise _wrong(data, "number")
+    return _checked(data, int)
+
+
+def _real(data: Any) -> Any:
+    return data if isinstance(data, float) else _whole(data)
+
+
+def _checked(data: Any, *kinds: type) -> Any:
+    if not isinstance(data, kinds):
+        raise _wrong(data, " or ".join(each.__name__ for each in kinds))
     return data
+
+
+def _wrong(data: object, wanted: str) -> ValueError:
+    return ValueError(f"{data!r:.80} is of the type {type(data).__name__}, not {wanted}")

@@ -24,6 +24,9 @@ from runner.job.record import (
 from runner.job.request import Request
 from sandbox.wire.protocol import JsonText
 
+encode: Final = json.JSONEncoder(allow_nan=False).encode
+"""Returns JSON data as strict JSON on one line of ASCII."""
+
 _NAMES: Final = {StartedEvent: "started", MessageEvent: "message", LogEvent: "log"}
 
 _PLACE: Final = ("node", "attempt")
@@ -38,7 +41,7 @@ def on_one_line(text: JsonText) -> JsonText:
 def object_text(content: Mapping[str, Any], **texts: str) -> str:
     """Return a JSON object on one line: `content`, and behind it members that are JSON text."""
     members = "".join([f', "{name}": {text}' for name, text in texts.items()])
-    return f"{json.dumps(content, allow_nan=False)[:-1]}{members}}}"
+    return f"{encode(content)[:-1]}{members}}}"
 
 
 def request_data(request: Request) -> dict[str, Any]:
@@ -76,10 +79,12 @@ def record_of(data: Mapping[str, Any], result: JsonText | None) -> JobRecord:
 def event_data(event: Event) -> dict[str, Any]:
     """Return an event without the text of a message."""
     data: dict[str, Any] = {"event": _NAMES[type(event)], **data_of(event)}
-    left_out = ["body"]
-    if isinstance(event, StartedEvent) and event.node is None and event.attempt == 1:
-        left_out += _PLACE
-    return {name: value for name, value in data.items() if name not in left_out}
+    if isinstance(event, MessageEvent):
+        del data["body"]
+    elif isinstance(event, StartedEvent) and event.node is None and event.attempt == 1:
+        for name in _PLACE:
+            del data[name]
+    return data
 
 
 def event_text(event: Event, text: Callable[[JsonText], str] = on_one_line) -> str:
@@ -87,7 +92,12 @@ def event_text(event: Event, text: Callable[[JsonText], str] = on_one_line) -> s
     data = event_data(event)
     if isinstance(event, MessageEvent):
         return object_text(data, body=text(event.body))
-    return json.dumps(data, allow_nan=False)
+    return encode(data)
+
+
+def message_of(data: Mapping[str, Any], body: JsonText) -> MessageEvent:
+    """Return the message of a `message` event.  Raises ValueError."""
+    return value_of(MessageEvent, {**data, "body": body})
 
 
 def finished_text(

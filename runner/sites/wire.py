@@ -31,8 +31,11 @@ WIRE_VERSION: Final = 2
 MAX_LINE_BYTES: Final = 224 * MIB
 """What inputs or a result at their limits need if each of their characters has to be escaped."""
 
-_TAILS: Final = {"message": "body", "finished": "result"}
-"""The events that end in a JSON text of the program's, and the key it stands under."""
+_TAILS: Final = (
+    (b'{"event": "message",', b', "body": '),
+    (b'{"event": "finished",', b', "result": '),
+)
+"""How those events begin that end in a JSON text of the program's, and what it stands behind."""
 
 
 class WireError(ValueError):
@@ -80,7 +83,7 @@ class JobSpec:
             "isolation": self.isolation.value,
             "allow_missing": sorted(self.allow_missing),
         }
-        start = json.dumps(head, allow_nan=False)[:-1].encode()
+        start = form.encode(head)[:-1].encode()
         return b"".join((start, _INPUTS, self.request.inputs.encode(), b"}\n"))
 
     @classmethod
@@ -172,7 +175,7 @@ def line_of(event: AttemptEvent) -> bytes:
     elif isinstance(event, StartedEvent | MessageEvent | LogEvent):
         text = form.event_text(event)
     else:
-        text = json.dumps({"event": _NAMES[type(event)], **forms.data_of(event)})
+        text = form.encode({"event": _NAMES[type(event)], **forms.data_of(event)})
     return text.encode() + b"\n"
 
 
@@ -191,18 +194,18 @@ def event_of(line: bytes) -> AttemptEvent:
 
 
 def _event(line: bytes) -> AttemptEvent:
-    for event, key in _TAILS.items():
-        if line.startswith(f'{{"event": "{event}",'.encode()):
+    for start, mark in _TAILS:
+        if line.startswith(start):
             # Inside a JSON text quotes are escaped, and all keys before it are ours: what looks
             # like the mark is the mark, or stands in the program's own text behind it.
-            head, mark, rest = line.partition(f', "{key}": '.encode())
-            content, text = json.loads(head + b"}"), _text(mark, rest)
-            if event == "finished":
+            head, found, rest = line.partition(mark)
+            content, text = json.loads(head + b"}"), _text(found, rest)
+            if content["event"] == "finished":
                 return Finished(record=form.finished_of(content, text))
-            return forms.value_of(MessageEvent, {**content, key: text})
+            return form.message_of(content, text)
     content = json.loads(line)
-    found: AttemptEvent = forms.value_of(_KINDS[content["event"]], content)
-    return found
+    event: AttemptEvent = forms.value_of(_KINDS[content["event"]], content)
+    return event
 
 
 def _text(mark: bytes, rest: bytes) -> JsonText:

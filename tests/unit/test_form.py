@@ -235,14 +235,17 @@ def test_the_inputs_are_one_text_from_the_check_to_the_guest():
     [
         ({"outcome": "won"}, "'won' is not a valid Outcome"),
         ({"outcome": None}, "None is not a valid Outcome"),
-        ({"program": 1}, "JobRecord.program is 1, a int"),
-        ({"usage": []}, "Usage is a list: it must be an object"),
-        ({"usage": {"wall_s": "1"}}, "Usage.wall_s is '1', a str"),
-        ({"usage": {"messages": True}}, "Usage.messages is True, a bool"),
-        ({"exceptions": "swap"}, "JobRecord.exceptions is 'swap', a str"),
-        ({"exceptions": [1]}, "JobRecord.exceptions is 1, a int"),
-        ({"versions": [1]}, r"JobRecord.versions is \[1\], a list"),
-        ({"stored": 1}, "JobRecord.stored is 1, a int"),
+        ({"program": 1}, "JobRecord.program: 1 is of the type int, not str"),
+        ({"usage": []}, r"JobRecord.usage: \[\] is of the type list, not Usage"),
+        (
+            {"usage": {"wall_s": "1"}},
+            "JobRecord.usage: Usage.wall_s: '1' is of the type str, not int",
+        ),
+        ({"usage": {"messages": True}}, "Usage.messages: True is of the type bool, not number"),
+        ({"exceptions": "swap"}, "exceptions: 'swap' is of the type str, not list or tuple"),
+        ({"exceptions": [1]}, "JobRecord.exceptions: 1 is of the type int, not str"),
+        ({"versions": [1]}, r"JobRecord.versions: \[1\] is of the type list, not Mapping"),
+        ({"stored": 1}, "JobRecord.stored: 1 is of the type int, not bool"),
     ],
 )
 def test_data_that_is_no_record_is_refused_by_its_member(changed, words):

@@ -238,6 +238,14 @@ def test_what_a_job_sets_of_its_pipes_does_not_reach_the_next(session):
     assert look() == before
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core cannot be given up")
+def test_the_cores_that_a_job_takes_from_its_parent_are_there_for_the_next(session):
+    cores = "import os; value = sorted(os.sched_getaffinity(0))"
+    before = session.do(cores)
+    session.do("import os; os.sched_setaffinity(os.getppid(), {max(os.sched_getaffinity(0))})")
+    assert session.do(cores) == before
+
+
 def test_a_job_that_changes_the_limits_of_the_first_process_is_the_last_of_its_session(tmp_path):
     with Session("stdio", tmp_path) as session:
         limits = "(resource.RLIMIT_CORE, (0, 0))"

@@ -46,8 +46,8 @@ def message(body: str, job: int = 0) -> bytes:
     return encode(Message(job=job, body=JsonText(body)))
 
 
-def result(value: str, *, messages: int = 0, done: bool = True) -> bytes:
-    return encode(Result(job=0, messages=messages, done=done, value=JsonText(value)))
+def result(value: str, *, job: int = 0, messages: int = 0, done: bool = True) -> bytes:
+    return encode(Result(job=job, messages=messages, done=done, value=JsonText(value)))
 
 
 def bodies(job: Job) -> list[str]:
@@ -114,6 +114,10 @@ def test_a_published_final_result_does_not_end_the_job():
         result("1") + result("2"),
         result("1", done=False) + result("2"),
         result("1") + encode(Done(job=0, messages=0)),
+        result("1", job=1),
+        result("1", done=False) + encode(Done(job=1, messages=0)),
+        encode(Fault(job=1, messages=0, kind="program_error", error="x")),
+        encode(Exited(job=1, status=0)),
         b"hello\n",
         b'{"type":"result","job":0,"messages":0,"done":true,"value":NaN}\n',
     ],

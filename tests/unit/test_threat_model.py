@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner.job import Job
-from runner.policy import REQUIREMENTS, Limits
+from runner.policy import REQUIREMENTS, Limits, Policy
 from runner.running.relay import Relay
 from sandbox.wire.protocol import ProtocolError
 
@@ -37,6 +37,18 @@ def test_every_program_of_the_corpus_attacks_a_promise_and_is_there():
     there = {path.parent.name for path in CORPUS.glob("*/program.yaml")}
     named = {name for _, _, names, _ in ROWS for name in names.split(", ") if "-" in name}
     assert named - {"all that can be shown safely"} <= there
+
+
+@pytest.mark.parametrize(
+    ("program", "table", "paths"),
+    [
+        ("look-around", "MASKED", Policy().masked_paths),
+        ("kernel-knobs", "READ_ONLY", Policy().readonly_paths),
+    ],
+)
+def test_the_corpus_looks_at_every_path_that_is_closed_and_at_no_other(program, table, paths):
+    looked_at = runpy.run_path(str(CORPUS / program / "program.py"))[table]
+    assert sorted(looked_at) == sorted(paths)
 
 
 def test_every_exception_that_can_be_named_is_documented():

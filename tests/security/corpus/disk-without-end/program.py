@@ -12,10 +12,22 @@ def attempt(action):
     return "SUCCEEDED"
 
 
-def bytes_without_end():
-    with open("/tmp/bytes", "wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * (1 << 20))
+def fill(path, size):
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(size >> 20):
+            if file.write(bytes(1 << 20)) < 1 << 20:
+                raise OSError(errno.ENOSPC, "cut off")
+
+
+def more_bytes_than_there_are():
+    fill("/tmp/bytes", (64 + 1) << 20)
+
+
+def more_shared_memory_than_there_is():
+    try:
+        fill("/dev/shm/bytes", (16 + 1) << 20)
+    finally:
+        os.unlink("/dev/shm/bytes")
 
 
 def files_without_end():
@@ -54,7 +66,8 @@ def execute_from_tmp():
 
 def main(backend, user_messenger):
     actions = (
-        bytes_without_end,
+        more_bytes_than_there_are,
+        more_shared_memory_than_there_is,
         sparse_file,
         write_to_the_root,
         execute_from_tmp,

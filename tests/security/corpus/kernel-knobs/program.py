@@ -26,6 +26,13 @@ WRITABLE_FOR_ROOT = (
     "/sys/power/state",
     "/proc/1/oom_score_adj",
 )
+READ_ONLY = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
 READABLE_FOR_ROOT = (
     "/dev/mem",
     "/dev/kmsg",
@@ -49,6 +56,13 @@ def main(backend, user_messenger):
             os.write(os.open(path, os.O_WRONLY), b"1")
 
         answers[path] = attempt(write)
+    for path in READ_ONLY:  # whoever may write there: nobody can
+
+        def find_it_writable(path=path):
+            if os.statvfs(path).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, "read-only")
+
+        answers[f"read-only {path}"] = attempt(find_it_writable)
     for path in READABLE_FOR_ROOT:
 
         def read(path=path):

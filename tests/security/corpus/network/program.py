@@ -55,6 +55,11 @@ def sockets():
     return found
 
 
+def interfaces():
+    with open("/proc/self/net/dev") as file:
+        return [line.partition(":")[0].strip() for line in file if ":" in line]
+
+
 def main(backend, user_messenger):
     actions = (
         resolve,
@@ -65,4 +70,8 @@ def main(backend, user_messenger):
         be_an_abstract_server,
         reach_the_containers_shim,
     )
-    return {**{action.__name__: attempt(action) for action in actions}, "sockets": sockets()}
+    return {
+        **{action.__name__: attempt(action) for action in actions},
+        "sockets": sockets(),
+        "interfaces": interfaces(),
+    }

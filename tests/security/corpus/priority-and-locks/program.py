@@ -54,6 +54,13 @@ def be_spared():
         file.write("-500")
 
 
+def is_anybody_spared():
+    """Return whether there is one whom the kernel would not take first when memory is short."""
+    processes = [each for each in os.listdir("/proc") if each.isdigit()]
+    return any(open(f"/proc/{each}/oom_score_adj").read() != "1000\n" for each in processes)
+
+
 def main(backend, user_messenger):
     actions = (nice, real_time, lock_memory, lock_a_page, raise_a_limit, be_spared)
-    return {action.__name__: attempt(action) for action in actions}
+    answers = {action.__name__: attempt(action) for action in actions}
+    return {**answers, "anybody is spared": is_anybody_spared()}

@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster bench-cluster test-fast check fuzz bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
+.PHONY: help run test test-cluster bench-cluster test-fast check fuzz mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
 
 BIN := .venv/bin
 BENCHMARKS := compare commands hardening neighbour relay transpile soak first
@@ -54,6 +54,10 @@ check: venv-dev ## lint, types, import contracts, shell scripts, fast tests; no 
 
 fuzz: venv-dev ## search longer for bytes that the host cannot stand (FUZZ_S=60 seconds)
 	@$(BIN)/python tests/fuzz/fuzz.py
+
+# Some fifteen minutes, in copies of this tree. PROMISES="P4 P15" breaks only these.
+mutate: venv-dev engine ## break each promise of the threat model, and see whether its tests notice
+	@$(BIN)/python -m tests.security.mutate $(PROMISES)
 
 # About fifteen minutes. What fails is said to be so, and the rest goes on. The soak is a short one.
 bench: export SOAK_JOBS ?= 64

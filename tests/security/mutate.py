@@ -1,9 +1,9 @@
 """Does the test that holds a promise fail when the promise is broken?  `make mutate [PROMISES=…]`.
 
-`mutations.toml` breaks each promise of docs/threat-model.md in a line or two.  Each mutation is made
-in a copy of the tree, and the tests that it names run there, with the copy's own packages, commands
-and guest image.  Before, they run in a copy that is whole: a test that fails there, or is skipped,
-is no evidence.  The exit code is 1 if a mutation survives its tests.
+`mutations.toml` breaks each promise of docs/threat-model.md in a line or two.  Each mutation is
+made in a copy of the tree, where the tests that it names run with the copy's own packages, commands
+and guest image.  Before that they run in a copy that is whole: a test that fails there, or is
+skipped, is no evidence.  The exit code is 1 if a mutation survives a test, or says nothing.
 
 `python -m tests.security.mutate [PROMISE…]`.  The mutations are harmless to the machine: what they
 let a program do beyond a bound is little.
@@ -22,7 +22,7 @@ import tempfile
 import tomllib
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +44,8 @@ class MutationError(Exception):
 class Mutation:
     """One way to break a promise: what stands in a file once, what is to stand there instead.
 
-    `breaks` says in words what no longer holds, `tests` are pytest's names of those that must fail:
-    at least one.
+    `breaks` says in words what no longer holds.  `tests` are pytest's names of those that must
+    fail, each of them; those `beside` them run before, for what they make.
     """
 
     promise: str
@@ -53,10 +53,11 @@ class Mutation:
     file: str
     old: str
     new: str
-    tests: tuple[str, ...]
+    tests: Sequence[str]
+    beside: Sequence[str] = ()
 
     def apply(self, tree: Path) -> None:
-        """Change the file in a tree.  Raises MutationError unless the old text stands there once."""
+        """Change the file in a tree.  Raises MutationError unless the old text is there once."""
         path = tree / self.file
         text = path.read_text() if path.is_file() else ""
         if (count := text.count(self.old)) != 1:
@@ -71,11 +72,7 @@ class Mutation:
 def mutations() -> list[Mutation]:
     """Return all mutations, in the order of their file."""
     table = tomllib.loads(TABLE.read_text())
-    return [
-        Mutation(promise=promise, **{**each, "tests": tuple(each["tests"])})
-        for promise, found in table.items()
-        for each in found
-    ]
+    return [Mutation(promise=promise, **each) for promise, found in table.items() for each in found]
 
 
 @contextlib.contextmanager
@@ -87,8 +84,8 @@ def copied() -> Iterator[Path]:
         yield tree
 
 
-def failures(tree: Path, tests: Iterable[str], timeout_s: float = RUN_S) -> list[str]:
-    """Run tests of a tree with its own packages; return those that fail, each with the reason.
+def failures(tree: Path, tests: Sequence[str], timeout_s: float = RUN_S) -> dict[str, str]:
+    """Run tests of a tree with its own packages; return those that fail, with the reason.
 
     Raises MutationError if they do not come to an end, or if one of them says nothing.
     """
@@ -121,11 +118,21 @@ def failures(tree: Path, tests: Iterable[str], timeout_s: float = RUN_S) -> list
     if not cases or status not in {0, 1} or any(each.find("skipped") is not None for each in cases):
         msg = f"its tests cannot be run, or not all of them (pytest: {status}):\n{said[-3000:]}"
         raise MutationError(msg)
-    return [
-        f"{case.get('name')}: {' '.join(found.get('message', '').split()):.160}"
+    failing = {
+        f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": found
         for case in cases
         for found in (*case.iter("failure"), *case.iter("error"))
-    ]
+    }
+    if any("sandbox_error" in f"{each.get('message')}" for each in failing.values()):
+        msg = f"no sandbox could be made, which shows nothing: try again\n{said[-3000:]}"
+        raise MutationError(msg)
+    return {name: " ".join(each.get("message", "").split()) for name, each in failing.items()}
+
+
+def survived(mutation: Mutation, failing: Mapping[str, str]) -> list[str]:
+    """Return the tests that a mutation survives; of one with parameters, any may have failed."""
+    names = {*failing, *(name.partition("[")[0] for name in failing)}
+    return [each for each in mutation.tests if each not in names]
 
 
 def verdict(mutation: Mutation) -> tuple[str, str]:
@@ -133,10 +140,14 @@ def verdict(mutation: Mutation) -> tuple[str, str]:
     try:
         with copied() as tree:
             mutation.apply(tree)
-            found = failures(tree, mutation.tests)
+            failing = failures(tree, [*mutation.beside, *mutation.tests])
     except MutationError as error:
         return "ERROR", str(error)
-    return ("caught", found[0]) if found else ("SURVIVED", " ".join(mutation.tests))
+    if missed := survived(mutation, failing):
+        return "SURVIVED", " ".join(missed)
+    return "caught", " ".join(
+        f"{name.rpartition('::')[2]}: {failing[name]:.160}" for name in failing
+    )
 
 
 def say(line: str) -> None:
@@ -146,12 +157,13 @@ def say(line: str) -> None:
 
 
 def run(chosen: Sequence[Mutation]) -> int:
-    """Run the tests of these mutations in a whole tree, then each mutation; return the exit code."""
+    """Run the tests in a tree that is whole, then each mutation's; return the exit code."""
     with copied() as tree:
-        tests = list(dict.fromkeys(test for each in chosen for test in each.tests))
+        tests = list(dict.fromkeys(test for each in chosen for test in (*each.beside, *each.tests)))
         say(f"the tests of {len(chosen)} mutations, in a tree that is whole …")
-        if found := failures(tree, tests, 6 * RUN_S):
-            say("\n      ".join(["they fail there, so they show nothing:", *found]))
+        if failing := failures(tree, tests, 6 * RUN_S):
+            lines = [f"      {name}: {reason:.300}" for name, reason in failing.items()]
+            say("\n".join(["they fail there, so they show nothing:", *lines]))
             return 1
     seen: Counter[str] = Counter()
     for each in chosen:

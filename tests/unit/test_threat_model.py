@@ -1,8 +1,9 @@
-"""The threat model names tests that exist, and programs that are there."""
+"""The threat model names tests that exist and can fail, and programs that are there."""
 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import runpy
@@ -14,6 +15,7 @@ from runner.job import Job
 from runner.policy import REQUIREMENTS, Limits, Policy
 from runner.running.relay import Relay
 from sandbox.wire.protocol import ProtocolError
+from tests.security.mutate import Mutation, MutationError, mutations
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "threat-model.md").read_text()
@@ -31,6 +33,45 @@ def test_the_test_that_holds_a_promise_exists(path, test):
 def test_every_promise_has_a_number_and_a_test():
     assert [number for number, *_ in ROWS] == [f"P{number}" for number in range(1, len(ROWS) + 1)]
     assert all("::test_" in held for *_, held in ROWS)
+
+
+def test_every_test_that_holds_a_promise_is_tried_by_a_mutation_that_breaks_it():
+    cited = {
+        (promise, test)
+        for promise, _, _, held in ROWS
+        for test in re.findall(r"`(tests/[\w/]+\.py::\w+)`", held)
+    }
+    tried = {(each.promise, test.partition("[")[0]) for each in mutations() for test in each.tests}
+    assert tried == cited
+
+
+def written(tmp_path, mutation):
+    """Put the file that a mutation changes, and no other, into a tree of its own."""
+    path = tmp_path / mutation.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((ROOT / mutation.file).read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("mutation", mutations(), ids=lambda each: f"{each.promise}, {each.breaks}")
+def test_every_mutation_can_still_be_made_and_leaves_code_that_can_be_read(tmp_path, mutation):
+    path = written(tmp_path, mutation)
+    before = path.read_text()
+    mutation.apply(tmp_path)
+    assert path.read_text() != before
+    match path.suffix:
+        case ".py":
+            ast.parse(path.read_text())
+        case ".json":
+            json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("old", ["no such text", "e"])
+def test_a_mutation_of_what_does_not_stand_there_once_is_an_error(tmp_path, old):
+    mutation = Mutation(promise="P1", breaks="", file="Makefile", old=old, new="", tests=())
+    written(tmp_path, mutation)
+    with pytest.raises(MutationError, match=f"'{old}' stands .* times in Makefile, not once"):
+        mutation.apply(tmp_path)
 
 
 def test_every_program_of_the_corpus_attacks_a_promise_and_is_there():

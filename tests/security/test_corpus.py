@@ -7,6 +7,8 @@ Here the cases of an isolation are submitted together, so that they are each oth
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import threading
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from runner.policy.isolation import Isolation
 from runner.programs import read_directory
 from runner.sandboxes import cgroup
 from runner.sandboxes.residence import channel_root
+from tests.engine.traces import containers_of
+from tests.waiting import within
 
 pytestmark = [pytest.mark.engine, pytest.mark.security, pytest.mark.slow]
 
@@ -156,6 +160,19 @@ def test_the_supervisor_stays_small_meanwhile(submitted, meter):
     assert memory - meter.before[0] < MAX_GROWTH_BYTES
     assert threads <= meter.before[1] + MAX_THREADS
     assert descriptors <= meter.before[2] + MAX_DESCRIPTORS
+
+
+def test_nothing_of_it_is_left_when_its_job_has_ended(submitted, engine):
+    for _, job in itertools.chain(*submitted.values()):
+        job.wait()
+    me = str(Owner.current())
+
+    def left():
+        groups = (cgroup.ROOT.glob(f"{each}{cgroup.TOP}/{me}/*/") for each in ("", "*/"))
+        channels = (channel_root() / me).glob("*")
+        return [*containers_of(engine, os.getpid()), *itertools.chain(*groups), *channels]
+
+    assert within(10, lambda: not left()), left()
 
 
 def test_nothing_of_it_is_left_when_the_supervisor_closes(submitted, supervisor, engine):

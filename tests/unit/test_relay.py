@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.job import Job
-from runner.job.record import LogEvent, MessageEvent, Outcome
+from runner.job.record import JobRecord, LogEvent, MessageEvent, Outcome
 from runner.policy import Limits
 from runner.running.relay import LimitReachedError, Relay
 from sandbox.wire.protocol import (
@@ -193,6 +193,8 @@ def test_output_is_limited_and_only_its_ends_are_kept():
     assert caught.value.outcome is Outcome.OUTPUT_LIMIT
     assert relay.stderr_bytes == 100_002
     assert sum(len(each.text) for each in job.history() if isinstance(each, LogEvent)) <= 500
+    job.finish(JobRecord(job="job-1", program="p", outcome=Outcome.OUTPUT_LIMIT))
+    assert len(job.logs()) <= 1000 + len("\n[… 99000 bytes of output dropped …]\n")
 
 
 @given(

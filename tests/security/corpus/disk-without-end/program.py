@@ -20,7 +20,8 @@ def fill(path, size):
 
 
 def more_bytes_than_there_are():
-    fill("/tmp/bytes", (64 + 1) << 20)
+    for name in ("bytes", "more"):  # one file alone would be larger than a file may be
+        fill(f"/tmp/{name}", (32 + 1) << 20)
 
 
 def more_shared_memory_than_there_is():

@@ -70,8 +70,9 @@ BARE = {
     "socket-options": Bare(works("filter_of_packets", "lock_of_filters", "name_without_bind")),
     "network": Bare(works("be_a_server", "be_an_abstract_server")),
     "compat-system-calls": Bare(works("int 0x80"), case="in_a_child"),
-    "priority-and-locks": Bare(works("lock_a_page", "raise_a_limit")),
-    "descriptors-without-end": Bare(works("files", "sockets")),
+    "priority-and-locks": Bare(works("lock_a_page", "raise_a_limit", "anybody is spared")),
+    # The engine's own limit is a million of them, which may be all that the host has.
+    "descriptors-without-end": Bare(works("files", "sockets"), ("--ulimit=nofile=4096:4096",)),
     "leaked-descriptors": Bare(works("unexpected environment"), ("--env=SECRET=x",)),
     "look-around": Bare(
         {"/proc/stat", "/proc/interrupts", "/proc/sys/fs", "/sys/class"}, case="masks"
@@ -170,10 +171,10 @@ def answer_of(output):
 
 
 def succeeded(answer):
-    """Return what of an answer did not say "blocked" or stay empty, by its names."""
+    """Return what of an answer did not say "blocked" or no, or stay empty, by its names."""
     if isinstance(answer, list):
         return {each[0] if isinstance(each, list) else each for each in answer}
-    return {name for name, said in answer.items() if said not in ("blocked", "limited", [])}
+    return {name for name, said in answer.items() if said not in ("blocked", "limited", [], False)}
 
 
 @pytest.mark.parametrize("name", sorted(BARE))

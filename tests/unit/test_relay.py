@@ -6,7 +6,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.job import Job
@@ -73,7 +73,30 @@ def test_the_pieces_in_which_bytes_arrive_make_no_difference(sizes: list[int]):
     assert bodies(job) == ['{"a": [1, 2]}', '"é"', "[]"]
 
 
-@given(st.binary(max_size=300))
+PIECES = (
+    *(
+        b"\n",
+        b"\xff",
+        b"{",
+        b"}",
+        b"[",
+        b'"',
+        b"\\",
+        b",",
+        b":",
+        b"0",
+        b"NaN",
+        b"null",
+        b"1" * 5000,
+    ),
+    *(encode(Done(job=0, messages=0)), encode(Exited(job=0, status=0)), message("1"), result("2")),
+    *(b'{"type":"message","job":0,"body":', b'{"type":"done","job":0,"messages":', b"[" * 300),
+)
+
+
+@given(st.binary(max_size=300) | st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join))
+@example(b"\xff\n")
+@example(b'{"type":"message","job":0,"body":"\xff"}\n')
 def test_any_bytes_on_any_stream_are_events_or_a_violation(data: bytes):
     for stream in ("feed_socket", "feed_stdout", "feed_stderr"):
         _, relay = make_relay()

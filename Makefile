@@ -57,7 +57,7 @@ fuzz: venv-dev ## search longer for bytes that the host cannot stand (FUZZ_S=60 
 
 # Some fifteen minutes, in copies of this tree. PROMISES="P4 P15" breaks only these.
 mutate: venv-dev engine ## break each promise of the threat model, and see whether its tests notice
-	@$(BIN)/python -m tests.security.mutate $(PROMISES)
+	@$(BIN)/python -m tests.security.mutate $$PROMISES
 
 # About fifteen minutes. What fails is said to be so, and the rest goes on. The soak is a short one.
 bench: export SOAK_JOBS ?= 64

@@ -165,7 +165,7 @@ def test_the_supervisor_stays_small_meanwhile(submitted, meter):
 def test_nothing_of_it_is_left_when_its_job_has_ended(submitted, engine):
     for _, job in itertools.chain(*submitted.values()):
         job.wait()
-    me = str(Owner.current())
+    me = str(HostProcess.current())
 
     def left():
         groups = (cgroup.ROOT.glob(f"{each}{cgroup.TOP}/{me}/*/") for each in ("", "*/"))

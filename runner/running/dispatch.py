@@ -126,7 +126,9 @@ class Dispatcher:
         execution = Execution(
             self._engine, sandbox, task.job, task.limits, task.waker, log_end=mark
         )
-        return execution.run(protocol.encode(dataclasses.replace(task.request, log_end=mark)))
+        begin = protocol.Begin(job=task.request.job, timeout_s=task.limits.timeout_s)
+        request = dataclasses.replace(task.request, log_end=mark)
+        return execution.run(protocol.encode(begin) + protocol.encode(request))
 
     # --- sandboxes ----------------------------------------------------------------------------
 

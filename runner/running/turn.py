@@ -1,7 +1,7 @@
 """One job's turn in the sandbox of a session: as an `Execution`, but the sandbox lives on.
 
 The guest's session parent reports when nothing of the job is left, with a token that the job has
-never seen (`sandbox.wire.protocol.Next`).  Everything before belongs to this job, nothing after it
+never seen (`sandbox.wire.protocol.Begin`).  Everything before belongs to this job, nothing after it
 does.
 A sandbox that does not come to this in time, or after a violation, is not used again.
 """
@@ -24,7 +24,7 @@ from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Carrier
 from sandbox.wire import protocol
-from sandbox.wire.protocol import Cleared, Exited, Next, ProtocolError, Stop
+from sandbox.wire.protocol import Begin, Cleared, Exited, ProtocolError, Stop
 
 _CLEARING_S: Final = 2.0
 """How long a job that has said its last word may take until nothing of it is left."""
@@ -41,7 +41,7 @@ class TurnRelay(Relay):
     As total as `Relay`.  `cleared` is the report, None before.
     """
 
-    def __init__(self, task: Task, order: Next, *, stdio: bool) -> None:
+    def __init__(self, task: Task, order: Begin, *, stdio: bool) -> None:
         super().__init__(
             task.job, task.limits, stdio=stdio, log_end=order.log_end, number=order.job
         )
@@ -128,7 +128,8 @@ class Turn(Execution):
         before: Counters | None = None,
     ) -> None:
         super().__init__(engine, sandbox, task.job, task.limits, task.waker)
-        self._order = Next(job=number, wall_s=task.limits.timeout_s, token=secrets.token_hex(16))
+        token = secrets.token_hex(16)
+        self._order = Begin(job=number, timeout_s=task.limits.timeout_s, token=token)
         self._request = replace(task.request, job=number)
         uses_socket = sandbox.carrier is Carrier.SOCKET
         self._turn = TurnRelay(task, self._order, stdio=not uses_socket)

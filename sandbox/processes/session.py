@@ -104,7 +104,6 @@ class Parent:
             child, request = self._fork()
             order = self._take_next(job)
             job = order.job
-            self._tell(job, order.wall_s)
             self._intake.relay(request)
             os.close(request)
             status, usage = self._wait(child, job)
@@ -141,13 +140,14 @@ class Parent:
             outlet = channel.Channel(messages=messages, results=outlet.results, log=outlet.log)
         worker.perform(outlet, run, self._options, self._warmth)
 
-    def _take_next(self, job: int) -> protocol.Next:
+    def _take_next(self, job: int) -> protocol.Begin:
         """Return the order for the job after this one; waits for it."""
         while True:
             if not self._intake.is_ready():
-                self._tell(job, float("inf"))  # else the next one's deadline replaces its own
+                # PID 1 counts for none while the session rests.
+                os.write(self._control, f"{job}\n".encode())
             order = self._intake.order()
-            if isinstance(order, protocol.Next):
+            if isinstance(order, protocol.Begin):
                 return order
             # Else it stops a job that had ended by itself meanwhile.
 
@@ -182,11 +182,7 @@ class Parent:
         except OSError as error:
             raise cleaning.UncleanError(str(error)) from error
 
-    def _tell(self, job: int, wall_s: float) -> None:
-        """Let PID 1 hold a deadline, too."""
-        os.write(self._control, f"{job} {wall_s}\n".encode())
-
-    def _report(self, order: protocol.Next, status: int, usage: resource.struct_rusage) -> None:
+    def _report(self, order: protocol.Begin, status: int, usage: resource.struct_rusage) -> None:
         """Say that nothing is left of the job; the token shows where log and frames of it end."""
         frame = protocol.Cleared(
             token=order.token,
@@ -218,7 +214,7 @@ class Intake:
         """Whether the next order is there, or on its way."""
         return self.has_line or bool(select.select([_STDIN], [], [], 0)[0])
 
-    def order(self) -> protocol.Next | protocol.Stop:
+    def order(self) -> protocol.Begin | protocol.Stop | protocol.Pause | protocol.Resume:
         """Return the next order; waits for it.  Raises HungUpError."""
         while not (end := self._find_end()):
             self._fill()

@@ -19,7 +19,6 @@ from sandbox.stack.warmup import Warmth, warm_up
 from sandbox.wire import channel, protocol
 from sandbox.wire.options import Options
 
-DEFAULT_WALL_S: Final = 300.0
 FLUSH_S: Final = 1.0
 """How long a program's own streams may take to flush before they are left behind."""
 
@@ -33,9 +32,9 @@ _OWN: Final = {"mode", "name"}
 _BUILD_FILE: Final = os.path.join(os.path.dirname(DIRECTORY), "BUILD")  # noqa: PTH118, PTH120
 
 
-def main(options: Options, control: int) -> NoReturn:
-    """Do one job and leave; `control` is the pipe to PID 1, which wants the wall limit."""
-    leave_after(lambda: _work(options, control))
+def main(options: Options) -> NoReturn:
+    """Do one job and leave."""
+    leave_after(lambda: _work(options))
 
 
 def leave_after(work: Callable[[], None]) -> NoReturn:
@@ -51,7 +50,7 @@ def leave_after(work: Callable[[], None]) -> NoReturn:
         os._exit(status)
 
 
-def _work(options: Options, control: int) -> None:
+def _work(options: Options) -> None:
     be_first_to_die()
     outlet = channel.open_channel(options)
     warmth = warm_up(options.modules) if options.warm else Warmth()
@@ -61,9 +60,6 @@ def _work(options: Options, control: int) -> None:
         return
     run = protocol.decode_run(line)
     del line
-    wall_s = run.limits.get("wall_s", DEFAULT_WALL_S)
-    os.write(control, f"{run.job} {wall_s}".encode())
-    os.close(control)
     perform(outlet, run, options, warmth)
 
 

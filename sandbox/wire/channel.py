@@ -154,7 +154,7 @@ def open_channel(options: Options) -> Channel:
 
 
 def read_run_line() -> bytes | None:
-    """Return the request from stdin, None if the host hangs up first; then close stdin off."""
+    """Return the request that PID 1 passes on, None if there is none; then close stdin off."""
     pieces = []
     length = 0
     while piece := os.read(0, _CHUNK_BYTES):

@@ -63,8 +63,13 @@ FRAMES = {
     "cleared": [
         protocol.Cleared(token="0f", job=3, status=-9, cpu_us=1500, memory_peak_bytes=70 << 20)
     ],
-    "next": [protocol.Next(job=3, wall_s=300.0, token="0f")],
+    "begin": [
+        protocol.Begin(job=0, timeout_s=300.0),
+        protocol.Begin(job=3, timeout_s=1.5, token="0f"),
+    ],
     "stop": [protocol.Stop(job=3)],
+    "pause": [protocol.Pause(job=3, at_most_s=60.0)],
+    "resume": [protocol.Resume(job=3)],
     "run": [
         Run(job=0, entry="program.py", inputs={}, backend={"name": "aer_simulator"}),
         Run(
@@ -73,7 +78,7 @@ FRAMES = {
             inputs={"iterations": 5, "ü": {"__type__": "set", "__value__": [1]}},
             backend={"name": "aer_simulator", "options": {"seed_simulator": 1}},
             options={"log_level": "INFO"},
-            limits={"wall_s": 300.0, "messages": 100000},
+            limits={"messages": 100000},
         ),
     ],
 }
@@ -81,8 +86,10 @@ FRAMES = {
 
 ORDERS = {
     "run": protocol.decode_run,
-    "next": protocol.decode_order,
+    "begin": protocol.decode_order,
     "stop": protocol.decode_order,
+    "pause": protocol.decode_order,
+    "resume": protocol.decode_order,
 }
 
 

@@ -10,11 +10,11 @@ from runner.policy import Limits
 from runner.running.relay import LimitReachedError
 from runner.running.turn import TurnRelay
 from sandbox.wire.protocol import (
+    Begin,
     Cleared,
     Exited,
     JsonText,
     Message,
-    Next,
     ProtocolError,
     Ready,
     Result,
@@ -43,7 +43,7 @@ class Recorded:
 
 def make(*, stdio=False, **limits):
     task = Recorded(**limits)
-    order = Next(job=NUMBER, wall_s=1.0, token=TOKEN)
+    order = Begin(job=NUMBER, timeout_s=1.0, token=TOKEN)
     return task, TurnRelay(task, order, stdio=stdio)
 
 

@@ -23,10 +23,10 @@ from runner.programs import Program
 from runner.programs.imports import modules
 from runner.running.execution import Execution, Verdict
 from runner.running.holdings import Holdings
-from runner.running.relay import log_mark
 from runner.running.task import Task
 from runner.sandboxes import cgroup
 from runner.sandboxes.launcher import ImageGoneError, Sandbox
+from runner.sandboxes.place import Container
 from runner.sandboxes.pool import Pool, Warm
 from runner.sandboxes.spec import Carrier, Mode, SandboxSpec
 from runner.sandboxes.starts import Starts
@@ -122,13 +122,8 @@ class Dispatcher:
             sandbox = self.acquire(task)
         if not task.job.start():
             raise CancelledError
-        mark = log_mark()
-        execution = Execution(
-            self._engine, sandbox, task.job, task.limits, task.waker, log_end=mark
-        )
-        begin = protocol.Begin(job=task.request.job, timeout_s=task.limits.timeout_s)
-        request = dataclasses.replace(task.request, log_end=mark)
-        return execution.run(protocol.encode(begin) + protocol.encode(request))
+        place = Container(self._engine, sandbox)
+        return Execution(place, task.job, task.limits, task.waker).run(task.request)
 
     # --- sandboxes ----------------------------------------------------------------------------
 

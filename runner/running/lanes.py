@@ -24,12 +24,12 @@ from runner.host.interrupt import CancelledError, check
 from runner.host.workers import Workers
 from runner.policy import Policy
 from runner.running.dispatch import Dispatcher
-from runner.running.execution import Verdict
+from runner.running.execution import Execution, Verdict
 from runner.running.task import Task, our_fault
-from runner.running.turn import Turn
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Mode
+from runner.sandboxes.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -165,9 +165,10 @@ class Lanes:
             raise CancelledError
         lane.number += 1
         lane.is_clean = False  # until the opposite has been shown
-        turn = Turn(self._engine, sandbox, task, lane.number, lane.counted)
-        verdict = turn.do()
-        lane.is_clean, lane.counted = turn.is_clean, turn.counted
+        turn = Turn(self._engine, sandbox, lane.number, lane.counted)
+        execution = Execution(turn, task.job, task.limits, task.waker)
+        verdict = execution.run(task.request)
+        lane.is_clean, lane.counted = execution.is_clean, turn.counted
         return verdict
 
     def _sandbox(self, lane: Lane, task: Task) -> Sandbox:

@@ -12,7 +12,7 @@ from runner.job.options import checked_options
 from runner.job.record import Request
 from runner.policy import Limits
 from runner.programs import Program, values
-from runner.running.relay import SINGLE_USE_JOB
+from runner.sandboxes.place import SINGLE_USE_JOB
 from sandbox.wire import protocol
 
 

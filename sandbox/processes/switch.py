@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from typing import Final
 
 from sandbox.wire import protocol
@@ -42,8 +41,9 @@ class Switch:
         """Whether something waits for room in the pipe: then nothing more should be read."""
         return bool(self._unsent)
 
-    def feed(self, data: bytes) -> Iterator[Begin | Stop | Pause | Resume]:
-        """Take what was read and yield PID 1's frames.  Raises ProtocolError for other bytes."""
+    def feed(self, data: bytes) -> list[Begin | Stop | Pause | Resume]:
+        """Take what was read and return PID 1's frames.  Raises ProtocolError for other bytes."""
+        own = []
         for piece in data.splitlines(keepends=True):
             self._kept += piece
             if not self._kind and not self._find_kind():
@@ -56,8 +56,11 @@ class Switch:
                 msg = f"a frame of the host of more than {protocol.MAX_ORDER_BYTES} bytes"
                 raise protocol.ProtocolError(msg)
             if is_whole:
-                yield from self._end()
-        self.flush()
+                if self._kind in self._own:
+                    own.append(self._take_own())
+                self._kind = ""
+        self.flush()  # first: the worker waits for it
+        return [protocol.decode_order(each) for each in own]
 
     def _find_kind(self) -> bool:
         """Find out which frame begins; False while too little of it has come."""
@@ -69,14 +72,12 @@ class Switch:
             raise protocol.ProtocolError(msg)
         return match is not None
 
-    def _end(self) -> Iterator[Begin | Stop | Pause | Resume]:
-        kind, self._kind = self._kind, ""
-        if kind in self._own:
-            line = bytes(self._kept)
-            self._kept.clear()
-            if kind not in self._not_passed:
-                self._unsent += line
-            yield protocol.decode_order(line)
+    def _take_own(self) -> bytes:
+        line = bytes(self._kept)
+        self._kept.clear()
+        if self._kind not in self._not_passed:
+            self._unsent += line
+        return line
 
     def flush(self) -> None:
         """Write what the pipe takes; what nobody will read any more is dropped."""

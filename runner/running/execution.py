@@ -217,7 +217,7 @@ class Execution:
         A guest that has come to its end marks that of the log; else silence has to do.
         """
         relay = self._relay
-        marks = relay.end is not None or self._place.is_cleared
+        marks = relay.end is not None or self._place.exit_status is not None
         self._read_on(
             lambda: self._place.has_ended or relay.log_ended,
             {Stream.LOG},
@@ -270,7 +270,7 @@ class Execution:
 
     def _is_settled(self) -> bool:
         """Whether nothing more of the job will come; also if the place has gone with it."""
-        is_whole = self._place.is_cleared and self._relay.log_ended
+        is_whole = self._place.exit_status is not None and self._relay.log_ended
         return (is_whole and Stream.MESSAGES in self._ended) or self._is_lost()
 
     # --- deciding -------------------------------------------------------------------------------

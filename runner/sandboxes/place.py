@@ -83,13 +83,10 @@ class Place(Protocol):
     """What the guest writes behind the job's log."""
 
     outlives_job: bool
-    """Whether another job may follow: then `stop` ends this one, and `is_cleared` says it is."""
-
-    is_cleared: bool
-    """Whether the place itself has said that nothing is left of the job."""
+    """Whether another job may follow: then `stop` ends this one, and `exit_status` says it is."""
 
     exit_status: int | None
-    """How the job's process ended, from a source that the job cannot forge; None if unknown."""
+    """How the job's process ended, when nothing is left of it; None before, or if nobody tells."""
 
     first_process: str
     """What it is that PID 1 reports the end of, in words."""
@@ -146,7 +143,6 @@ class Container:
     def __init__(self, engine: Engine, sandbox: Sandbox) -> None:
         self.number = SINGLE_USE_JOB
         self.log_end = f"\x1e{secrets.token_hex(8)}\n"
-        self.is_cleared = False
         self.exit_status: int | None = None
         self.has_ended = False
         self._engine = engine

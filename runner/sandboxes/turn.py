@@ -121,8 +121,7 @@ class Turn(Container):
             if own:
                 found.append((stream, own))
         cleared = self._report.cleared
-        if cleared is not None and not self.is_cleared:
-            self.is_cleared = True
+        if cleared is not None and self.exit_status is None:
             self.exit_status = cleared.status
             found.append((Stream.RESULTS, b""))
             found += self._end_of_messages()

@@ -4,10 +4,10 @@ It forks the worker once, before anything heavy is imported, and stays single-th
 code never runs in it and cannot reach it: it is not dumpable, so neither `ptrace` nor
 `/proc/1/mem` opens for a process of the same user, and it ignores every signal it may ignore.
 
-It alone reads the host's frames on stdin, acts on its own, and passes the others on to the worker,
-for which it never waits.  It leaves when the host hangs up stdin, when its own clock has run out
-(for a host that is alive but stuck), or a few seconds after the worker; its end kills whatever is
-left in the PID namespace.
+Before there is program code, the worker has read its request from stdin and let go of it; then
+PID 1 alone reads what else the host says.  It leaves when the host hangs up stdin, when its own
+clock has run out (for a host that is alive but stuck), or a few seconds after the worker; its end
+kills whatever is left in the PID namespace.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import sys
 from typing import Final, NoReturn
 
 from sandbox.processes import guard, worker
-from sandbox.processes.switch import READ_BYTES, Switch
 from sandbox.wire import protocol
 from sandbox.wire.clock import Clock
 from sandbox.wire.options import Options
@@ -34,6 +33,9 @@ GRACE_S: Final = 5.0
 
 LINGER_S: Final = 5.0
 """How long it stays after the worker, so that the host can still read the cgroup's counters."""
+
+_READ_BYTES: Final = 65536
+"""What a pipe can hold."""
 
 REAPED_AT_ONCE: Final = 256
 """Orphans reaped between two looks at the clock: a fork bomb must not hold up the deadline."""
@@ -52,26 +54,22 @@ def main(options: Options) -> NoReturn:
         # Outside a container (contract tests) orphans would go to somebody else's PID 1.
         guard.adopt_orphans()
     wakeup, wakeup_write = guard.open_wakeup()
-    frames, frames_write = os.pipe()
-    control, control_write = os.pipe() if options.session else (-1, -1)
+    control, control_write = os.pipe()
 
     child = os.fork()
     if child == 0:
         guard.become_ordinary()
-        os.dup2(frames, STDIN)  # the host's stream itself stays with PID 1
-        for descriptor in (wakeup, wakeup_write, frames, frames_write):
+        for descriptor in (wakeup, wakeup_write, control):
             os.close(descriptor)
         if options.session:
             from sandbox.processes import session  # others need not wait for its import
 
-            os.close(control)
             session.main(options, control_write, is_alone=is_first)
-        worker.main(options)
-    os.close(frames)
-    if options.session:
-        os.close(control_write)
+        worker.main(options, control_write)
+    os.close(control_write)
+    is_session = options.session
     try:
-        Init(child=child, wakeup=wakeup, frames=frames_write, control=control).watch()
+        Init(child=child, wakeup=wakeup, control=control, is_session=is_session).watch()
     except BaseException:  # noqa: BLE001 (the sandbox must go, whatever went wrong here)
         sys.excepthook(*sys.exc_info())
         _leave(child, 70)
@@ -80,24 +78,23 @@ def main(options: Options) -> NoReturn:
 class Init:
     """The loop of the first process: one poll over the host's stream, wakeups and the worker.
 
-    `frames` is the pipe to the worker.  `control` is the one from a session's parent, else -1.
+    `control` is the pipe from the worker: the beginning of its job, and what it has read beyond its
+    request.  A session's parent keeps the host's stream, and says on it what concerns PID 1.
     """
 
-    def __init__(self, *, child: int, wakeup: int, frames: int, control: int) -> None:
+    def __init__(self, *, child: int, wakeup: int, control: int, is_session: bool) -> None:
         self._child = child
         self._wakeup = wakeup
-        self._frames = frames
         self._control = control
-        self._is_session = control >= 0
-        self._switch = Switch(frames, is_session=self._is_session)
+        self._is_session = is_session
+        self._orders = protocol.OrderReader()
         self._job = 0
         self._clock: Clock | None = None
         self._report: bytes | None = None
         self._poll = select.poll()
-        self._poll.register(STDIN, select.POLLIN)
+        self._poll.register(STDIN, 0)  # POLLHUP and POLLERR only, as long as the worker reads
         self._poll.register(wakeup, select.POLLIN)
-        if self._is_session:
-            self._poll.register(control, select.POLLIN)
+        self._poll.register(control, select.POLLIN)
 
     def watch(self) -> NoReturn:
         """Wait for whatever comes first, until it is time to leave."""
@@ -112,30 +109,33 @@ class Init:
         if descriptor == STDIN:
             if events & ~select.POLLIN:  # at once: whatever there is to read, nobody wants it
                 _leave(self._child, 0)
-            self._hear_host()
-        elif descriptor == self._frames:
-            self._switch.flush()
-            self._wait_for_room()
+            self._hear(STDIN)
         elif descriptor == self._wakeup:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wakeup, 65536)
         elif descriptor == self._control:
-            self._hear_parent()
+            self._hear(self._control)
         elif descriptor == STDOUT:
             self._tell()
 
     def _patience_ms(self) -> float | None:
         return None if self._clock is None else self._clock.left_s * 1000 + 1
 
-    def _hear_host(self) -> None:
-        """Take the host's frames; while the pipe to the worker is full, no more of them."""
-        data = os.read(STDIN, READ_BYTES)
-        if not data:
-            _leave(self._child, 0)
-        for order in self._switch.feed(data):
+    def _hear(self, source: int) -> None:
+        """Take frames of the host, from itself or as the worker passes them on."""
+        data = os.read(source, _READ_BYTES)
+        for order in self._orders.feed(data):
             if self._child:
                 self._obey(order)
-        self._wait_for_room()
+        if data:
+            return
+        if source == STDIN:
+            _leave(self._child, 0)
+        # The worker has its request, and the rest of the stream is ours.
+        self._poll.unregister(self._control)
+        os.close(self._control)
+        self._control = -1
+        self._poll.register(STDIN, select.POLLIN)
 
     def _obey(self, order: Begin | Stop | Pause | Resume) -> None:
         if isinstance(order, Begin):
@@ -147,28 +147,10 @@ class Init:
             self._clock.pause(order.at_most_s)
         elif isinstance(order, Resume):
             self._clock.resume()
-        elif not self._is_session:  # there the parent ends its job itself
-            _kill_group(self._child)
-
-    def _wait_for_room(self) -> None:
-        """Choose what to wait for: the host's next word, or room in the pipe for the last one."""
-        if self._switch.is_full:
-            self._poll.register(STDIN, 0)  # still the lifeline
-            self._poll.register(self._frames, select.POLLOUT)
-        else:
-            self._poll.register(STDIN, select.POLLIN)
-            with contextlib.suppress(KeyError):
-                self._poll.unregister(self._frames)
-
-    def _hear_parent(self) -> None:
-        """Take the word of a session's parent, `<job>`: it has ended, and none follows yet."""
-        words = os.read(self._control, 65536).split()  # all that the pipe can hold
-        if not words:
-            self._poll.unregister(self._control)
-            os.close(self._control)
-            self._control = -1
-        elif int(words[-1]) == self._job:
+        elif self._is_session:  # the parent has ended its job itself
             self._clock = None
+        else:
+            _kill_group(self._child)
 
     def _reap(self) -> bool:
         """Collect what has died; returns whether there may be more."""

@@ -21,6 +21,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, NoReturn
 
 from sandbox.processes import cleaning, guard, memory, worker
@@ -104,6 +105,7 @@ class Parent:
             child, request = self._fork()
             order = self._take_next(job)
             job = order.job
+            self._tell(replace(order, token=""))
             self._intake.relay(request)
             os.close(request)
             status, usage = self._wait(child, job)
@@ -129,11 +131,11 @@ class Parent:
         worker.be_first_to_die()
         os.dup2(request, _STDIN)
         os.close(request)
-        line = channel.read_run_line()
-        if line is None:
+        lines = channel.read_lines(1)
+        if lines is None:
             return
-        run = protocol.decode_run(line)
-        del line
+        run = protocol.decode_run(lines[0])
+        del lines
         outlet = self._outlet
         if self._uses_socket:
             messages = channel.connect(self._options.socket)
@@ -144,8 +146,7 @@ class Parent:
         """Return the order for the job after this one; waits for it."""
         while True:
             if not self._intake.is_ready():
-                # PID 1 counts for none while the session rests.
-                os.write(self._control, f"{job}\n".encode())
+                self._tell(protocol.Stop(job=job))
             order = self._intake.order()
             if isinstance(order, protocol.Begin):
                 return order
@@ -160,7 +161,9 @@ class Parent:
             if not self._intake.has_line and not self._is_stdin_readable():
                 continue
             order = self._intake.order()
-            if isinstance(order, protocol.Stop) and order.job == job:
+            if isinstance(order, protocol.Pause | protocol.Resume):
+                self._tell(order)
+            elif isinstance(order, protocol.Stop) and order.job == job:
                 os.kill(child, signal.SIGKILL)
 
     def _is_stdin_readable(self) -> bool:
@@ -181,6 +184,10 @@ class Parent:
             self._settings.restore()
         except OSError as error:
             raise cleaning.UncleanError(str(error)) from error
+
+    def _tell(self, order: protocol.Order) -> None:
+        """Have PID 1 do its part; its clock stops with `Stop`, so that a session may rest."""
+        os.write(self._control, protocol.encode(order))
 
     def _report(self, order: protocol.Begin, status: int, usage: resource.struct_rusage) -> None:
         """Say that nothing is left of the job; the token shows where log and frames of it end."""

@@ -32,9 +32,9 @@ _OWN: Final = {"mode", "name"}
 _BUILD_FILE: Final = os.path.join(os.path.dirname(DIRECTORY), "BUILD")  # noqa: PTH118, PTH120
 
 
-def main(options: Options) -> NoReturn:
-    """Do one job and leave."""
-    leave_after(lambda: _work(options))
+def main(options: Options, control: int) -> NoReturn:
+    """Do one job and leave; `control` is the pipe to PID 1."""
+    leave_after(lambda: _work(options, control))
 
 
 def leave_after(work: Callable[[], None]) -> NoReturn:
@@ -50,16 +50,20 @@ def leave_after(work: Callable[[], None]) -> NoReturn:
         os._exit(status)
 
 
-def _work(options: Options) -> None:
+def _work(options: Options, control: int) -> None:
     be_first_to_die()
     outlet = channel.open_channel(options)
     warmth = warm_up(options.modules) if options.warm else Warmth()
     say_ready(outlet)
-    line = channel.read_run_line()
-    if line is None:
+    lines = channel.read_lines(2)
+    if lines is None:
         return
-    run = protocol.decode_run(line)
-    del line
+    begin, request, rest = lines
+    # From here on PID 1 is the only one that holds the host's stream.
+    os.write(control, begin + b"\n" + rest)
+    os.close(control)
+    run = protocol.decode_run(request)
+    del lines, request
     perform(outlet, run, options, warmth)
 
 

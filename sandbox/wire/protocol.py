@@ -194,6 +194,21 @@ def decode_order(line: bytes) -> Begin | Stop | Pause | Resume:
     return _ORDERS[content.pop("type")](**content)  # type: ignore[no-any-return]
 
 
+class OrderReader:
+    """Cuts the bytes for PID 1 into the host's frames; a longer one than they may be is refused."""
+
+    def __init__(self) -> None:
+        self._line = b""
+
+    def feed(self, data: bytes) -> list[Begin | Stop | Pause | Resume]:
+        """Return the frames that are complete with `data`.  Raises ProtocolError or ValueError."""
+        *lines, self._line = (self._line + data).split(b"\n")
+        if max(map(len, (*lines, self._line))) > MAX_ORDER_BYTES:
+            msg = f"a frame of the host of more than {MAX_ORDER_BYTES} bytes"
+            raise ProtocolError(msg)
+        return [decode_order(line) for line in lines]
+
+
 def check_json(text: str) -> JsonText:
     """Return `text` if it is strict JSON within the limits of depth and nodes.
 

@@ -55,6 +55,7 @@ def test_the_deadline_of_the_first_process(monkeypatch):
         assert not [each for each in guest.frames if isinstance(each, protocol.Exited)]
 
 
+BEGIN = protocol.Begin(job=7, timeout_s=60.0)
 SLEEPER = """
     import time
     def main(backend, user_messenger):
@@ -117,7 +118,14 @@ def test_the_program_holds_nothing_of_the_hosts_stream(carrier):
         assert os.fstat(guest.process.stdin.fileno()).st_ino not in own
 
 
-def test_a_long_request_passes_through_the_first_process_whole(carrier):
+def test_what_is_read_beyond_the_request_reaches_the_first_process():
+    request = protocol.Run(job=7, entry="program.py", inputs={}, backend={"name": "none"})
+    with Guest(SLEEPER, carrier="stdio") as guest:
+        guest.say(BEGIN, request, protocol.Stop(job=7))  # one write, and so one read
+        assert guest.wait_for_frame(protocol.Exited).status == -signal.SIGKILL
+
+
+def test_a_long_request_arrives_whole(carrier):
     source = "def main(backend, user_messenger, text): return [len(text), text[-3:]]"
     text = "x" * (8 << 20) + "end"
     assert run(source, carrier=carrier, inputs={"text": text}).value == '[8388611,"end"]'
@@ -285,11 +293,10 @@ def test_alarms_that_go_on_do_not_disturb_the_last_frame(carrier, ending):
 @pytest.mark.parametrize(
     ("line", "reader", "error"),
     [
-        (b'{"type":"run","job":nonsense}\n', "worker", "JSONDecodeError"),
-        (b"nonsense\n", "first process", "no frame"),
-        (b"nonsense without an end, for ever and ever", "first process", "no frame"),
-        (b'{"type":"begin","job":' + b" " * 5000, "first process", "more than 4096 bytes"),
-        (b'{"type":"begin"}\n', "first process", "missing"),
+        (protocol.encode(BEGIN) + b"nonsense\n", "worker", "JSONDecodeError"),
+        (b"nonsense\n{}\n", "first process", "JSONDecodeError"),
+        (b" " * 5000 + b"\n{}\n", "first process", "more than 4096 bytes"),
+        (b'{"type":"begin"}\n{}\n', "first process", "missing"),
     ],
 )
 def test_a_request_that_is_no_frame_is_our_own_fault(carrier, line, reader, error):

@@ -107,6 +107,25 @@ def test_every_frame_has_golden_lines():
     assert kinds == {*protocol.Frame.__args__, *protocol.Order.__args__}
 
 
+ORDERED = [*FRAMES["begin"], *FRAMES["pause"], *FRAMES["resume"], *FRAMES["stop"]]
+
+
+@given(st.lists(st.integers(1, 60), max_size=20))
+def test_the_pieces_in_which_orders_arrive_make_no_difference(sizes):
+    reader, rest, found = protocol.OrderReader(), b"".join(map(protocol.encode, ORDERED)), []
+    for size in sizes:
+        found += reader.feed(rest[:size])
+        rest = rest[size:]
+    assert found + reader.feed(rest) == ORDERED
+
+
+def test_an_order_without_an_end_is_refused():
+    reader = protocol.OrderReader()
+    assert reader.feed(b"x" * protocol.MAX_ORDER_BYTES) == []
+    with pytest.raises(ProtocolError, match="more than 4096 bytes"):
+        reader.feed(b"x")
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()

@@ -1,7 +1,7 @@
 """The public entry: run programs in sandboxes, and leave nothing behind.
 
 `Supervisor` checks requests and submits them; what then happens to a job, in a thread of its own,
-is in `runner.running.dispatch`.  Each job gets a sandbox of its own, but for sessions
+is in `runner.running.supply`.  Each job gets a sandbox of its own, but for sessions
 (`runner.running.session`).  Jobs beyond `max_jobs` wait, those of one user in order, the users in
 turns.
 """
@@ -34,7 +34,6 @@ from runner.running.requests import checked, repeated
 from runner.running.session import WINDOW, Session, mapped
 from runner.running.task import Task, our_fault
 from runner.sandboxes.pool import PoolState, Warm
-from runner.sandboxes.spec import Mode
 from runner.sites.machine import Machine, Site
 from runner.store import Store
 from runner.store.archive import Archive
@@ -95,7 +94,6 @@ class Supervisor:
     ) -> None:
         self._limits = limits or Limits()
         self._retries = retries
-        self._mode = Mode.WARM if warm is True else Mode.COLD
         self._policy = policy or Policy()
         if isolation is not None:
             self._policy = dataclasses.replace(self._policy, isolation=isolation_named(isolation))
@@ -115,6 +113,7 @@ class Supervisor:
                     carrier=carrier,
                     max_jobs=max_jobs,
                     memory_budget_bytes=memory_budget_bytes,
+                    warm=warm is True,
                     progress=progress,
                 )
                 self._site = opened.enter_context(contextlib.closing(here))
@@ -200,7 +199,6 @@ class Supervisor:
         workers = self._site.workers
         withdraw = workers.withdraw if place is None else place.withdraw
         task = Task(program, request, self._policy, withdraw, keeper=self._archive.keeper)
-        task.mode = self._mode
         task.job.trace = trace or task.job.trace
         task.retries = self._retries if retries is None else retries
         task.call_back(callback, on_final)

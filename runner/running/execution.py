@@ -1,4 +1,4 @@
-"""One job in one sandbox: hand out the request, pump the streams, decide how it ended.
+"""One job in one place: hand out the request, pump the streams, decide how it ended.
 
 This thread owns the deadline and the cancellation and waits for nobody: what it reads goes into
 the job's record, from which others deliver.  The outcome is decided here, by what the host saw
@@ -8,29 +8,32 @@ first and by what the guest reports only last.
 from __future__ import annotations
 
 import contextlib
-import itertools
-import operator
 import selectors
 import time
+from collections import deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from runner.engine import Engine
-from runner.engine.attachment import Stream
-from runner.errors import EngineError, NoSuchObjectError
+from runner.errors import EngineError
 from runner.host.interrupt import Waker
 from runner.job import Job
 from runner.job.record import Evidence, Outcome, Usage
+from runner.job.request import Request
 from runner.policy import Limits
 from runner.policy.isolation import host_tasks
 from runner.running.pace import Pace
 from runner.running.relay import LimitReachedError, Relay
 from runner.sandboxes.cgroup import Counters
-from runner.sandboxes.launcher import Sandbox
+from runner.sandboxes.place import EVERYTHING, Account, Place, Stream, set_events
 from runner.sandboxes.spec import Carrier
-from sandbox.wire.protocol import Fault, JsonText, ProtocolError
+from sandbox.wire.clock import Clock
+from sandbox.wire.protocol import Fault, JsonText, Order, Pause, ProtocolError, Resume
 
-_RECEIVE_BYTES: Final = 1 << 18
+_MESSAGES: Final = frozenset({Stream.MESSAGES})
+_OUTPUT: Final = EVERYTHING - _MESSAGES
+"""What is read although a consumer is behind: publishing blocks meanwhile, nothing else does."""
+
 _DRAIN_S: Final = 5.0
 """How long messages that were published before the end may take to arrive after it."""
 
@@ -45,8 +48,12 @@ _LOG_TAIL_S: Final = 0.5
 """The log of a program that was cut off is whole when nothing more came for the first; else it
 ends with the guest's mark, or after the second at the latest."""
 
-_EXIT_S: Final = 5.0
-"""How long a container whose streams have ended may take to be gone for the engine."""
+_CLEARING_S: Final = 2.0
+"""How long a job that has said its last word may take until nothing of it is left in a place that
+lives on."""
+
+_STOPPING_S: Final = 1.0
+"""The same for a job that is ended: after that its place is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,213 +69,206 @@ class Verdict:
 
 
 class Execution:
-    """Runs one request in a ready sandbox.  Used once, by one thread."""
+    """Runs one request in a place that is ready for it.  Used once, by one thread.
 
-    def __init__(
-        self,
-        engine: Engine,
-        sandbox: Sandbox,
-        job: Job,
-        limits: Limits,
-        waker: Waker,
-        *,
-        log_end: str = "",
-    ) -> None:
-        self._engine = engine
-        self._sandbox = sandbox
+    Afterwards `is_clean` says whether another job may have the place.
+    """
+
+    def __init__(self, place: Place, job: Job, limits: Limits, waker: Waker) -> None:
+        self._place = place
         self._job = job
         self._limits = limits
         self._waker = waker
-        stdio = sandbox.carrier is Carrier.STDIO
-        self._relay = Relay(job, limits, stdio=stdio, log_end=log_end)
+        stdio = place.carrier is Carrier.STDIO
+        self._relay = Relay(job, limits, stdio=stdio, log_end=place.log_end, number=place.number)
+        self._ended = {Stream.MESSAGES} if stdio else set()
+        self._said: deque[Order] = deque()
+        self._clock: Clock
         self._selector: selectors.BaseSelector
-        self._socket_ended = sandbox.connection is None
-        self._streams_ended = False
         self._reads = Pace()
+        self.is_clean = False
 
-    def run(self, request: bytes) -> Verdict:
+    def say(self, order: Order) -> None:
+        """Tell the guest something while its job runs, from any thread.
+
+        `Pause` and `Resume` are for the host's clock, too: they are how both are paused.
+        """
+        self._said.append(order)
+        self._waker.wake()
+
+    def run(self, request: Request) -> Verdict:
         """Hand the request out and return the verdict.  Raises EngineError if we lost the engine.
 
-        Returns within the time limit and a few seconds, whatever the guest or a consumer does.
+        Returns within the time limit, pauses apart, and a few seconds, whatever the guest or a
+        consumer does.
         """
         started = time.monotonic()
-        try:
-            with selectors.PollSelector() as self._selector:
-                ended = self._pump(memoryview(request), started)
-        except (LimitReachedError, ProtocolError) as error:
-            ended = _ended_by(error)
-            self._read_announced()
-        wall_s = time.monotonic() - started
-        self._settle(ended)
+        self._clock = Clock(self._limits.timeout_s)
+        with selectors.PollSelector() as self._selector:
+            try:
+                self._place.begin(request, self._limits.timeout_s)
+                ended = self._pump()
+            except (LimitReachedError, ProtocolError) as error:
+                ended = _ended_by(error)
+                self._read_announced()
+            wall_s = time.monotonic() - started
+            if self._place.outlives_job:
+                self._settle(ended)
         return self._verdict(ended, wall_s)
-
-    def _settle(self, ended: Verdict | None) -> None:
-        """Leave the sandbox as the next job needs it, where there is one."""
 
     # --- pumping --------------------------------------------------------------------------------
 
-    def _pump(self, unsent: memoryview, started: float) -> Verdict | None:
+    def _pump(self) -> Verdict | None:
         """Move bytes until the job is over; return the host's reason to end it, if it has one."""
-        deadline = started + self._limits.timeout_s
-        attachment = self._sandbox.attachment
-        assert attachment is not None
         self._selector.register(self._waker, selectors.EVENT_READ)
+        is_told = False
         while True:
-            rest_s = self._watch_attachment(is_sent=not unsent)
-            self._watch_socket()
-            left = max(0.0, deadline - time.monotonic())
+            rest_s = self._reads.rest_s()
+            self._place.watch(self._selector, self._wanted(is_resting=rest_s > 0))
+            left = self._clock.left_s
             for key, events in self._selector.select(min(left, rest_s) if rest_s else left):
                 if key.fileobj is self._waker:
                     self._waker.clear()
-                elif key.fileobj is not attachment:
-                    self._read_socket()
+                    self._pass_on_what_was_said()
                 else:
-                    if events & selectors.EVENT_WRITE:
-                        unsent = self._send(unsent)
-                    if events & selectors.EVENT_READ:
-                        self._read_attachment()
-            if self._is_over(deadline):
+                    self._move(key.fileobj, events)
+            if not is_told and self._place.is_told:
+                is_told = True
+                self._job.trace.mark("hand-out")
+            if self._is_over():
                 return None
             if self._job.is_cancelled:
                 return Verdict(outcome=Outcome.CANCELLED)
             if left <= 0:
-                return self._time_limit(time.monotonic() - started)
+                return self._time_limit()
 
-    def _time_limit(self, seen: float) -> Verdict:
+    def _wanted(self, *, is_resting: bool) -> frozenset[Stream]:
+        """Return what is read now: messages while consumers keep up, the others at their pace."""
+        messages = frozenset() if self._job.is_congested else _MESSAGES
+        return messages if is_resting else messages | _OUTPUT
+
+    def _pass_on_what_was_said(self) -> None:
+        while self._said:
+            order = self._said.popleft()
+            if isinstance(order, Pause):
+                self._clock.pause(order.at_most_s)
+            elif isinstance(order, Resume):
+                self._clock.resume()
+            self._place.tell(order)
+
+    def _time_limit(self) -> Verdict:
         detail = None
-        if not self._engine.is_responsive(timeout_s=_PING_S):
+        if not self._place.answers(timeout_s=_PING_S):
             # Then nobody knows whether the program had ended before.
             detail = "the engine does not answer: results that it has not passed on are lost"
         evidence = Evidence(
             limit="timeout_s",
             value=self._limits.timeout_s,
-            observed=round(seen, 3),
+            observed=round(self._clock.spent_s, 3),
             source="host",
             detail=detail,
         )
         return Verdict(outcome=Outcome.TIME_LIMIT, evidence=evidence)
 
-    def _send(self, unsent: memoryview) -> memoryview:
-        """Write what fits of the request; a guest that is gone shows at the end of its streams."""
-        attachment = self._sandbox.attachment
-        assert attachment is not None
-        try:
-            unsent = unsent[attachment.send(unsent) :]
-        except EngineError:
-            unsent = memoryview(b"")
-        if not unsent:
-            self._job.trace.mark("hand-out")
-        return unsent
-
-    def _is_over(self, deadline: float) -> bool:
+    def _move(self, source: object, events: int) -> None:
+        """Send what the place has to send, and take what has arrived there."""
         relay = self._relay
-        if relay.end is None and relay.exited is None and not self._streams_ended:
+        pieces = self._place.exchange(source, events)
+        if size := sum(len(data) for stream, data in pieces if stream in _OUTPUT):
+            self._reads.note(size)
+        for stream, data in pieces:
+            if not data:
+                self._end_of(stream)
+            elif stream is Stream.MESSAGES:
+                relay.feed_socket(data)
+                if relay.messages:
+                    self._job.trace.mark_once("first message")
+            elif stream is Stream.RESULTS:
+                relay.feed_stdout(data)
+            else:
+                relay.feed_stderr(data)
+                self._pace(len(data))
+
+    def _end_of(self, stream: Stream) -> None:
+        self._ended.add(stream)
+        if stream is Stream.MESSAGES:
+            self._relay.end_of_socket()
+        elif stream is Stream.RESULTS:
+            self._relay.end_of_stdout()
+
+    def _is_over(self) -> bool:
+        """Whether the job has ended, or its place; then what it has said before is read, too."""
+        relay = self._relay
+        can_report = Stream.RESULTS not in self._ended and not self._is_lost()
+        if relay.end is None and can_report:
             return False
         self._job.trace.mark("program")
-        self._drain(deadline, wait=relay.end is not None and not self._streams_ended)
-        self._read_log_tail(deadline)
+        set_events(self._selector, self._waker, 0)
+        self._read_messages()
+        self._read_log_tail()
         self._job.trace.mark("drain")
         return True
 
-    def _read_log_tail(self, deadline: float) -> None:
-        """Read the log's last bytes: written before the end, but the engine may pass them later.
+    def _is_lost(self) -> bool:
+        """Whether the place has ended: by itself, or as its first process says."""
+        return self._place.has_ended or self._relay.exited is not None
 
-        A guest that has come to its end marks that of the log; else silence has to do.
-        """
-        attachment = self._sandbox.attachment
-        assert attachment is not None
-        relay = self._relay
-        until = min(deadline, time.monotonic() + _LOG_TAIL_S)
-        with selectors.PollSelector() as selector:
-            selector.register(attachment, selectors.EVENT_READ)
-            while not (self._streams_ended or relay.log_ended) and time.monotonic() < until:
-                patience_s = _LOG_QUIET_S if relay.end is None else until - time.monotonic()
-                if not selector.select(max(0.0, patience_s)):
-                    break
-                self._read_attachment()
-        relay.end_of_log()
-
-    def _watch_attachment(self, *, is_sent: bool) -> float:
-        """Read the streams at their pace; return for how many seconds they are not read now."""
-        attachment, rest_s = self._sandbox.attachment, self._reads.rest_s()
-        assert attachment is not None
-        wanted = (0 if rest_s else selectors.EVENT_READ) | (0 if is_sent else selectors.EVENT_WRITE)
-        key = self._selector.get_map().get(attachment)
-        if key is None and wanted:
-            self._selector.register(attachment, wanted)
-        elif key is not None and not wanted:
-            self._selector.unregister(attachment)
-        elif key is not None and key.events != wanted:
-            self._selector.modify(attachment, wanted)
-        return rest_s
-
-    def _watch_socket(self) -> None:
-        """Read the channel only while the job's consumers keep up: publishing blocks meanwhile."""
-        connection = self._sandbox.connection
-        if connection is None:
-            return
-        wanted = not self._socket_ended and not self._job.is_congested
-        watched = connection.fileno() in self._selector.get_map()
-        if wanted and not watched:
-            self._selector.register(connection, selectors.EVENT_READ)
-        elif watched and not wanted:
-            self._selector.unregister(connection)
-
-    def _drain(self, deadline: float, *, wait: bool) -> None:
+    def _read_messages(self) -> None:
         """Read what was published before the end: what is there, or all that was announced."""
-        connection = self._sandbox.connection
-        if connection is None:
-            return
-        until = min(deadline, time.monotonic() + _DRAIN_S)
-        with selectors.PollSelector() as selector:
-            selector.register(connection, selectors.EVENT_READ)
-            while not self._socket_ended and not self._relay.is_complete:
-                left = max(0.0, until - time.monotonic()) if wait else 0.0
-                if not selector.select(left):
-                    return
-                self._read_socket()
+        waits = self._relay.end is not None and not self._place.has_ended and self._clock.left_s
+        self._read_on(
+            lambda: Stream.MESSAGES in self._ended or self._relay.is_complete,
+            {Stream.MESSAGES},
+            within_s=min(self._clock.left_s, _DRAIN_S) if waits else _DRAIN_S,
+            quiet_s=None if waits else 0.0,
+        )
 
     def _read_announced(self) -> None:
         """Read what a result has announced, although something behind the result ended the job.
 
         It was sent before the result, so it is there, and nothing has to be waited for.
         """
-        if self._relay.announced > self._relay.messages:
-            with contextlib.suppress(LimitReachedError, ProtocolError):  # the first reason stands
-                self._drain(time.monotonic(), wait=False)
+        set_events(self._selector, self._waker, 0)
+        with contextlib.suppress(LimitReachedError, ProtocolError):  # the first reason stands
+            self._read_on(
+                lambda: self._relay.messages >= self._relay.announced,
+                _MESSAGES,
+                within_s=_DRAIN_S,
+                quiet_s=0.0,
+            )
 
-    def _read_socket(self) -> None:
-        connection = self._sandbox.connection
-        assert connection is not None
-        try:
-            data = connection.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data = b""
-        if data:
-            self._relay.feed_socket(data)
-            if self._relay.messages:
-                self._job.trace.mark_once("first message")
-        else:
-            self._socket_ended = True
-            self._relay.end_of_socket()
+    def _read_log_tail(self) -> None:
+        """Read the log's last bytes: written before the end, but the engine may pass them later.
 
-    def _read_attachment(self) -> None:
-        assert self._sandbox.attachment is not None
-        pieces = self._sandbox.attachment.receive()
-        if pieces is None:
-            self._streams_ended = True
-            return
-        self._reads.note(sum(len(data) for _, data in pieces))
-        # A program may write byte by byte, and the engine frames each write.
-        for stream, group in itertools.groupby(pieces, key=operator.itemgetter(0)):
-            data = b"".join(piece for _, piece in group)
-            if stream is Stream.STDOUT:
-                self._relay.feed_stdout(data)
-            else:
-                self._relay.feed_stderr(data)
-                self._pace(len(data))
+        A guest that has come to its end marks that of the log; else silence has to do.
+        """
+        relay = self._relay
+        marks = relay.end is not None or self._place.exit_status is not None
+        self._read_on(
+            lambda: self._place.has_ended or relay.log_ended,
+            {Stream.LOG},
+            within_s=min(self._clock.left_s, _LOG_TAIL_S),
+            quiet_s=None if marks else _LOG_QUIET_S,
+        )
+        relay.end_of_log()
+
+    def _read_on(
+        self,
+        is_done: Callable[[], bool],
+        wanted: Collection[Stream],
+        *,
+        within_s: float,
+        quiet_s: float | None = None,
+    ) -> None:
+        """Read these streams until that is done, the time is over, or nothing came for a while."""
+        until = time.monotonic() + within_s
+        while not is_done() and (left := until - time.monotonic()) > 0:
+            self._place.watch(self._selector, wanted)
+            ready = self._selector.select(left if quiet_s is None else min(left, quiet_s))
+            if not ready:
+                return
+            for key, events in ready:
+                self._move(key.fileobj, events)
 
     def _pace(self, size: int) -> None:
         """Take a flood of output no faster than `_LOG_RATE` once it is more than what is kept.
@@ -278,13 +278,35 @@ class Execution:
         if self._relay.stderr_bytes > self._limits.log_kept_bytes:
             time.sleep(size / _LOG_RATE)  # a few milliseconds
 
+    def _settle(self, ended: Verdict | None) -> None:
+        """See the job to its end, for no consumer any more, so that the next one may begin."""
+        if ended is not None and ended.outcome is Outcome.PROTOCOL_VIOLATION:
+            return
+        self._relay.mute()
+        set_events(self._selector, self._waker, 0)
+        try:
+            if ended is None:
+                self._read_on(self._is_settled, EVERYTHING, within_s=_CLEARING_S)
+            if not self._is_settled():
+                self._place.stop()
+                self._read_on(self._is_settled, EVERYTHING, within_s=_STOPPING_S)
+        except (ProtocolError, LimitReachedError, EngineError):
+            return
+        self.is_clean = self._place.is_told and not self._is_lost() and self._is_settled()
+
+    def _is_settled(self) -> bool:
+        """Whether nothing more of the job will come; also if the place has gone with it."""
+        is_whole = self._place.exit_status is not None and self._relay.log_ended
+        return (is_whole and Stream.MESSAGES in self._ended) or self._is_lost()
+
     # --- deciding -------------------------------------------------------------------------------
 
     def _verdict(self, ended: Verdict | None, wall_s: float) -> Verdict:
         """Apply the order: complete result, cancelled, host's limit, violation, guest's report."""
         relay = self._relay
-        counters, source = self._counters()
-        usage = self._usage(wall_s, counters, source)
+        account = self._account()
+        counters, source = account.counters, account.source
+        usage = self._usage(wall_s, account.usage)
         value = relay.result.value if relay.result else None
         if relay.result is not None and not isinstance(relay.end, Fault):
             evidence = self._completed_evidence(ended)
@@ -314,7 +336,7 @@ class Execution:
 
     def _report(self, counters: Counters) -> Verdict:
         """Believe the guest about its own program, else say that there was no result."""
-        end, exited = self._relay.end, self._relay.exited
+        end = self._relay.end
         if isinstance(end, Fault):
             evidence = Evidence()
             if end.kind == Outcome.PROCESS_LIMIT:
@@ -330,46 +352,35 @@ class Execution:
                 error=end.error,
                 traceback=end.traceback,
             )
-        if exited is not None:
-            how = f"exit code {exited.status}" if exited.status >= 0 else f"signal {-exited.status}"
-            detail = f"the program's process ended with {how} before there was a result"
+        exited = self._relay.exited
+        status = exited.status if exited is not None else self._place.exit_status
+        if status is not None:
+            who = "the program's process" if exited is None else self._place.first_process
+            how = f"exit code {status}" if status >= 0 else f"signal {-status}"
+            detail = f"{who} ended with {how} before there was a result"
             return Verdict(
                 outcome=Outcome.NO_RESULT, evidence=Evidence(source="guest", detail=detail)
             )
-        return self._lost_sandbox(counters)
+        return self._lost_place(counters)
 
-    def _lost_sandbox(self, counters: Counters) -> Verdict:
-        """Find out from the engine why the streams ended without a word of PID 1."""
-        container = self._sandbox.container
-        assert container is not None
-        try:
-            self._engine.wait(container, timeout_s=_EXIT_S)
-            state = self._engine.inspect(container)
-        except NoSuchObjectError:
-            detail = "the container was removed from outside while the job ran"
-        except EngineError as error:
-            detail = f"the engine was lost while the job ran: {error}"
-        else:
-            if state.oom_killed:
-                return self._memory_limit(counters.memory_peak_bytes, "engine")
-            if self._sandbox.spec.policy.isolation.program_can_end_sandbox:
-                return self._ended_as_a_whole(counters, state.exit_code)
-            # Nothing inside is known to end PID 1, but nobody says who did.
-            how = f"exit code {state.exit_code}" + (f", {state.error}" if state.error else "")
-            detail = f"the sandbox was stopped from outside, as far as can be told ({how})"
-        evidence = Evidence(source="engine", detail=detail)
-        return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=detail)
+    def _lost_place(self, counters: Counters) -> Verdict:
+        """Find out why the place has ended without a word of its first process."""
+        loss = self._place.loss()
+        if loss.out_of_memory:
+            return self._memory_limit(counters.memory_peak_bytes, "engine")
+        if loss.exit_code is not None:
+            return self._ended_as_a_whole(counters, loss.detail)
+        evidence = Evidence(source="engine", detail=loss.detail)
+        return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=loss.detail)
 
-    def _ended_as_a_whole(self, counters: Counters, exit_code: int) -> Verdict:
+    def _ended_as_a_whole(self, counters: Counters, detail: str) -> Verdict:
         """Name the limit at which the whole sandbox died, else accuse nobody but its program."""
         peak = counters.memory_peak_bytes
         if peak is not None and peak >= self._limits.memory_bytes:
             return self._memory_limit(peak, "cgroup")
-        isolation = self._sandbox.spec.policy.isolation
-        if (counters.tasks_peak or 0) >= host_tasks(isolation, self._limits.processes):
+        if (counters.tasks_peak or 0) >= host_tasks(self._place.isolation, self._limits.processes):
             evidence = self._process_evidence("cgroup", "the kernel inside could not grow")
             return Verdict(outcome=Outcome.PROCESS_LIMIT, evidence=evidence)
-        detail = f"the sandbox ended as a whole (exit code {exit_code}), its first process with it"
         return Verdict(outcome=Outcome.NO_RESULT, evidence=Evidence(source="engine", detail=detail))
 
     def _limit_in_cgroup(self, counters: Counters, source: str) -> Verdict | None:
@@ -394,37 +405,27 @@ class Execution:
 
     # --- measuring ------------------------------------------------------------------------------
 
-    def _counters(self) -> tuple[Counters, str]:
-        """Return the kernel's figures, or what the guest told where there is no group of ours."""
-        if self._sandbox.cgroup is not None:
-            return self._sandbox.cgroup.read(), "cgroup"
-        if self._relay.exited is not None:
-            return Counters(oom_kills=self._relay.exited.oom_kills), "guest"
-        return Counters(), ""
+    def _account(self) -> Account:
+        """Return the place's account, with what the guest told where there is no other."""
+        account, exited = self._place.account(), self._relay.exited
+        if account.source or exited is None:
+            return account
+        usage = account.usage
+        if exited.oom_kills is not None:
+            sources = {**usage.sources, "oom_kills": "guest"}
+            usage = replace(usage, oom_kills=exited.oom_kills, sources=sources)
+        counters = Counters(oom_kills=exited.oom_kills)
+        return Account(counters=counters, source="guest", usage=usage)
 
-    def _usage(self, wall_s: float, counters: Counters, source: str) -> Usage:
-        missing = (
-            "the kernel counts this only in the container's own group, which was gone"
-            if self._sandbox.cgroup is not None
-            else "the engine's control groups cannot be read from this host"
-        )
-        measured = {
-            "cpu_s": counters.cpu_s,
-            "memory_peak_bytes": counters.memory_peak_bytes,
-            "oom_kills": counters.oom_kills,
-        }
-        sources = {name: missing if value is None else source for name, value in measured.items()}
+    def _usage(self, wall_s: float, known: Usage) -> Usage:
         counted = ("wall_s", "messages", "stdout_bytes", "stderr_bytes")
-        cpu_s = counters.cpu_s
-        return Usage(
+        return replace(
+            known,
             wall_s=round(wall_s, 6),
-            cpu_s=None if cpu_s is None else max(0.0, cpu_s - self._sandbox.spent_s),
-            memory_peak_bytes=counters.memory_peak_bytes,
-            oom_kills=counters.oom_kills,
             messages=self._relay.messages,
             stdout_bytes=self._relay.stdout_bytes,
             stderr_bytes=self._relay.stderr_bytes,
-            sources={**dict.fromkeys(counted, "host"), **sources},
+            sources={**dict.fromkeys(counted, "host"), **known.sources},
         )
 
 

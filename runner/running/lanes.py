@@ -23,13 +23,12 @@ from runner.errors import RequestError, RunnerError
 from runner.host.interrupt import CancelledError, check
 from runner.host.workers import Workers
 from runner.policy import Policy
-from runner.running.dispatch import Dispatcher
-from runner.running.execution import Verdict
+from runner.running.execution import Execution, Verdict
+from runner.running.supply import Supply
 from runner.running.task import Task, our_fault
-from runner.running.turn import Turn
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
-from runner.sandboxes.spec import Mode
+from runner.sandboxes.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +63,12 @@ class Lanes:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        supply: Supply,
         engine: Engine,
         workers: Workers[Task],
         count: int,
     ) -> None:
-        self._dispatcher = dispatcher
+        self._supply = supply
         self._engine = engine
         self._workers = workers
         # Re-entrant, as is every lock here: the garbage collector may close a session anywhere.
@@ -81,7 +80,7 @@ class Lanes:
 
     def submit(self, task: Task, keep: object) -> None:
         """Queue a job; `keep` lives until it has ended.  Raises RequestError after `close`."""
-        task.mode = Mode.SESSION
+        task.exceptions = ("session",)
         with self._changed:
             if self._is_closed:
                 msg = "this session is closed: make a new one"
@@ -136,7 +135,7 @@ class Lanes:
         lane = self._workers.resumed(task) or Lane()
         try:
             execute = functools.partial(self._execute, lane)
-            self._dispatcher.work(task, execute, functools.partial(self._release, lane))
+            self._supply.work(task, execute, functools.partial(self._release, lane))
         finally:
             if self._is_closed:
                 self._give_up(lane)
@@ -162,9 +161,10 @@ class Lanes:
             raise CancelledError
         lane.number += 1
         lane.is_clean = False  # until the opposite has been shown
-        turn = Turn(self._engine, sandbox, task, lane.number, lane.counted)
-        verdict = turn.do()
-        lane.is_clean, lane.counted = turn.is_clean, turn.counted
+        turn = Turn(self._engine, sandbox, lane.number, lane.counted)
+        execution = Execution(turn, task.job, task.limits, task.waker)
+        verdict = execution.run(task.request)
+        lane.is_clean, lane.counted = execution.is_clean, turn.counted
         return verdict
 
     def _sandbox(self, lane: Lane, task: Task) -> Sandbox:
@@ -172,7 +172,7 @@ class Lanes:
         if lane.sandbox is not None and not _is_alive(lane.sandbox):
             self._give_up(lane)
         if lane.sandbox is None or lane.policy is None:
-            sandbox = self._dispatcher.acquire(task)
+            sandbox = self._supply.acquire(task, for_session=True)
             lane.sandbox, lane.policy, lane.is_clean = sandbox, task.policy, True
         else:
             task.policy = lane.policy
@@ -181,7 +181,7 @@ class Lanes:
 
     def _release(self, lane: Lane, task: Task) -> None:
         if lane.sandbox is None:
-            self._dispatcher.release(task)  # one that did not start
+            self._supply.release(task)  # one that did not start
             return
         task.hold(None)
         if not lane.is_clean:
@@ -191,12 +191,12 @@ class Lanes:
         sandbox, lane.sandbox = lane.sandbox, None
         if sandbox is not None:
             log.info("sandbox %s is given up: a job waits for its memory", sandbox.name)
-            self._dispatcher.leave_to_reaper(sandbox)
+            self._supply.leave_to_reaper(sandbox)
 
     def _give_up(self, lane: Lane) -> None:
         sandbox, lane.sandbox, lane.counted = lane.sandbox, None, None
         if sandbox is not None:
-            self._dispatcher.discard(sandbox)
+            self._supply.discard(sandbox)
 
 
 def _is_alive(sandbox: Sandbox) -> bool:

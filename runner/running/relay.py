@@ -7,11 +7,10 @@ protocol's `ProtocolError`.  Nothing that the guest says is believed beyond its 
 
 from __future__ import annotations
 
-import secrets
-
 from runner.job import Job
 from runner.job.record import Evidence, Outcome
 from runner.policy import Limits
+from runner.sandboxes.place import SINGLE_USE_JOB, overlap
 from sandbox.wire.protocol import (
     ENVELOPE_BYTES,
     FAULT_KINDS,
@@ -27,14 +26,6 @@ from sandbox.wire.protocol import (
     Ready,
     Result,
 )
-
-SINGLE_USE_JOB = 0
-"""The job number that every frame of a single-use sandbox carries."""
-
-
-def log_mark() -> str:
-    """Return a line that no program prints by accident, for the end of a job's log."""
-    return f"\x1e{secrets.token_hex(8)}\n"
 
 
 class LimitReachedError(Exception):
@@ -52,7 +43,7 @@ class Relay:
     Attributes: `result`, `end` (the `Done` or `Fault` that ended `main`, or the `Result` itself)
     and `exited` are the frames that were accepted, None before; `messages`, `messages_bytes`,
     `stdout_bytes` and `stderr_bytes` count what was read.  `log_ended`: whether the guest's mark
-    behind the log has been read; a program can forge it, and only cuts off its own log.
+    behind the log has been read; a program that knows it only cuts off its own log.
     """
 
     def __init__(
@@ -80,6 +71,7 @@ class Relay:
         self.stderr_bytes = 0
         self._log_end = log_end.encode()
         self._held = b""
+        self._is_mute = False
         self.log_ended = False
 
     @property
@@ -92,13 +84,14 @@ class Relay:
         """How many messages the guest says that it has sent, as far as it has said so."""
         return max((each.messages for each in (self.result, self.end) if each), default=0)
 
-    @property
-    def ends_whole(self) -> bool:
-        """Whether the result stream so far ends with a whole frame."""
-        return self._stdout_reader.is_empty
+    def mute(self) -> None:
+        """Take nothing more for the job: only the end of its log is still looked for."""
+        self._is_mute = True
 
     def feed_socket(self, data: bytes) -> None:
         """Take bytes of the message channel."""
+        if self._is_mute:
+            return
         for frame in self._socket_reader.feed(data):
             if not isinstance(frame, Message):
                 msg = f"a {type(frame).__name__.lower()} frame on the message channel"
@@ -107,6 +100,8 @@ class Relay:
 
     def feed_stdout(self, data: bytes) -> None:
         """Take bytes of the result stream."""
+        if self._is_mute:
+            return
         self.stdout_bytes += len(data)
         for frame in self._stdout_reader.feed(data):
             self._stdout_frame(frame)
@@ -131,7 +126,7 @@ class Relay:
         self._log(held)
 
     def _log(self, data: bytes) -> None:
-        if not data:
+        if not data or self._is_mute:
             return
         self.stderr_bytes += len(data)
         self._job.add_log(data)
@@ -141,8 +136,14 @@ class Relay:
 
     def end_of_socket(self) -> None:
         """Note that the message channel was closed; half a frame is a violation."""
-        if not self._socket_reader.is_empty:
+        if not (self._is_mute or self._socket_reader.is_empty):
             msg = "the message channel closed in the middle of a frame"
+            raise ProtocolError(msg)
+
+    def end_of_stdout(self) -> None:
+        """Note that the result stream has come to its end; half a frame is a violation."""
+        if not (self._is_mute or self._stdout_reader.is_empty):
+            msg = "the result stream ended in the middle of a frame"
             raise ProtocolError(msg)
 
     def _stdout_frame(self, frame: Frame) -> None:
@@ -205,12 +206,6 @@ class Relay:
         if number != self._number:
             msg = f"a frame of job {number} in a sandbox that has job {self._number}"
             raise ProtocolError(msg)
-
-
-def overlap(data: bytes, mark: bytes) -> int:
-    """Return how many bytes at the end of `data` may be the beginning of `mark`."""
-    start = data.rfind(mark[:1], max(0, len(data) - len(mark) + 1))
-    return len(data) - start if start >= 0 and mark.startswith(data[start:]) else 0
 
 
 def _size(text: str) -> int:

@@ -27,7 +27,6 @@ from runner.programs import Program, values
 from runner.running.execution import Verdict
 from runner.running.versions import versions
 from runner.sandboxes.launcher import Sandbox
-from runner.sandboxes.spec import Mode
 from sandbox.wire import protocol
 
 log = logging.getLogger(__name__)
@@ -36,6 +35,7 @@ log = logging.getLogger(__name__)
 class Task:
     """A job with its program and its request; `sandbox` is the one that it has now, if any.
 
+    `exceptions` are those of its record, beside the policy's.
     `image` is the one to use if it is not the program's own; see `Supervisor.replay`.
     """
 
@@ -52,7 +52,7 @@ class Task:
         self.request = request
         self.limits = request.limits
         self.policy = policy
-        self.mode = Mode.COLD
+        self.exceptions: tuple[str, ...] = ()
         self._callbacks: tuple[Callback, Callback] | None = None
         self.retries = 0
         self.image = request.image
@@ -169,10 +169,7 @@ class Task:
             isolation=self.policy.isolation.value,
             carrier=sandbox.carrier.value if sandbox else None,
             policy=self.policy.digest(self.limits),
-            exceptions=(
-                *self.policy.exceptions(),
-                *(["session"] if self.mode is Mode.SESSION else []),
-            ),
+            exceptions=(*self.policy.exceptions(), *self.exceptions),
             node=job.node,
             attempt=job.attempt,
             user=self.request.user,

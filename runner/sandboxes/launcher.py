@@ -28,7 +28,7 @@ from runner.policy import ENGINE_WARNINGS
 from runner.sandboxes.cgroup import JobCgroup
 from runner.sandboxes.container import container_config, random_uid
 from runner.sandboxes.residence import make_channel
-from runner.sandboxes.spec import Carrier, Mode, SandboxSpec
+from runner.sandboxes.spec import Carrier, SandboxSpec
 from sandbox.wire import protocol
 from sandbox.wire.protocol import FrameReader, ProtocolError, Ready
 
@@ -188,7 +188,7 @@ class Sandbox:
         close_in_children(self.connection)
         self.connection.setblocking(False)  # noqa: FBT003
         selector.unregister(self._listener)
-        if self.spec.mode is not Mode.SESSION:
+        if not self.spec.serves_many:
             self._listener.close()
             self._listener = None
         selector.register(self.connection, selectors.EVENT_READ)

@@ -17,21 +17,13 @@ class Carrier(StrEnum):
     STDIO = "stdio"
 
 
-class Mode(StrEnum):
-    """What a sandbox is for: one job or many, and whether it warms up before the first."""
-
-    COLD = "cold"
-    WARM = "warm"
-    SESSION = "session"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
     """What a sandbox is made of; sandboxes of equal specs are interchangeable.
 
-    `limits` are those of the container: see `Limits.for_container`.  `modules` are those that a
-    warm sandbox imports, if they are of the stack.  `backend` is the text of the one that a
-    session's jobs ask for, which is built once: see `sandbox.stack.backends.Prepared`.
+    `limits` are those of the container: see `Limits.for_container`.  `arguments` are the guest's,
+    beside the carrier: none for a job that is begun as soon as the guest is there, else
+    `warm_arguments` or, with `serves_many`, `session_arguments`.
     """
 
     image: str
@@ -42,17 +34,21 @@ class SandboxSpec:
     own_cgroup: bool
     carrier: Carrier
     process: HostProcess
-    mode: Mode = Mode.COLD
-    modules: tuple[str, ...] = ()
-    backend: str = ""
+    arguments: tuple[str, ...] = ()
+    serves_many: bool = False
 
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """The guest's arguments, beside the carrier."""
-        if self.mode is Mode.WARM:
-            return ("--warm", "--import", ",".join(self.modules))
-        if self.mode is Mode.SESSION:
-            wiped = [each for path in WRITABLE for each in ("--wipe", path)]
-            built = ("--backend", self.backend) if self.backend else ()
-            return ("--session", "--import", ",".join(self.modules), *wiped, *built)
-        return ()
+
+def warm_arguments(modules: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the arguments of a guest that imports the stack, and of it these, before its job."""
+    return ("--warm", "--import", ",".join(modules))
+
+
+def session_arguments(modules: tuple[str, ...], backend: str) -> tuple[str, ...]:
+    """Return the arguments of a guest that does one job after another, each in a fork.
+
+    `backend` is the text of the one that its jobs ask for, if that is to be built once: see
+    `sandbox.stack.backends.Prepared`.
+    """
+    wiped = [each for path in WRITABLE for each in ("--wipe", path)]
+    built = ("--backend", backend) if backend else ()
+    return ("--session", "--import", ",".join(modules), *wiped, *built)

@@ -5,22 +5,34 @@ A cluster is the other: `runner.sites.remote`.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import threading
+import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from runner.engine import Engine
 from runner.errors import RequestError
+from runner.host.interrupt import CancelledError, check
 from runner.host.workers import Workers
 from runner.images import ImageStore
 from runner.policy import Limits, Policy
 from runner.programs import Program
-from runner.running.dispatch import Dispatcher
-from runner.running.holdings import Holdings
+from runner.running.execution import Execution, Verdict
 from runner.running.lanes import Lanes, Queue
+from runner.running.supply import Supply
 from runner.running.task import Task
+from runner.sandboxes.place import Container
 from runner.sandboxes.pool import Pool, Warm
 from runner.sandboxes.spec import Carrier
 from runner.sandboxes.starts import CORES, memory_share
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S: Final = 5.0
+"""How long `close` waits while nothing gets any further; a stuck engine makes it give up then."""
 
 
 class Site(Protocol):
@@ -54,9 +66,13 @@ class Site(Protocol):
 
 
 class Machine:
-    """This machine: its engine, and sandboxes beside it."""
+    """This machine: its engine, threads for jobs, and sandboxes beside it.
 
-    def __init__(
+    Kept apart from the `Supervisor` itself, so that the garbage collector or the end of the
+    interpreter can close what nobody has closed.
+    """
+
+    def __init__(  # noqa: PLR0913  keywords only but for the first
         self,
         engine: Engine | None,
         *,
@@ -64,29 +80,30 @@ class Machine:
         carrier: str | None,
         max_jobs: int | None,
         memory_budget_bytes: int | None,
+        warm: bool,
         progress: Callable[[str], object],
     ) -> None:
         forced = _carrier(carrier)
-        connected = engine or Engine.connect()
-        self.holdings = Holdings(
-            connected, keep_engine=engine is not None, max_jobs=max_jobs or 4 * CORES
-        )
-        self.pid = self.holdings.pid
-        self.workers = self.holdings.workers
+        self._keep_engine = engine is not None
+        self.engine = engine or Engine.connect()
+        self.pid = os.getpid()
+        self.workers: Workers[Task] = Workers(max_jobs or 4 * CORES)
         self.workers.set_budget(memory_budget_bytes or memory_share())
         self.slots = CORES
         self._budget = memory_budget_bytes
-        images = ImageStore(connected, progress=progress)
-        self._dispatcher = Dispatcher(self.holdings, images, policy, forced)
+        # They have sandboxes without a thread, between two jobs.
+        self._sessions: weakref.WeakSet[Lanes] = weakref.WeakSet()
+        images = ImageStore(self.engine, progress=progress)
+        self.supply = Supply(self.engine, images, policy, forced, warm=warm)
 
     @property
     def pool(self) -> Pool | None:
         """The sandboxes that wait for jobs, if any are wanted."""
-        return self.holdings.pool
+        return self.supply.pool
 
     def stock(self, program: Program, limits: Limits, size: Warm) -> None:
         """Keep sandboxes of this program waiting from now on."""
-        self._dispatcher.stock(program, limits, size)
+        self.supply.stock(program, limits, size)
 
     def check(self, limits: Limits) -> None:
         """Raise RequestError if such a job exceeds the budget that the operator has set."""
@@ -99,22 +116,56 @@ class Machine:
 
     def image(self, name: str) -> str | None:
         """Return the id of this image if the engine still has it."""
-        return self.holdings.engine.image_id(name)
+        return self.engine.image_id(name)
 
     def work(self, task: Task) -> None:
         """Execute one job."""
-        self._dispatcher.work(task)
+        self.supply.work(task, self._execute)
+
+    def _execute(self, task: Task) -> Verdict:
+        with task.interrupt.scope():
+            check()
+            task.waker.open()
+            sandbox = self.supply.acquire(task)
+        if not task.job.start():
+            raise CancelledError
+        place = Container(self.engine, sandbox)
+        return Execution(place, task.job, task.limits, task.waker).run(task.request)
 
     def queue(self, count: int, work: Callable[[Task], object]) -> Lanes:
         """Return the lanes of a session; they do the work themselves."""
         del work
-        lanes = Lanes(self._dispatcher, self.holdings.engine, self.workers, count)
-        self.holdings.sessions.add(lanes)
+        lanes = Lanes(self.supply, self.engine, self.workers, count)
+        self._sessions.add(lanes)
         return lanes
 
     def close(self) -> None:
-        """Cancel every job, wait for the clean-up, and release everything."""
-        self.holdings.close()
+        """Cancel every job, wait for the clean-up, and release everything.
+
+        When nothing has moved for `PATIENCE_S`, the rest is done in the background as soon as the
+        engine works again, or by the janitor after the end of this process.
+        """
+        if os.getpid() != self.pid:
+            return  # a forked child: all of it is its parent's
+        for task in self.workers.close():
+            task.job.cancel()
+        for session in list(self._sessions):
+            session.close()
+        self.supply.close()
+        if self._settle(PATIENCE_S):
+            return
+        log.warning("the engine does not let go of everything; it is removed as soon as it does")
+        with contextlib.suppress(RuntimeError):  # none is started at the end of the interpreter
+            threading.Thread(target=self._settle, name="qrunner-close", daemon=True).start()
+
+    def _settle(self, patience_s: float | None = None) -> bool:
+        """Wait until all is gone, then leave this host; return whether that has come to pass."""
+        if not self.workers.join(patience_s) or not self.supply.join(patience_s):
+            return False
+        if not self._keep_engine:
+            with contextlib.suppress(OSError):
+                self.engine.close()
+        return True
 
 
 def _carrier(name: str | None) -> Carrier | None:

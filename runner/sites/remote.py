@@ -59,7 +59,7 @@ _POLL_S: Final = 0.01
 
 
 class Remote:
-    """The threads and the engine of a supervisor on a cluster; what `Holdings` is on one machine.
+    """The threads and the engine of a supervisor on a cluster; what `Machine` is on one machine.
 
     `max_jobs` are handed to the engine at the same time, the rest waits here, where users are
     served in turn; None means twice as many as there are CPUs, so that nodes do not wait for us.

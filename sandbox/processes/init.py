@@ -4,8 +4,10 @@ It forks the worker once, before anything heavy is imported, and stays single-th
 code never runs in it and cannot reach it: it is not dumpable, so neither `ptrace` nor
 `/proc/1/mem` opens for a process of the same user, and it ignores every signal it may ignore.
 
-It leaves when the host hangs up stdin, when its own deadline has passed (for a host that is alive
-but stuck), or a few seconds after the worker; its end kills whatever is left in the PID namespace.
+Before there is program code, the worker has read its request from stdin and let go of it; then
+PID 1 alone reads what else the host says.  It leaves when the host hangs up stdin, when its own
+clock has run out (for a host that is alive but stuck), or a few seconds after the worker; its end
+kills whatever is left in the PID namespace.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import os
 import select
 import signal
 import sys
-import time
 from typing import Final, NoReturn
 
 from sandbox.processes import guard, worker
 from sandbox.processes.pump import Pump
 from sandbox.wire import protocol
+from sandbox.wire.clock import Clock
 from sandbox.wire.options import Options
+from sandbox.wire.protocol import Begin, Pause, Resume, Stop
 
 STDIN: Final = 0
 STDOUT: Final = 1
@@ -32,6 +35,9 @@ GRACE_S: Final = 5.0
 
 LINGER_S: Final = 5.0
 """How long it stays after the worker, so that the host can still read the cgroup's counters."""
+
+_READ_BYTES: Final = 65536
+"""What a pipe can hold."""
 
 REAPED_AT_ONCE: Final = 256
 """Orphans reaped between two looks at the clock: a fork bomb must not hold up the deadline."""
@@ -67,53 +73,63 @@ def main(options: Options) -> NoReturn:
             session.main(options, control_write, is_alone=is_first)
         worker.main(options, control_write)
     os.close(control_write)
+    first = Init(child=child, wakeup=wakeup, control=control, is_session=options.session)
     try:
-        Init(child=child, wakeup=wakeup, control=control, pumps=pumps).watch()
+        first.watch(pumps)
     except BaseException:  # noqa: BLE001 (the sandbox must go, whatever went wrong here)
         sys.excepthook(*sys.exc_info())
         _leave(child, 70)
 
 
 class Init:
-    """The loop of the first process: one poll over lifeline, wakeups, streams and worker's word."""
+    """The loop of the first process: one poll over the host's stream, wakeups, streams, the worker.
 
-    def __init__(self, *, child: int, wakeup: int, control: int, pumps: list[Pump]) -> None:
+    `control` is the pipe from the worker: the beginning of its job, and what it has read beyond its
+    request.  A session's parent keeps the host's stream, and says on it what concerns PID 1.
+    """
+
+    def __init__(self, *, child: int, wakeup: int, control: int, is_session: bool) -> None:
         self._child = child
         self._wakeup = wakeup
         self._control = control
+        self._is_session = is_session
+        self._orders = protocol.OrderReader()
         self._job = 0
-        self._deadline: float | None = None
+        self._clock: Clock | None = None
         self._report: bytes | None = None
         self._is_told = False
+        self._pumps: list[Pump] = []
         self._poll = select.poll()
-        self._poll.register(STDIN, 0)  # POLLHUP and POLLERR only: the worker reads the data
+        self._poll.register(STDIN, 0)  # POLLHUP and POLLERR only, as long as the worker reads
         self._poll.register(wakeup, select.POLLIN)
         self._poll.register(control, select.POLLIN)
+
+    def watch(self, pumps: list[Pump]) -> NoReturn:
+        """Wait for whatever comes first, until it is time to leave; move the streams meanwhile."""
         self._pumps = pumps
         for each in pumps:
             each.start(self._poll)
-
-    def watch(self) -> NoReturn:
-        """Wait for whatever comes first, until it is time to leave."""
         while True:
             more = self._reap()
             self._drain()
-            for descriptor, _ in self._poll.poll(0 if more else self._patience_ms()):
-                self._handle(descriptor)
+            for descriptor, events in self._poll.poll(0 if more else self._patience_ms()):
+                self._handle(descriptor, events)
             for pump in self._pumps:
                 if pump.rest_s() == 0:
                     pump.move()
-            if self._deadline is not None and time.monotonic() >= self._deadline:
+            if self._clock is not None and not self._clock.left_s:
                 _leave(self._child, 0 if self._child == 0 else 124)
 
-    def _handle(self, descriptor: int) -> None:
+    def _handle(self, descriptor: int, events: int) -> None:
         if descriptor == STDIN:
-            _leave(self._child, 0)
+            if events & ~select.POLLIN:  # at once: whatever there is to read, nobody wants it
+                _leave(self._child, 0)
+            self._hear(STDIN)
         elif descriptor == self._wakeup:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wakeup, 65536)
         elif descriptor == self._control:
-            self._hear()
+            self._hear(self._control)
         elif descriptor == STDOUT and not self._pumps:
             self._tell()
         for pump in self._pumps:
@@ -122,25 +138,40 @@ class Init:
 
     def _patience_ms(self) -> float | None:
         waits = [rest for pump in self._pumps if (rest := pump.rest_s()) is not None]
-        if self._deadline is not None:
-            waits.append(max(0.0, self._deadline - time.monotonic()))
+        if self._clock is not None:
+            waits.append(self._clock.left_s)
         return min(waits) * 1000 + 1 if waits else None
 
-    def _hear(self) -> None:
-        """Take the worker's word, `<job> <seconds>`, sent before any program code runs.
-
-        Only in a session there is more than one, and `inf` after a job that no other follows yet.
-        """
-        words = os.read(self._control, 65536).splitlines()  # all that the pipe can hold
-        if not words:
-            self._poll.unregister(self._control)
-            os.close(self._control)
-            self._control = -1
+    def _hear(self, source: int) -> None:
+        """Take frames of the host, from itself or as the worker passes them on."""
+        data = os.read(source, _READ_BYTES)
+        for order in self._orders.feed(data):
+            if self._child:
+                self._obey(order)
+        if data:
             return
-        job, wall_s = words[-1].split()
-        self._job = int(job)
-        is_bounded = wall_s != b"inf"
-        self._deadline = time.monotonic() + float(wall_s) + GRACE_S if is_bounded else None
+        if source == STDIN:
+            _leave(self._child, 0)
+        # The worker has its request, and the rest of the stream is ours.
+        self._poll.unregister(self._control)
+        os.close(self._control)
+        self._control = -1
+        self._poll.register(STDIN, select.POLLIN)
+
+    def _obey(self, order: Begin | Stop | Pause | Resume) -> None:
+        if isinstance(order, Begin):
+            self._job = order.job
+            self._clock = Clock(order.timeout_s + GRACE_S)
+        elif order.job != self._job or self._clock is None:
+            return  # of a job that has ended meanwhile
+        elif isinstance(order, Pause):
+            self._clock.pause(order.at_most_s)
+        elif isinstance(order, Resume):
+            self._clock.resume()
+        elif self._is_session:  # the parent has ended its job itself
+            self._clock = None
+        else:
+            _kill_group(self._child)
 
     def _reap(self) -> bool:
         """Collect what has died; returns whether there may be more."""
@@ -160,10 +191,8 @@ class Init:
         # them can mean "delivered".  The host ignores the report when it has a last frame.
         oom_kills = read_oom_kills()
         _kill_group(self._child)
-        if self._control >= 0:
-            self._hear()
         self._child = 0
-        self._deadline = time.monotonic() + LINGER_S
+        self._clock = Clock(LINGER_S)
         exited = protocol.Exited(job=self._job, status=status, oom_kills=oom_kills)
         self._report = protocol.encode(exited)
 

@@ -18,6 +18,7 @@ import resource
 import select
 import signal
 import time
+from dataclasses import replace
 from typing import Final, NoReturn
 
 from sandbox.processes import cleaning, guard, memory, randomness, worker
@@ -105,7 +106,7 @@ class Parent:
             child, request = self._fork()
             order = self._take_next(job)
             job = order.job
-            self._tell(job, order.wall_s)
+            self._tell(replace(order, token=""))
             self._intake.relay(request)
             os.close(request)
             status, usage = self._wait(child, job)
@@ -131,24 +132,24 @@ class Parent:
         worker.be_first_to_die()
         os.dup2(request, _STDIN)
         os.close(request)
-        line = channel.read_run_line()
-        if line is None:
+        lines = channel.read_lines(1)
+        if lines is None:
             return
-        run = protocol.decode_run(line)
-        del line
+        run = protocol.decode_run(lines[0])
+        del lines
         outlet = self._outlet
         if self._uses_socket:
             messages = channel.connect(self._options.socket)
             outlet = channel.Channel(messages=messages, results=outlet.results, log=outlet.log)
         worker.perform(outlet, run, self._options, self._warmth)
 
-    def _take_next(self, job: int) -> protocol.Next:
+    def _take_next(self, job: int) -> protocol.Begin:
         """Return the order for the job after this one; waits for it."""
         while True:
             if not self._intake.is_ready():
-                self._tell(job, float("inf"))  # else the next one's deadline replaces its own
+                self._tell(protocol.Stop(job=job))
             order = self._intake.order()
-            if isinstance(order, protocol.Next):
+            if isinstance(order, protocol.Begin):
                 return order
             # Else it stops a job that had ended by itself meanwhile.
 
@@ -161,7 +162,9 @@ class Parent:
             if not self._intake.has_line and not self._is_stdin_readable():
                 continue
             order = self._intake.order()
-            if isinstance(order, protocol.Stop) and order.job == job:
+            if isinstance(order, protocol.Pause | protocol.Resume):
+                self._tell(order)
+            elif isinstance(order, protocol.Stop) and order.job == job:
                 os.kill(child, signal.SIGKILL)
 
     def _is_stdin_readable(self) -> bool:
@@ -184,11 +187,11 @@ class Parent:
         except OSError as error:
             raise cleaning.UncleanError(str(error)) from error
 
-    def _tell(self, job: int, wall_s: float) -> None:
-        """Let PID 1 hold a deadline, too."""
-        os.write(self._control, f"{job} {wall_s}\n".encode())
+    def _tell(self, order: protocol.Order) -> None:
+        """Have PID 1 do its part; its clock stops with `Stop`, so that a session may rest."""
+        os.write(self._control, protocol.encode(order))
 
-    def _report(self, order: protocol.Next, status: int, usage: resource.struct_rusage) -> None:
+    def _report(self, order: protocol.Begin, status: int, usage: resource.struct_rusage) -> None:
         """Say that nothing is left of the job; the token shows where log and frames of it end."""
         frame = protocol.Cleared(
             token=order.token,
@@ -220,7 +223,7 @@ class Intake:
         """Whether the next order is there, or on its way."""
         return self.has_line or bool(select.select([_STDIN], [], [], 0)[0])
 
-    def order(self) -> protocol.Next | protocol.Stop:
+    def order(self) -> protocol.Begin | protocol.Stop | protocol.Pause | protocol.Resume:
         """Return the next order; waits for it.  Raises HungUpError."""
         while not (end := self._find_end()):
             self._fill()

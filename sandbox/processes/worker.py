@@ -19,7 +19,6 @@ from sandbox.stack.warmup import Warmth, warm_up
 from sandbox.wire import channel, protocol
 from sandbox.wire.options import Options
 
-DEFAULT_WALL_S: Final = 300.0
 FLUSH_S: Final = 1.0
 """How long a program's own streams may take to flush before they are left behind."""
 
@@ -34,7 +33,7 @@ _BUILD_FILE: Final = os.path.join(os.path.dirname(DIRECTORY), "BUILD")  # noqa: 
 
 
 def main(options: Options, control: int) -> NoReturn:
-    """Do one job and leave; `control` is the pipe to PID 1, which wants the wall limit."""
+    """Do one job and leave; `control` is the pipe to PID 1."""
     leave_after(lambda: _work(options, control))
 
 
@@ -56,14 +55,15 @@ def _work(options: Options, control: int) -> None:
     outlet = channel.open_channel(options)
     warmth = warm_up(options.modules) if options.warm else Warmth()
     say_ready(outlet)
-    line = channel.read_run_line()
-    if line is None:
+    lines = channel.read_lines(2)
+    if lines is None:
         return
-    run = protocol.decode_run(line)
-    del line
-    wall_s = run.limits.get("wall_s", DEFAULT_WALL_S)
-    os.write(control, f"{run.job} {wall_s}".encode())
+    begin, request, rest = lines
+    # From here on PID 1 is the only one that holds the host's stream.
+    os.write(control, begin + b"\n" + rest)
     os.close(control)
+    run = protocol.decode_run(request)
+    del lines, request
     perform(outlet, run, options, warmth)
 
 

@@ -91,16 +91,17 @@ class Cleared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Next:
-    """In a session, before each `Run`: the job's number, its time, and the token of its end.
+class Begin:
+    """Before each `Run`: the job's number, its time limit, and in a session the token of its end.
 
-    The job's process is forked before this is read, so it never had the token in its memory: it
-    can forge neither the end of its log nor that of its frames.
+    PID 1 starts its clock.  In a session the job's process is forked before this is read, so it
+    never had the token in its memory: it can forge neither the end of its log nor that of its
+    frames.
     """
 
     job: int
-    wall_s: float
-    token: str
+    timeout_s: float
+    token: str = ""
 
     @property
     def log_end(self) -> str:
@@ -115,14 +116,32 @@ class Next:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """In a session: end this job now, if it has not ended."""
+    """End this job now, if it has not ended."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Stop the clock of this job until `Resume`, or for `at_most_s` seconds: `sandbox.wire.clock`.
+
+    A second one takes the place of the first.
+    """
+
+    job: int
+    at_most_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Let the clock of this job run again."""
 
     job: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """The host's one request: what to run, with which inputs, within which limits.
+    """A request: what to run, with which inputs, within which limits.
 
     `log_end` is what the guest writes to the log when nothing more of this job will come there:
     a line that the host has chosen at random, and takes out again.
@@ -138,5 +157,5 @@ class Run:
 
 
 Frame: TypeAlias = Ready | Message | Result | Done | Fault | Exited | Cleared
-Order: TypeAlias = Run | Next | Stop
+Order: TypeAlias = Run | Begin | Stop | Pause | Resume
 """What the host says; the guest trusts it."""

@@ -3,8 +3,9 @@
 Shared by both sides, so it uses the standard library only and does no I/O.  A frame is one line
 of JSON in UTF-8, ended by a newline.  The guest writes `Ready` and `Message` on the socket and
 `Result`, `Done`, `Fault` and `Exited` on its private stdout (with the stdio carrier all of them
-go there); the host writes one `Run` on the guest's stdin.  In a session the host writes a `Next`
-before each `Run`, and `Stop` to end a job; `Cleared` says on stdout that nothing is left of it.
+go there).  The guest's stdin is a stream of the host's frames: `Begin` and `Run` for each job,
+`Stop`, `Pause` and `Resume` while it runs.  In a session `Cleared` says on stdout that nothing is
+left of a job.
 
 Decoding is total: `decode` and `FrameReader.feed` return frames or raise `ProtocolError`, whatever
 the bytes.  The payloads of `Message` and `Result` stay JSON *text*: they are checked to be strict
@@ -23,6 +24,7 @@ from typing import Any, Final
 
 from sandbox.wire import strict
 from sandbox.wire.frames import (
+    Begin,
     Cleared,
     Done,
     Exited,
@@ -30,16 +32,18 @@ from sandbox.wire.frames import (
     Frame,
     JsonText,
     Message,
-    Next,
     Order,
+    Pause,
     Ready,
     Result,
+    Resume,
     Run,
     Stop,
 )
 
 # Who speaks the protocol needs its frames, and finds them here.
 __all__ = [
+    "Begin",
     "Cleared",
     "Done",
     "Exited",
@@ -47,15 +51,16 @@ __all__ = [
     "Frame",
     "JsonText",
     "Message",
-    "Next",
     "Order",
+    "Pause",
     "Ready",
     "Result",
+    "Resume",
     "Run",
     "Stop",
 ]
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -78,6 +83,9 @@ _KEPT_BYTES: Final = 2 * MIB
 
 MAX_TEXT_BYTES: Final = 1 * MIB
 """Longest traceback or error text in a fault; the guest cuts the middle out of longer ones."""
+
+MAX_ORDER_BYTES: Final = 4 * KIB
+"""The longest of the host's frames except `Run`."""
 
 MAX_SMALL_FRAME_BYTES: Final = 16 * MIB
 """A fault with two texts of `MAX_TEXT_BYTES`, each byte escaped, still fits."""
@@ -117,6 +125,7 @@ _SMALL: Final = {
     "exited": Exited,
     "cleared": Cleared,
 }
+_ORDERS: Final = {"begin": Begin, "stop": Stop, "pause": Pause, "resume": Resume}
 _ACCEPTED: Final = {
     "int": (int,),
     "str": (str,),
@@ -193,10 +202,25 @@ def decode_run(line: bytes) -> Run:
     return Run(**content)
 
 
-def decode_order(line: bytes) -> Next | Stop:
-    """Return what the host says in a session besides its requests."""
+def decode_order(line: bytes) -> Begin | Stop | Pause | Resume:
+    """Return what the host says besides its requests; trusted as those are."""
     content = json.loads(line)
-    return Next(**content) if content.pop("type") == "next" else Stop(**content)
+    return _ORDERS[content.pop("type")](**content)  # type: ignore[no-any-return]
+
+
+class OrderReader:
+    """Cuts the bytes for PID 1 into the host's frames; a longer one than they may be is refused."""
+
+    def __init__(self) -> None:
+        self._line = b""
+
+    def feed(self, data: bytes) -> list[Begin | Stop | Pause | Resume]:
+        """Return the frames that are complete with `data`.  Raises ProtocolError or ValueError."""
+        *lines, self._line = (self._line + data).split(b"\n")
+        if max(map(len, (*lines, self._line))) > MAX_ORDER_BYTES:
+            msg = f"a frame of the host of more than {MAX_ORDER_BYTES} bytes"
+            raise ProtocolError(msg)
+        return [decode_order(line) for line in lines]
 
 
 def check_json(text: str) -> JsonText:

@@ -144,11 +144,15 @@ class Guest:
         if self.carrier == "socket":
             self.pump("socket", self.connect().fileno())
 
-    def send(self, **run):
-        """Send the request."""
+    def send(self, *, timeout_s=60.0, **run):
+        """Begin the job and send its request."""
         fields = {"job": 7, "entry": "program.py", "inputs": {}, "backend": {"name": "none"}}
-        line = protocol.encode(protocol.Run(**{**fields, **run}))
-        self.process.stdin.write(line)
+        request = protocol.Run(**{**fields, **run})
+        self.say(protocol.Begin(job=request.job, timeout_s=timeout_s), request)
+
+    def say(self, *frames):
+        """Say something as the host."""
+        self.process.stdin.write(b"".join(map(protocol.encode, frames)))
         self.process.stdin.flush()
 
     def wait_for(self, condition):
@@ -228,20 +232,19 @@ class Session(Guest):
         self.ready = self.wait_for_frame(protocol.Ready)
         return self
 
-    def start(self, code, *, token=None, request=None, wall_s=60.0, **inputs):
+    def start(self, code, *, token=None, request=None, timeout_s=60.0, **inputs):
         """Hand out the next job; `request` is what else is asked."""
         self.number += 1
         self.token = token or secrets.token_hex(16)
         self.frames.clear()
-        order = protocol.Next(job=self.number, wall_s=wall_s, token=self.token)
-        self.process.stdin.write(protocol.encode(order))
-        self.send(job=self.number, inputs={"code": code, **inputs}, **(request or {}))
+        fields = {"entry": "program.py", "backend": {"name": "none"}, **(request or {})}
+        run = protocol.Run(job=self.number, inputs={"code": code, **inputs}, **fields)
+        self.say(protocol.Begin(job=self.number, timeout_s=timeout_s, token=self.token), run)
         self.listen()
 
     def stop(self, job=None):
         """End a job."""
-        self.process.stdin.write(protocol.encode(protocol.Stop(job=job or self.number)))
-        self.process.stdin.flush()
+        self.say(protocol.Stop(job=job or self.number))
 
     def end(self):
         """Wait until the job is cleared; return that and the last frame before."""

@@ -48,11 +48,87 @@ def test_the_deadline_of_the_first_process(monkeypatch):
     """
     with Guest(source, carrier="stdio") as guest:
         started = time.monotonic()
-        guest.send(limits={"wall_s": -4.5})  # with the grace of 5 s: half a second from now
+        guest.send(timeout_s=-4.5)  # with the grace of 5 s: half a second from now
         guest.wait_for_frame(protocol.Message)
         assert guest.process.wait(5) == 124
         assert time.monotonic() - started < 3
         assert not [each for each in guest.frames if isinstance(each, protocol.Exited)]
+
+
+BEGIN = protocol.Begin(job=7, timeout_s=60.0)
+SLEEPER = """
+    import time
+    def main(backend, user_messenger):
+        user_messenger.publish(1)
+        time.sleep(60)
+"""
+
+
+def test_the_host_alone_pauses_the_first_process_s_clock():
+    with Guest(SLEEPER, carrier="stdio") as guest:
+        guest.send(timeout_s=-4)  # with the grace of 5 s: a second from now
+        guest.say(protocol.Pause(job=7, at_most_s=60))
+        guest.wait_for_frame(protocol.Message)
+        time.sleep(1.5)
+        assert guest.process.poll() is None
+        guest.say(protocol.Resume(job=6))  # of no job that runs
+        time.sleep(0.5)
+        assert guest.process.poll() is None
+        guest.say(protocol.Resume(job=7))
+        assert guest.process.wait(5) == 124
+
+
+def test_a_pause_that_the_host_forgets_ends_by_itself():
+    with Guest(SLEEPER, carrier="stdio") as guest:
+        started = time.monotonic()
+        guest.send(timeout_s=-4.5)
+        guest.say(protocol.Pause(job=7, at_most_s=1))
+        assert guest.process.wait(5) == 124
+        assert time.monotonic() - started >= 1.4
+
+
+def test_the_host_stops_a_job(carrier):
+    with Guest(FAMILY, carrier=carrier) as guest:
+        guest.listen()
+        guest.send()
+        pids = json.loads(guest.wait_for_frame(protocol.Message).body)
+        try:
+            guest.say(protocol.Stop(job=6))  # not this one
+            guest.say(protocol.Stop(job=7))
+            assert guest.wait_for_frame(protocol.Exited).status == -signal.SIGKILL
+            assert within(1, lambda: not any(map(is_alive, pids)))
+        finally:
+            for pid in pids:
+                kill(pid)
+
+
+def test_the_program_holds_nothing_of_the_hosts_stream(carrier):
+    source = """
+        import os
+        def main(backend, user_messenger):
+            paths = [f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd")]
+            own = [os.stat(path).st_ino for path in paths if os.path.exists(path)]
+            user_messenger.publish([os.readlink("/proc/self/fd/0"), own])
+    """
+    with Guest(source, carrier=carrier) as guest:
+        guest.listen()
+        guest.send()
+        null, own = json.loads(guest.wait_for_frame(protocol.Message).body)
+        assert null == os.devnull
+        assert os.fstat(guest.process.stdin.fileno()).st_ino not in own
+
+
+def test_what_is_read_beyond_the_request_reaches_the_first_process():
+    request = protocol.Run(job=7, entry="program.py", inputs={}, backend={"name": "none"})
+    with Guest(SLEEPER, carrier="stdio") as guest:
+        guest.say(BEGIN, request, protocol.Stop(job=7))  # one write, and so one read
+        assert guest.wait_for_frame(protocol.Exited).status == -signal.SIGKILL
+
+
+def test_a_long_request_arrives_whole(carrier):
+    source = "def main(backend, user_messenger, text): return [len(text), text[-3:]]"
+    text = "x" * (8 << 20) + "end"
+    assert run(source, carrier=carrier, inputs={"text": text}).value == '[8388611,"end"]'
 
 
 def test_the_first_process_waits_for_the_host_but_not_for_ever():
@@ -214,14 +290,26 @@ def test_alarms_that_go_on_do_not_disturb_the_last_frame(carrier, ending):
         assert report.fault.error == "TimeoutError: rang"
 
 
-def test_a_request_that_is_no_frame_is_our_own_fault(carrier):
+@pytest.mark.parametrize(
+    ("line", "reader", "error"),
+    [
+        (protocol.encode(BEGIN) + b"nonsense\n", "worker", "JSONDecodeError"),
+        (b"nonsense\n{}\n", "first process", "JSONDecodeError"),
+        (b" " * 5000 + b"\n{}\n", "first process", "more than 4096 bytes"),
+        (b'{"type":"begin"}\n{}\n', "first process", "missing"),
+    ],
+)
+def test_a_request_that_is_no_frame_is_our_own_fault(carrier, line, reader, error):
     with Guest("", carrier=carrier) as guest:
         if carrier == "socket":
             guest.connect()
-        guest.process.stdin.write(b"nonsense\n")
+        guest.process.stdin.write(line)
         guest.process.stdin.flush()
-        assert guest.wait_for_frame(protocol.Exited).status == 70
-        guest.wait_for_log("JSONDecodeError")
+        if reader == "worker":
+            assert guest.wait_for_frame(protocol.Exited).status == 70
+        else:
+            assert guest.process.wait(5) == 70
+        guest.wait_for_log(error)
 
 
 def test_oom_kills_are_read_from_either_cgroup_version(tmp_path):

@@ -106,14 +106,14 @@ def test_a_stall_while_sandboxes_start_is_a_sandbox_error_in_time(second, superv
 def test_what_was_asked_before_the_stall_and_comes_after_it_is_removed(
     second, supervisor, trivial, monkeypatch
 ):
-    create = supervisor._site.holdings.engine.create
+    create = supervisor._site.engine.create
 
     def create_in_a_stall(*arguments, **options):
         second.freeze()
         threading.Timer(CALL_TIMEOUT_S + 1, second.thaw).start()
         return create(*arguments, **options)
 
-    monkeypatch.setattr(supervisor._site.holdings.engine, "create", create_in_a_stall)
+    monkeypatch.setattr(supervisor._site.engine, "create", create_in_a_stall)
     record = supervisor.run(trivial).wait(4 * CALL_TIMEOUT_S)
     monkeypatch.undo()
     assert record.outcome == "sandbox_error"

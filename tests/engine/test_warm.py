@@ -85,7 +85,7 @@ def test_the_whole_log_arrives_before_the_end(warm, path):
 
 def test_one_that_was_killed_from_outside_is_not_handed_out(warm, path, engine):
     assert warm.wait_until_warm(60)
-    me = str(warm._site.holdings.process)
+    me = str(warm._site.supply.process)
     waiting = [
         name
         for name, labels in engine.containers().items()

@@ -14,7 +14,6 @@ import resource
 import runpy
 import sys
 import time
-import types
 from pathlib import Path
 
 try:
@@ -25,7 +24,7 @@ except ImportError:
 from runner.job import Job
 from runner.policy import Limits
 from runner.running.relay import LimitReachedError, Relay
-from runner.running.turn import TurnRelay
+from runner.sandboxes.turn import Report
 from sandbox import codec
 from sandbox.codec import DecodingError
 from sandbox.wire import protocol
@@ -35,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 MAX_INPUT_BYTES = 64 * 1024
 MAX_GROWTH_BYTES = 256 << 20
 LIMITS = Limits(messages=50, message_bytes=2000, messages_bytes=8000, result_bytes=2000)
-ORDER = protocol.Next(job=3, wall_s=1.0, token="0f")  # that of the golden report
+ORDER = protocol.Begin(job=3, timeout_s=1.0, token="0f")  # that of the golden report
 TOKENS = (
     *(b"[", b"]", b"{", b"}", b'"', b"\\", b",", b":", b"\n", b"\0", b"\xff", b"\xed\xa0\x80"),
     *(b"NaN", b"1e999", b"-0", b"null", b"true", b"\\ud800", b"9" * 30),
@@ -84,13 +83,9 @@ def one_relay(figures, relay, data):
     for feed in (relay.feed_socket, relay.feed_stdout, relay.feed_stderr):
         attempt(figures, lambda feed=feed: [feed(piece) for piece in cut(data)])
     attempt(figures, relay.end_of_socket)
+    attempt(figures, relay.end_of_stdout)
     assert relay.messages <= LIMITS.messages
     assert relay.messages_bytes <= LIMITS.messages_bytes
-
-
-def task_of(job):
-    """Return what a session's relay needs of a task."""
-    return types.SimpleNamespace(job=job, limits=LIMITS)
 
 
 def one_input(figures, data):
@@ -106,9 +101,9 @@ def one_input(figures, data):
     assert len(reader._buffer) <= 4096 + len(data)
     for stdio in (False, True):
         job = Job("j", "p", log_kept_bytes=1000, decode=json.loads, on_cancel=os.getpid)
-        relays = [Relay(job, LIMITS, stdio=stdio), TurnRelay(task_of(job), ORDER, stdio=stdio)]
-        for relay in relays:
-            one_relay(figures, relay, data)
+        one_relay(figures, Relay(job, LIMITS, stdio=stdio), data)
+    report = Report(ORDER)
+    attempt(figures, lambda: [report.feed(piece) for piece in cut(data)])
     text = data.decode(errors="replace")
     attempt(figures, lambda: codec.decode(text, trusted=False))
     assert figures.growth_bytes < MAX_GROWTH_BYTES, "memory runs away"

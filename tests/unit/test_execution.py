@@ -12,6 +12,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from runner.running.turn import Turn
 
 from runner.engine.attachment import Attachment, Stream
 from runner.host.interrupt import Waker
@@ -19,7 +20,6 @@ from runner.job import Job
 from runner.job.record import MessageEvent, Outcome
 from runner.policy import Limits
 from runner.running.execution import Execution
-from runner.running.turn import Turn
 from runner.sandboxes.spec import Carrier
 from sandbox.wire.protocol import Done, Exited, Fault, JsonText, Message, Result, Run, encode
 

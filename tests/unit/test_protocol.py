@@ -63,8 +63,13 @@ FRAMES = {
     "cleared": [
         protocol.Cleared(token="0f", job=3, status=-9, cpu_us=1500, memory_peak_bytes=70 << 20)
     ],
-    "next": [protocol.Next(job=3, wall_s=300.0, token="0f")],
+    "begin": [
+        protocol.Begin(job=0, timeout_s=300.0),
+        protocol.Begin(job=3, timeout_s=1.5, token="0f"),
+    ],
     "stop": [protocol.Stop(job=3)],
+    "pause": [protocol.Pause(job=3, at_most_s=60.0)],
+    "resume": [protocol.Resume(job=3)],
     "run": [
         Run(job=0, entry="program.py", inputs={}, backend={"name": "aer_simulator"}),
         Run(
@@ -73,7 +78,7 @@ FRAMES = {
             inputs={"iterations": 5, "ü": {"__type__": "set", "__value__": [1]}},
             backend={"name": "aer_simulator", "options": {"seed_simulator": 1}},
             options={"log_level": "INFO"},
-            limits={"wall_s": 300.0, "messages": 100000},
+            limits={"messages": 100000},
         ),
     ],
 }
@@ -81,8 +86,10 @@ FRAMES = {
 
 ORDERS = {
     "run": protocol.decode_run,
-    "next": protocol.decode_order,
+    "begin": protocol.decode_order,
     "stop": protocol.decode_order,
+    "pause": protocol.decode_order,
+    "resume": protocol.decode_order,
 }
 
 
@@ -98,6 +105,25 @@ def test_every_frame_has_golden_lines():
     assert {path.stem for path in GOLDEN.iterdir()} == set(FRAMES)
     kinds = {type(frame) for frames in FRAMES.values() for frame in frames}
     assert kinds == {*protocol.Frame.__args__, *protocol.Order.__args__}
+
+
+ORDERED = [*FRAMES["begin"], *FRAMES["pause"], *FRAMES["resume"], *FRAMES["stop"]]
+
+
+@given(st.lists(st.integers(1, 60), max_size=20))
+def test_the_pieces_in_which_orders_arrive_make_no_difference(sizes):
+    reader, rest, found = protocol.OrderReader(), b"".join(map(protocol.encode, ORDERED)), []
+    for size in sizes:
+        found += reader.feed(rest[:size])
+        rest = rest[size:]
+    assert found + reader.feed(rest) == ORDERED
+
+
+def test_an_order_without_an_end_is_refused():
+    reader = protocol.OrderReader()
+    assert reader.feed(b"x" * protocol.MAX_ORDER_BYTES) == []
+    with pytest.raises(ProtocolError, match="more than 4096 bytes"):
+        reader.feed(b"x")
 
 
 JSON = st.recursive(

@@ -1,8 +1,7 @@
-"""From a queued job to its verdict: find or start its sandbox, execute, clean up.
+"""Sandboxes for jobs: started or taken from those that wait, and taken away, whatever happens.
 
-`Dispatcher` works in the threads of `Workers`.  Its seam is `acquire`: whoever wants a sandbox, for
-one job or for a session of many, gets one there, and gives it back with `release`, whatever has
-happened.  It knows no callers and delivers nothing; a `Supervisor` submits to it.
+`Supply` works in the threads of its callers.  Its seam is `acquire`: a task that wants a sandbox,
+for itself or for a session of many, gets one there, and gives it back with `release`.
 """
 
 from __future__ import annotations
@@ -12,26 +11,26 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from runner.host.interrupt import CancelledError, Interrupt, Waker, check
-from runner.host.trace import Trace
+from runner.engine import Engine
+from runner.host.interrupt import Waker
+from runner.host.processes import HostProcess
 from runner.images import ImageStore, build_id
-from runner.job.request import Request, frame
+from runner.job.request import Request
 from runner.policy import Limits, Policy
 from runner.policy.isolation import Isolation
 from runner.programs import Program
 from runner.programs.imports import modules
-from runner.running.execution import Execution, Verdict
-from runner.running.holdings import Holdings
-from runner.running.relay import SINGLE_USE_JOB, log_mark
+from runner.running.execution import Verdict
 from runner.running.task import Task
-from runner.sandboxes import cgroup
+from runner.sandboxes import cgroup, residence
 from runner.sandboxes.launcher import ImageGoneError, Sandbox
 from runner.sandboxes.pool import Pool, Warm
-from runner.sandboxes.spec import Carrier, Mode, SandboxSpec
+from runner.sandboxes.reaper import Reaper
+from runner.sandboxes.spec import Carrier, SandboxSpec, session_arguments, warm_arguments
 from runner.sandboxes.starts import Starts
-from runner.sandboxes.sweep import sweep
+from runner.sandboxes.sweep import Janitor, sweep
 
 log = logging.getLogger(__name__)
 
@@ -42,71 +41,52 @@ IDLE_SHARE: Final = 0.25
 """Of the machine's memory, what sandboxes may use that wait for jobs."""
 
 
-class Claim(Protocol):
-    """Who wants a sandbox: what for, how to interrupt the wait, and where to put it.
+class Supply:
+    """The sandboxes of one supervisor; its methods are called by any number of threads.
 
-    `acquire` sets `policy`, and calls `hold` with a sandbox before it is started, so that it is
-    known to whoever looks meanwhile, and with None when it is given back.  The thread that calls
-    `acquire` does so inside the scope of `interrupt`, with `waker` open.
+    `warm` says that each is warmed up before it is handed out.
     """
 
-    policy: Policy
-    image: str | None
-    """The one to use if it is not the program's own; `acquire` sets it to None if it is gone."""
-
-    @property
-    def program(self) -> Program: ...
-    @property
-    def request(self) -> Request: ...
-    @property
-    def limits(self) -> Limits: ...
-    @property
-    def mode(self) -> Mode: ...
-    @property
-    def interrupt(self) -> Interrupt: ...
-    @property
-    def waker(self) -> Waker: ...
-    @property
-    def sandbox(self) -> Sandbox | None: ...
-    @property
-    def trace(self) -> Trace: ...
-    def hold(self, sandbox: Sandbox | None) -> None: ...
-
-
-class Dispatcher:
-    """Executes jobs for one supervisor; its methods are called by any number of threads."""
-
     def __init__(
-        self, holdings: Holdings, images: ImageStore, policy: Policy, carrier: Carrier | None
+        self,
+        engine: Engine,
+        images: ImageStore,
+        policy: Policy,
+        carrier: Carrier | None,
+        *,
+        warm: bool,
     ) -> None:
-        self._holdings = holdings
-        self._engine = holdings.engine
+        self.process = HostProcess.current()
+        self.pool: Pool | None = None
+        self._engine = engine
         self._images = images
         self._policy = policy
         self._carrier = carrier
+        self._warm = warm
         self._build = build_id()
         self._starts = Starts()
+        self._reaper = Reaper()
+        self._janitor: Janitor | None = None
+        self._is_resident = False
         self._preparing = threading.Lock()
         self._is_prepared = False
         self._facts: Mapping[str, Any] = {}
         self._rootful = True
         self._own_cgroup = False
 
-    # --- one job ------------------------------------------------------------------------------
-
     def work(
         self,
         task: Task,
-        execute: Callable[[Task], Verdict] | None = None,
+        execute: Callable[[Task], Verdict],
         release: Callable[[Task], None] | None = None,
     ) -> None:
         """Execute one job; whatever happens, it ends with a record and nothing is left.
 
-        A session brings its own ways to execute it, and to release the sandbox.
+        `release` gives its sandbox back; a session has a way of its own.
         """
         task.job.trace.mark("queue")
         try:
-            task.perform(execute or self._execute)
+            task.perform(execute)
             task.job.trace.mark("record")
         finally:
             try:
@@ -115,70 +95,75 @@ class Dispatcher:
                 task.waker.close()
                 task.job.trace.mark("clean-up")
 
-    def _execute(self, task: Task) -> Verdict:
-        with task.interrupt.scope():
-            check()
-            task.waker.open()
-            sandbox = self.acquire(task)
-        if not task.job.start():
-            raise CancelledError
-        mark = log_mark()
-        execution = Execution(
-            self._engine, sandbox, task.job, task.limits, task.waker, log_end=mark
-        )
-        return execution.run(frame(task.request, SINGLE_USE_JOB, log_end=mark))
+    def close(self) -> None:
+        """Give no sandbox away any more that waits, and begin to take these away."""
+        if self.pool is not None:
+            self.pool.close()
+
+    def join(self, patience_s: float | None) -> bool:
+        """Wait until all are gone, then leave this host; return whether that has come to pass.
+
+        Gives up when nothing has moved for `patience_s` seconds.
+        """
+        if self.pool is not None and not self.pool.join(patience_s):
+            return False
+        if not self._reaper.join(patience_s):
+            return False
+        if self._is_resident:
+            self._is_resident = False
+            residence.move_out(self.process)
+        if self._janitor is not None:
+            self._janitor.close()
+        return True
 
     # --- sandboxes ----------------------------------------------------------------------------
 
-    def acquire(self, claim: Claim) -> Sandbox:
-        """Return a sandbox that is ready for its first request, and that `claim` holds.
+    def acquire(self, task: Task, *, for_session: bool = False) -> Sandbox:
+        """Return a sandbox that is ready for its first request, and that the task holds.
 
         Raises RunnerError (CancelledError among them) or OSError; what there is by then is for
         `release` to take away, which is always called afterwards.
         """
         self._prepare()
-        claim.policy = self._policy_for(claim.program)
-        takes_any = claim.mode is not Mode.SESSION and claim.image is None
-        if takes_any and self._holdings.pool is not None:
-            waiting = self._holdings.pool.take(claim.program, claim.limits)
+        task.policy = self._policy_for(task.program)
+        if self.pool is not None and not for_session and task.image is None:
+            waiting = self.pool.take(task.program, task.limits)
             if waiting is not None:
-                claim.hold(waiting)
-                claim.trace.mark("take")
+                task.hold(waiting)
+                task.trace.mark("take")
                 return waiting
         try:
-            return self._start(claim)
+            return self._start(task, for_session=for_session)
         except ImageGoneError as error:
             log.warning("building an image again that is gone: %s", error)
-            self.release(claim)
-            claim.image = None
-            return self._start(claim)
+            self.release(task)
+            task.image = None
+            return self._start(task, for_session=for_session)
 
-    def release(self, claim: Claim) -> None:
-        """Remove the sandbox of a claim, now or as soon as the engine lets go of it."""
-        sandbox = claim.sandbox
-        claim.hold(None)
+    def release(self, task: Task) -> None:
+        """Remove the sandbox of a task, now or as soon as the engine lets go of it."""
+        sandbox = task.sandbox
+        task.hold(None)
         if sandbox is not None:
-            if sandbox.spec.mode is Mode.WARM and self._holdings.pool is not None:
-                self._holdings.pool.job_over()
+            if self.pool is not None:
+                self.pool.job_over()
             self.discard(sandbox)
 
-    def _start(self, claim: Claim) -> Sandbox:
-        spec = self._spec(claim.program, claim.limits, claim.policy, claim.mode, claim.image)
-        if claim.mode is Mode.SESSION:
-            spec = dataclasses.replace(spec, backend=_expected(claim.request))
-        claim.trace.mark("image")
-        sandbox = Sandbox(self._engine, spec, claim.trace)
-        claim.hold(sandbox)
-        self._bring_up(sandbox, claim.waker, urgent=True)
+    def _start(self, task: Task, *, for_session: bool) -> Sandbox:
+        spec = self._spec(task.program, task.limits, task.policy, task.image)
+        if for_session:
+            arguments = session_arguments(_modules(task.program), _expected(task.request))
+            spec = dataclasses.replace(spec, serves_many=True, arguments=arguments)
+        elif self._warm:
+            spec = dataclasses.replace(spec, arguments=warm_arguments(_modules(task.program)))
+        task.trace.mark("image")
+        sandbox = Sandbox(self._engine, spec, task.trace)
+        task.hold(sandbox)
+        self._bring_up(sandbox, task.waker, urgent=True)
         return sandbox
 
     def _spec(
-        self,
-        program: Program,
-        limits: Limits,
-        policy: Policy,
-        mode: Mode,
-        image: str | None = None,
+        self, program: Program, limits: Limits, policy: Policy, image: str | None = None
     ) -> SandboxSpec:
         return SandboxSpec(
             image=image or self._images.program(program.files, program.name, program.pins).id,
@@ -188,16 +173,14 @@ class Dispatcher:
             rootful=self._rootful,
             own_cgroup=self._own_cgroup,
             carrier=self._carrier_now(),
-            process=self._holdings.process,
-            mode=mode,
-            modules=() if mode is Mode.COLD else modules(program.files, program.manifest.entry),
+            process=self.process,
         )
 
     def _bring_up(self, sandbox: Sandbox, waker: Waker, *, urgent: bool) -> None:
         with self._starts.slot(urgent=urgent):
             sandbox.start()
             sandbox.wait_ready(waker)
-        if sandbox.spec.mode is Mode.WARM:
+        if sandbox.spec.arguments:  # it has warmed up, for whichever job
             sandbox.close_accounts()
         # The first sandbox was the probe: what carried its `ready` carries the later ones.
         self._carrier = self._carrier or sandbox.carrier
@@ -206,9 +189,9 @@ class Dispatcher:
 
     def stock(self, program: Program, limits: Limits, size: Warm) -> None:
         """Keep sandboxes of this program waiting from now on."""
-        if self._holdings.pool is None:
-            self._holdings.pool = Pool(self)
-        self._holdings.pool.stock(program, limits, size)
+        if self.pool is None:
+            self.pool = Pool(self)
+        self.pool.stock(program, limits, size)
 
     def key(self, program: Program, limits: Limits) -> Hashable:
         """Return what two jobs have in common that can use the same sandbox."""
@@ -218,8 +201,9 @@ class Dispatcher:
     def launch(self, program: Program, limits: Limits, waker: Waker) -> Sandbox:
         """Return a sandbox that has warmed up and waits; what fails is cleaned up here."""
         self._prepare()
-        policy = self._policy_for(program)
-        sandbox = Sandbox(self._engine, self._spec(program, limits, policy, Mode.WARM))
+        spec = self._spec(program, limits, self._policy_for(program))
+        arguments = warm_arguments(_modules(program))
+        sandbox = Sandbox(self._engine, dataclasses.replace(spec, arguments=arguments))
         try:
             self._bring_up(sandbox, waker, urgent=False)
         except BaseException:
@@ -234,11 +218,11 @@ class Dispatcher:
     def discard(self, sandbox: Sandbox) -> None:
         """Remove a sandbox, now or as soon as the engine lets go of it."""
         if not sandbox.destroy():
-            self._holdings.reaper.add(sandbox)
+            self._reaper.add(sandbox)
 
     def leave_to_reaper(self, sandbox: Sandbox) -> None:
         """Remove a sandbox in a thread that is there for it, where this one must not wait."""
-        self._holdings.reaper.add(sandbox)
+        self._reaper.add(sandbox)
 
     def idle_memory_bytes(self) -> int:
         """Return what all waiting sandboxes may use together; 0 while that is not known."""
@@ -266,8 +250,19 @@ class Dispatcher:
             self._rootful = "rootless" not in options and "userns" not in options
             self._own_cgroup = self._engine.is_local and cgroup.is_usable(driver=info.cgroup_driver)
             sweep(self._engine)
-            self._holdings.move_in(own_cgroup=self._own_cgroup)
+            self._move_in()
             self._is_prepared = True
+
+    def _move_in(self) -> None:
+        if self._janitor is None:
+            self._janitor = Janitor()
+        if not self._is_resident:
+            residence.move_in(self.process, own_cgroup=self._own_cgroup)
+            self._is_resident = True
+
+
+def _modules(program: Program) -> tuple[str, ...]:
+    return modules(program.files, program.manifest.entry)
 
 
 def _expected(request: Request) -> str:

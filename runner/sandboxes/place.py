@@ -1,0 +1,300 @@
+"""Where one job runs, as its execution sees it: streams, a beginning, an end, and what it cost.
+
+A `Place` is used for one job by one thread, which never waits in it: it asks what to wait for
+(`watch`) and hands back what has become ready (`exchange`).  Whose descriptors these are, and which
+way a job is stopped and counted, is the place's own business.  `Container` is a sandbox that is
+used once; `runner.sandboxes.turn` is one job's turn in a sandbox that lives on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import secrets
+import selectors
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Final, Protocol, TypeAlias
+
+from runner.engine import Engine, attachment
+from runner.errors import EngineError, NoSuchObjectError
+from runner.job.record import Usage
+from runner.job.request import Request, frame
+from runner.policy.isolation import Isolation
+from runner.sandboxes.cgroup import Counters
+from runner.sandboxes.launcher import Sandbox
+from runner.sandboxes.spec import Carrier
+from sandbox.wire import protocol
+from sandbox.wire.protocol import Begin, Order
+
+SINGLE_USE_JOB: Final = 0
+"""The job number that every frame of a single-use sandbox carries."""
+
+_RECEIVE_BYTES: Final = 1 << 18
+_EXIT_S: Final = 5.0
+"""How long a container whose streams have ended may take to be gone for the engine."""
+
+
+class Stream(Enum):
+    """What a job writes to: frames of its end, its log, and interim messages."""
+
+    RESULTS = "results"
+    LOG = "log"
+    MESSAGES = "messages"
+
+
+EVERYTHING: Final = frozenset(Stream)
+
+Piece: TypeAlias = tuple[Stream, bytes]
+"""Bytes of a stream; no bytes at all are its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What a job has cost: the kernel's counters, from `source`, as differences for this job alone.
+
+    `usage` holds those figures of the job's usage that the place knows, with their sources.
+    """
+
+    counters: Counters
+    source: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """Why a place has ended without a word of its first process.
+
+    `exit_code` is None unless it ended as a whole, so that its program may have done it.
+    """
+
+    detail: str
+    exit_code: int | None = None
+    out_of_memory: bool = False
+
+
+class Place(Protocol):
+    """Where one job runs; see the module."""
+
+    number: int
+    """What the job's frames carry as `job`."""
+
+    log_end: str
+    """What the guest writes behind the job's log."""
+
+    outlives_job: bool
+    """Whether another job may follow: then `stop` ends this one, and `exit_status` says it is."""
+
+    exit_status: int | None
+    """How the job's process ended, when nothing is left of it; None before, or if nobody tells."""
+
+    first_process: str
+    """What it is that PID 1 reports the end of, in words."""
+
+    has_ended: bool
+    """Whether the place is gone, its streams with it."""
+
+    @property
+    def carrier(self) -> Carrier:
+        """Where messages come from: their own socket, or the stream of results."""
+
+    @property
+    def isolation(self) -> Isolation:
+        """What stands between the job and the host."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether all that was to be told has been sent."""
+
+    def begin(self, request: Request, timeout_s: float) -> None:
+        """Tell the guest to begin; its clock starts when it hears that."""
+
+    def stop(self) -> None:
+        """Tell the guest to end the job, and no more than that."""
+
+    def tell(self, *orders: Order) -> None:
+        """Have these sent, in order, as soon as there is room."""
+
+    def watch(self, selector: selectors.BaseSelector, wanted: Collection[Stream]) -> None:
+        """Register what is to be waited for: room for what is unsent, and these streams."""
+
+    def exchange(self, source: Any, events: int) -> list[Piece]:
+        """Send to and read from what `watch` has registered and is ready; never blocks.
+
+        Raises EngineError or ProtocolError for what no job's stream can hold.
+        """
+
+    def account(self) -> Account:
+        """Return what the job has cost until now."""
+
+    def loss(self) -> Loss:
+        """Find out why the place has ended; may take a few seconds."""
+
+    def answers(self, timeout_s: float) -> bool:
+        """Return whether what carries the streams works, so that silence is the job's own."""
+
+
+class Container:
+    """A whole sandbox, used for one job.  `destroy` of the sandbox ends it."""
+
+    first_process = "the program's process"
+    outlives_job = False
+
+    def __init__(self, engine: Engine, sandbox: Sandbox) -> None:
+        self.number = SINGLE_USE_JOB
+        self.log_end = f"\x1e{secrets.token_hex(8)}\n"
+        self.exit_status: int | None = None
+        self.has_ended = False
+        self._engine = engine
+        self._sandbox = sandbox
+        self._unsent = memoryview(b"")
+        self._messages_ended = sandbox.connection is None
+
+    @property
+    def carrier(self) -> Carrier:
+        return self._sandbox.carrier
+
+    @property
+    def isolation(self) -> Isolation:
+        return self._sandbox.spec.policy.isolation
+
+    @property
+    def is_told(self) -> bool:
+        return not self._unsent
+
+    def begin(self, request: Request, timeout_s: float) -> None:
+        self.tell(Begin(job=self.number, timeout_s=timeout_s))
+        self._say(frame(request, self.number, log_end=self.log_end))
+
+    def stop(self) -> None:
+        self.tell(protocol.Stop(job=self.number))
+
+    def tell(self, *orders: Order) -> None:
+        self._say(b"".join(map(protocol.encode, orders)))
+
+    def _say(self, said: bytes) -> None:
+        self._unsent = memoryview(bytes(self._unsent) + said if self._unsent else said)
+
+    # --- streams --------------------------------------------------------------------------------
+
+    def watch(self, selector: selectors.BaseSelector, wanted: Collection[Stream]) -> None:
+        reads = Stream.LOG in wanted or Stream.RESULTS in wanted
+        events = selectors.EVENT_READ if reads and not self.has_ended else 0
+        if self._unsent:
+            events |= selectors.EVENT_WRITE
+        set_events(selector, self._sandbox.attachment, events)
+        reads = Stream.MESSAGES in wanted and not self._messages_ended
+        set_events(selector, self._sandbox.connection, selectors.EVENT_READ if reads else 0)
+
+    def exchange(self, source: Any, events: int) -> list[Piece]:
+        if source is not self._sandbox.attachment:
+            return self._read_messages()
+        if events & selectors.EVENT_WRITE:
+            self._send()
+        return self._read_streams() if events & selectors.EVENT_READ else []
+
+    def _send(self) -> None:
+        """Write what fits; a guest that is gone shows at the end of its streams."""
+        assert self._sandbox.attachment is not None
+        try:
+            self._unsent = self._unsent[self._sandbox.attachment.send(self._unsent) :]
+        except EngineError:
+            self._unsent = memoryview(b"")
+
+    def _read_streams(self) -> list[Piece]:
+        assert self._sandbox.attachment is not None
+        pieces = self._sandbox.attachment.receive()
+        if pieces is None:
+            self.has_ended = True
+            return []
+        # A program may write byte by byte, and the engine frames each write.
+        found = []
+        for stream, group in itertools.groupby(pieces, key=operator.itemgetter(0)):
+            is_log = stream is attachment.Stream.STDERR
+            data = b"".join(piece for _, piece in group)
+            found.append((Stream.LOG if is_log else Stream.RESULTS, data))
+        return found
+
+    def _read_messages(self) -> list[Piece]:
+        connection = self._sandbox.connection
+        assert connection is not None
+        try:
+            data = connection.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return []
+        except ConnectionError:
+            data = b""
+        self._messages_ended = not data
+        return [(Stream.MESSAGES, data)]
+
+    # --- what it has cost, and why it has ended -------------------------------------------------
+
+    def account(self) -> Account:
+        group = self._sandbox.cgroup
+        if group is None:
+            missing = "the engine's control groups cannot be read from this host"
+            return Account(counters=Counters(), source="", usage=usage_of(Counters(), "", missing))
+        counters = group.read()
+        missing = "the kernel counts this only in the container's own group, which was gone"
+        usage = usage_of(counters, "cgroup", missing)
+        if usage.cpu_s is not None:
+            usage = replace(usage, cpu_s=max(0.0, usage.cpu_s - self._sandbox.spent_s))
+        return Account(counters=counters, source="cgroup", usage=usage)
+
+    def loss(self) -> Loss:
+        container = self._sandbox.container
+        assert container is not None
+        try:
+            self._engine.wait(container, timeout_s=_EXIT_S)
+            state = self._engine.inspect(container)
+        except NoSuchObjectError:
+            return Loss(detail="the container was removed from outside while the job ran")
+        except EngineError as error:
+            return Loss(detail=f"the engine was lost while the job ran: {error}")
+        code = state.exit_code
+        if state.oom_killed or self.isolation.program_can_end_sandbox:
+            how = f"the sandbox ended as a whole (exit code {code}), its first process with it"
+            return Loss(detail=how, exit_code=code, out_of_memory=state.oom_killed)
+        # Nothing inside is known to end PID 1, but nobody says who did.
+        how = f"exit code {code}" + (f", {state.error}" if state.error else "")
+        return Loss(detail=f"the sandbox was stopped from outside, as far as can be told ({how})")
+
+    def answers(self, timeout_s: float) -> bool:
+        return self._engine.is_responsive(timeout_s=timeout_s)
+
+
+def set_events(selector: selectors.BaseSelector, source: Any, events: int) -> None:
+    """Have the selector wait for just these events of a source; for none of None."""
+    if source is None:
+        return
+    key = selector.get_map().get(source)
+    if key is None:
+        if events:
+            selector.register(source, events)
+    elif not events:
+        selector.unregister(source)
+    elif key.events != events:
+        selector.modify(source, events)
+
+
+def usage_of(counters: Counters, source: str, missing: str) -> Usage:
+    """Return the usage that counters show, with their source or why there is none."""
+    measured = {
+        "cpu_s": counters.cpu_s,
+        "memory_peak_bytes": counters.memory_peak_bytes,
+        "oom_kills": counters.oom_kills,
+    }
+    sources = {name: missing if value is None else source for name, value in measured.items()}
+    return Usage(
+        cpu_s=counters.cpu_s,
+        memory_peak_bytes=counters.memory_peak_bytes,
+        oom_kills=counters.oom_kills,
+        sources=sources,
+    )
+
+
+def overlap(data: bytes, mark: bytes) -> int:
+    """Return how many bytes at the end of `data` may be the beginning of `mark`."""
+    start = data.rfind(mark[:1], max(0, len(data) - len(mark) + 1))
+    return len(data) - start if start >= 0 and mark.startswith(data[start:]) else 0

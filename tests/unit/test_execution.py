@@ -12,18 +12,21 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from runner.running.turn import Turn
 
 from runner.engine.attachment import Attachment, Stream
 from runner.host.interrupt import Waker
 from runner.job import Job
 from runner.job.record import MessageEvent, Outcome
+from runner.job.request import Request
 from runner.policy import Limits
 from runner.running.execution import Execution
+from runner.sandboxes.place import Container
 from runner.sandboxes.spec import Carrier
-from sandbox.wire.protocol import Done, Exited, Fault, JsonText, Message, Result, Run, encode
+from runner.sandboxes.turn import Turn
+from sandbox.wire.protocol import Done, Exited, Fault, JsonText, Message, Result, encode
 
 STDOUT, STDERR = Stream.STDOUT, Stream.STDERR
+REQUEST = Request(program="p")
 
 
 def framed(stream: Stream, data: bytes) -> bytes:
@@ -90,7 +93,8 @@ def make_job() -> Job:
 def run(guest: Guest, **limits: float):
     job = make_job()
     held = Limits().lowered_by({"timeout_s": 5.0, **limits})
-    return job, Execution(None, guest.sandbox(), job, held, guest.waker).run(b"request\n")
+    place = Container(None, guest.sandbox())
+    return job, Execution(place, job, held, guest.waker).run(REQUEST)
 
 
 def bodies(job: Job) -> list[str]:
@@ -165,13 +169,11 @@ def test_in_a_session_they_are_read_from_a_connection_that_was_not_accepted_yet(
 
     sandbox.accept_next = accept_next
     job, limits = make_job(), Limits().lowered_by({"timeout_s": 5.0})
-    request = Run(job=0, entry="program.py", inputs={}, backend={})
-    task = SimpleNamespace(job=job, limits=limits, waker=guest.waker, request=request)
-    turn = Turn(None, sandbox, task, 1)
-    verdict = turn.do()
+    execution = Execution(Turn(None, sandbox, 1), job, limits, guest.waker)
+    verdict = execution.run(REQUEST)
     assert bodies(job) == ["1", "2"]
     assert verdict.outcome is Outcome.COMPLETED
-    assert not turn.is_clean
+    assert not execution.is_clean
 
 
 def test_a_log_that_comes_byte_by_byte_is_read_in_few_reads_and_whole(guest):
@@ -208,8 +210,8 @@ def test_a_job_is_cancelled_at_once_while_its_streams_rest(guest):
     for _ in range(200):
         guest.says((STDERR, b"x"))
     job.cancel()
-    execution = Execution(None, guest.sandbox(), job, Limits(), guest.waker)
+    execution = Execution(Container(None, guest.sandbox()), job, Limits(), guest.waker)
     for _ in range(10_000):
         execution._reads.note(1)
     assert execution._reads.rest_s() > 10
-    assert execution.run(b"request\n").outcome is Outcome.CANCELLED
+    assert execution.run(REQUEST).outcome is Outcome.CANCELLED

@@ -13,13 +13,13 @@ import dataclasses
 import logging
 import os
 import warnings
-import weakref
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from runner.engine import Engine
 from runner.errors import InputsError, RequestError, RunnerError
+from runner.host.closing import Closing
 from runner.host.trace import Trace
 from runner.images import build_id
 from runner.images.roots import Progress
@@ -29,9 +29,9 @@ from runner.job.options import checked_user
 from runner.job.request import Request
 from runner.policy import Limits, Policy, isolation_named
 from runner.programs import Program, find
-from runner.running.lanes import Place
+from runner.running.lanes import Queue
 from runner.running.requests import checked, repeated
-from runner.running.session import WINDOW, Session, mapped
+from runner.running.session import WINDOW, MappedJobs, Session
 from runner.running.task import Task, our_fault
 from runner.sandboxes.pool import PoolState, Warm
 from runner.sites.machine import Machine, Site
@@ -49,8 +49,8 @@ log = logging.getLogger(__name__)
 class Supervisor:
     """Runs programs in sandboxes.  A context manager: leaving it ends what it started.
 
-    One that is dropped instead finishes its jobs and then closes itself; the interpreter's end
-    closes the rest.  It belongs to the process that made it: a forked child makes its own.
+    One that is neither left nor closed gives a ResourceWarning, and is closed when the interpreter
+    ends.  It belongs to the process that made it: a forked child makes its own.
 
     Arguments:
         limits: the ceiling for every job (default: `Limits()`).
@@ -118,8 +118,7 @@ class Supervisor:
                 )
                 self._site = opened.enter_context(contextlib.closing(here))
                 self._stock(here, warm if isinstance(warm, Mapping) else {})
-            # Called by `close`, by the garbage collector, or at the end of the interpreter.
-            self._close = weakref.finalize(self, opened.pop_all().close)
+            self._close = Closing("Supervisor", opened.pop_all().close)
 
     def _stock(self, here: Machine, warm: Mapping[str | os.PathLike[str], int | Warm]) -> None:
         for named, size in warm.items():
@@ -188,16 +187,16 @@ class Supervisor:
         on_final: Callback | None = None,
         retries: int | None = None,
         trace: Trace | None = None,
-        place: Place | None = None,
+        queue: Queue | None = None,
     ) -> Job:
         """Submit what has been checked already, here or on another machine; else as `run`.
 
-        `place` is the session whose sandbox it gets, if any.
+        `queue` is that of the session whose sandbox it gets, if any.
         """
         self._check_usable()
         self._site.check(request.limits)
         workers = self._site.workers
-        withdraw = workers.withdraw if place is None else place.withdraw
+        withdraw = workers.withdraw if queue is None else queue.withdraw
         task = Task(program, request, self._policy, withdraw, keeper=self._archive.keeper)
         task.job.trace = trace or task.job.trace
         task.retries = self._retries if retries is None else retries
@@ -205,11 +204,11 @@ class Supervisor:
         task.job.enqueue()
         self._archive.add(task.job, program)
         try:
-            if place is None:
+            if queue is None:
                 weight = request.limits.memory_bytes
-                workers.submit(task, self._work, user=request.user, weight=weight)
+                workers.submit(task, self._site.work, user=request.user, weight=weight)
             else:
-                place.submit(task)
+                queue.submit(task)
         except RunnerError as error:
             task.finish(our_fault(str(error)))
             raise
@@ -243,13 +242,15 @@ class Supervisor:
             raise RequestError(msg)
         self._check_usable()
         found, user = _found(program), checked_user(_user(user, owner))
-        queue = self._site.queue(sandboxes, self._work)
+        lowered = self._limits_of(found, limits)
+        queue = self._site.queue(sandboxes)
+        closing = Closing(f"session of {found.name}", queue.close, among=self._site.sessions)
 
-        def submit(place: Place, inputs: Any, lowered: Limits, **callbacks: Any) -> Job:
-            request = checked(found, inputs, lowered, backend, options, user)
-            return self.accept(found, request, place=place, **callbacks)
+        def submit(inputs: Any, limits: Limits, **callbacks: Any) -> Job:
+            request = checked(found, inputs, limits, backend, options, user)
+            return self.accept(found, request, queue=queue, **callbacks)
 
-        return Session(found, self._limits_of(found, limits), user, queue, submit)
+        return Session(found, lowered, user, submit, closing)
 
     def map(  # noqa: PLR0913  keywords only but for the first two
         self,
@@ -263,14 +264,15 @@ class Supervisor:
         sandboxes: int | None = None,
         user: str = "",
         owner: str | None = None,
-    ) -> Generator[Job, None, None]:
+    ) -> MappedJobs:
         """Run a program once for each of many inputs; yield each job when it has ended, in order.
 
         The jobs run in a session of `sandboxes` (default: one per core), on a cluster each in a
         sandbox of its own.  `inputs_list` is read as it is needed, at most `WINDOW` per sandbox
         ahead of the job that is yielded.  Refused inputs come as jobs that have ended as
         `invalid_inputs`, and so does an `InputsError` in the place of inputs; failing jobs come as
-        what they are.  Leaving the loop early, or closing the iterator, cancels the rest.
+        what they are.  Closing the iterator cancels the rest; a loop that may be left early uses
+        it in a `with`.
 
         Raises RequestError if the program or an argument is refused.
         """
@@ -283,7 +285,7 @@ class Supervisor:
             sandboxes=count,
             user=_user(user, owner),
         )
-        return mapped(session, inputs_list, callback, ahead=WINDOW * count)
+        return MappedJobs(session, inputs_list, callback, ahead=WINDOW * count)
 
     def job(self, name: str, *, user: str | None = None) -> Job:
         """Return the job with this id: one of this supervisor's, or one that is kept.
@@ -377,17 +379,12 @@ class Supervisor:
         return effective if limits is None else effective.lowered_by(limits)
 
     def _check_usable(self) -> None:
-        pid = self._site.pid
-        if os.getpid() != pid:
-            msg = f"this Supervisor belongs to process {pid}: make one after the fork"
+        if os.getpid() != self._close.pid:
+            msg = f"this Supervisor belongs to process {self._close.pid}: make one after the fork"
             raise RequestError(msg)
-        if not self._close.alive:
+        if not self._close.is_open:
             msg = "this Supervisor is closed: make a new one"
             raise RequestError(msg)
-
-    def _work(self, task: Task) -> None:
-        # Bound to this object, so that it lives, and closes nothing, while jobs do.
-        self._site.work(task)
 
 
 def _found(program: str | os.PathLike[str] | Program) -> Program:

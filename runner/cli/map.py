@@ -5,7 +5,6 @@ stdout carries these lines only; progress goes to stderr.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import time
@@ -80,7 +79,7 @@ def map_(program: str, lines: BinaryIO, sandboxes: int | None, **options: Any) -
             options=asked,
             sandboxes=sandboxes,
         )
-        with contextlib.closing(jobs):
+        with jobs:
             for index, job in enumerate(jobs):
                 record = job.wait()
                 write_line(finished_line(record, job.mismatches(), index=index))

@@ -31,7 +31,7 @@ class Interrupt:
     """Fires at most once; safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._actions: list[Callable[[], object]] = []
         self._fired = False
 
@@ -98,7 +98,7 @@ class Waker:
     """Wakes a selector from another thread; holds descriptors only from `open` to `close`."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._reader: int | None = None
         self._writer: int | None = None
 

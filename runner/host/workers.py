@@ -1,8 +1,7 @@
 """Threads that work tasks off, fairly between users, within limits of number and weight.
 
-A thread exists only while there is work, and holds on to a task only while it works on it.  So
-whoever submitted may be forgotten and collected when the last task has ended, and the end of the
-interpreter waits for nobody.  Every operation costs the same, however many tasks wait.
+A thread exists only while there is work, and holds on to a task only while it works on it.  The
+end of the interpreter waits for none.  Every operation costs the same, however many tasks wait.
 
 What a task has built up may rest for a later one of its group: it keeps the task's weight, and is
 evicted when somebody who waits has no room otherwise.
@@ -54,7 +53,6 @@ class Workers(Generic[T]):
     def __init__(self, limit: int, *, budget: int | None = None) -> None:
         self._limit = limit
         self._budget = budget
-        # Re-entrant, as is every lock here: the garbage collector may close a supervisor anywhere.
         self._changed = threading.Condition()
         self._waiting: OrderedDict[str, OrderedDict[T, _Entry[T]]] = OrderedDict()
         self._users: dict[T, str] = {}
@@ -250,7 +248,6 @@ class Workers(Generic[T]):
                 self._changed.notify_all()
             if callable(then):
                 self._done(then)
-            del entry, then  # what they belong to may be collected now
 
     @staticmethod
     def _done(work: Callable[..., object], *arguments: T) -> object:

@@ -73,7 +73,7 @@ class Life:
         self._tags = self.request.tags
         self._history = history or History(log_kept_bytes)
         self._changed = self._history.changed
-        self._finishing = threading.RLock()
+        self._finishing = threading.Lock()
         self._status = JobStatus.INITIALIZING
         self._record: JobRecord | None = None
         self._delivery = Delivery(job_id, self._history, decode, self._final)

@@ -9,6 +9,7 @@ and it is given up when another job waits for that.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -53,7 +54,7 @@ class Lane:
 class Queue(Protocol):
     """What a session's jobs go to; on a cluster there are no lanes, but jobs queue all the same."""
 
-    def submit(self, task: Task, keep: object) -> None: ...
+    def submit(self, task: Task) -> None: ...
     def withdraw(self, task: Task) -> None: ...
     def close(self) -> None: ...
 
@@ -71,39 +72,34 @@ class Lanes:
         self._supply = supply
         self._engine = engine
         self._workers = workers
-        # Re-entrant, as is every lock here: the garbage collector may close a session anywhere.
         self._changed = threading.Condition()
         self._free = count
         self._busy: set[Task] = set()
-        self._waiting: deque[tuple[Task, object]] = deque()
+        self._waiting: deque[Task] = deque()
         self._is_closed = False
 
-    def submit(self, task: Task, keep: object) -> None:
-        """Queue a job; `keep` lives until it has ended.  Raises RequestError after `close`."""
+    def submit(self, task: Task) -> None:
+        """Queue a job.  Raises RequestError after `close`."""
         task.exceptions = ("session",)
         with self._changed:
             if self._is_closed:
                 msg = "this session is closed: make a new one"
                 raise RequestError(msg)
-            self._waiting.append((task, keep))
+            self._waiting.append(task)
             self._fill()
 
     def withdraw(self, task: Task) -> None:
         """Forget a job that waits; one that has a lane is left to its thread."""
-        with self._changed:
-            for each in self._waiting:
-                if each[0] is task:
-                    self._waiting.remove(each)
-                    return
+        with self._changed, contextlib.suppress(ValueError):
+            self._waiting.remove(task)
 
     def close(self) -> None:
         """Cancel what is left, and give the sandboxes back."""
         with self._changed:
             self._is_closed = True
-            waiting = [task for task, _ in self._waiting]
+            left = [*self._waiting, *self._busy]
             self._waiting.clear()
-            busy = list(self._busy)
-        for task in (*waiting, *busy):
+        for task in left:
             task.job.cancel()
         with self._changed:
             self._changed.wait_for(lambda: not self._busy, _CLOSING_S)
@@ -116,13 +112,12 @@ class Lanes:
     def _fill(self) -> None:
         """Submit as many jobs as there are lanes for; the lock is held."""
         while self._free and self._waiting:
-            task, keep = self._waiting.popleft()
+            task = self._waiting.popleft()
             self._free -= 1
             self._busy.add(task)
             try:
-                work = functools.partial(self._work, keep)
                 user, weight = task.request.user, task.limits.memory_bytes
-                self._workers.submit(task, work, user=user, weight=weight, group=self)
+                self._workers.submit(task, self._work, user=user, weight=weight, group=self)
             except RunnerError as error:
                 self._free += 1
                 self._busy.discard(task)
@@ -130,8 +125,7 @@ class Lanes:
 
     # --- in a worker thread ---------------------------------------------------------------------
 
-    def _work(self, keep: object, task: Task) -> Callable[[], None]:
-        del keep  # whoever calls holds it
+    def _work(self, task: Task) -> Callable[[], None]:
         lane = self._workers.resumed(task) or Lane()
         try:
             execute = functools.partial(self._execute, lane)
@@ -207,17 +201,3 @@ def _is_alive(sandbox: Sandbox) -> bool:
     except RunnerError:
         return False
     return pieces is not None and all(stream is Stream.STDERR for stream, _ in pieces)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a job of a session is queued; `session` lives until it has ended."""
-
-    queue: Queue
-    session: object
-
-    def submit(self, task: Task) -> None:
-        self.queue.submit(task, self.session)
-
-    def withdraw(self, task: Task) -> None:
-        self.queue.withdraw(task)

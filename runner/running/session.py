@@ -7,17 +7,16 @@ name, for jobs that belong together: docs/sessions.md says what they share.
 from __future__ import annotations
 
 import dataclasses
-import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Self
 
 from runner.errors import InputsError, RequestError
+from runner.host.closing import Closing
 from runner.job import Job
 from runner.job.delivery import Callback
 from runner.policy import Limits
 from runner.programs import Program
-from runner.running.lanes import Place, Queue
 from runner.running.task import refused
 
 WINDOW: Final = 32
@@ -31,14 +30,18 @@ class Session:
     """
 
     def __init__(
-        self, program: Program, limits: Limits, user: str, queue: Queue, submit: Callable[..., Job]
+        self,
+        program: Program,
+        limits: Limits,
+        user: str,
+        submit: Callable[..., Job],
+        closing: Closing,
     ) -> None:
         self.program = program
         self.user = user
         self._limits = limits
-        self._queue = queue
         self._submit = submit
-        self._close = weakref.finalize(self, queue.close)
+        self._close = closing
 
     def __enter__(self) -> Self:
         return self
@@ -62,39 +65,70 @@ class Session:
         lowered = self._limits.lowered_by(limits or {})
         if limits:
             _check_container(lowered.for_container(), self._limits.for_container())
-        place = Place(self._queue, self)
-        return self._submit(place, inputs, lowered, callback=callback, on_final=on_final)
+        return self._submit(inputs, lowered, callback=callback, on_final=on_final)
 
     def close(self) -> None:
         """Cancel what has not ended, and give the sandboxes back."""
         self._close()
 
 
-def mapped(
+class MappedJobs(Iterator[Job]):
+    """The jobs of `Supervisor.map`, in the order of their inputs, each when it has ended.
+
+    At its end it closes itself.  Before that `close`, or leaving it as a context manager, cancels
+    what has not ended.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        inputs_list: Iterable[Mapping[str, Any] | InputsError],
+        callback: Callback | None,
+        *,
+        ahead: int,
+    ) -> None:
+        self._session = session
+        session._close.rename(f"map of {session.program.name}")
+        self._jobs = _run_all(session, inputs_list, callback, ahead)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __next__(self) -> Job:
+        try:
+            return next(self._jobs)
+        except BaseException:  # its end, what `inputs_list` raises, or Ctrl-C
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Cancel what has not ended, and give the sandboxes back; no job comes any more."""
+        self._session.close()
+        self._jobs = iter(())
+
+
+def _run_all(
     session: Session,
     inputs_list: Iterable[Mapping[str, Any] | InputsError],
     callback: Callback | None,
-    *,
     ahead: int,
-) -> Generator[Job, None, None]:
-    """Run each of many inputs; yield the jobs in this order, each when it has ended.
-
-    At most `ahead` inputs are read beyond the job that is yielded.  Refused inputs, and an error
-    in the place of inputs, become jobs that have ended as `invalid_inputs`.
-    """
+) -> Iterator[Job]:
+    """Yield each job when it has ended; read at most `ahead` inputs beyond it."""
     jobs: deque[Job] = deque()
-    with session:
-        for inputs in inputs_list:
-            try:
-                if isinstance(inputs, InputsError):
-                    raise inputs
-                jobs.append(session.run(inputs, callback=callback))
-            except InputsError as error:
-                jobs.append(refused(session.program, error, user=session.user))
-            while len(jobs) >= ahead or (jobs and jobs[0].record is not None):
-                yield _ended(jobs.popleft())
-        while jobs:
+    for inputs in inputs_list:
+        try:
+            if isinstance(inputs, InputsError):
+                raise inputs
+            jobs.append(session.run(inputs, callback=callback))
+        except InputsError as error:
+            jobs.append(refused(session.program, error, user=session.user))
+        while len(jobs) >= ahead or (jobs and jobs[0].record is not None):
             yield _ended(jobs.popleft())
+    while jobs:
+        yield _ended(jobs.popleft())
 
 
 def _ended(job: Job) -> Job:

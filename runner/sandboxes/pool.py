@@ -143,7 +143,6 @@ class Pool:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._workers: Workers[_Order] = Workers(CORES + 1)
-        # Re-entrant, as is every lock here: the garbage collector may close a supervisor anywhere.
         self._changed = threading.Condition()
         self._shelves: dict[Hashable, _Shelf] = {}
         self._orders: set[_Order] = set()

@@ -23,7 +23,7 @@ from runner.sandboxes import cgroup
 
 _ATTEMPTS: Final = 100
 
-_lock: Final = threading.RLock()
+_lock: Final = threading.Lock()
 _residents: Final[Counter[HostProcess]] = Counter()
 
 

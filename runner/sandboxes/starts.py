@@ -29,7 +29,6 @@ class Starts:
     """A gate with as many places as there are cores; safe to use from any thread."""
 
     def __init__(self, places: int = CORES) -> None:
-        # Re-entrant, as is every lock here: the garbage collector may close a supervisor anywhere.
         self._changed = threading.Condition()
         self._free = places
         self._urgent = 0

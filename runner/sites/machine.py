@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from runner.engine import Engine
 from runner.errors import RequestError
+from runner.host.closing import Openings, close_all
 from runner.host.interrupt import CancelledError, check
 from runner.host.workers import Workers
 from runner.images import ImageStore
@@ -36,10 +35,10 @@ PATIENCE_S: Final = 5.0
 
 
 class Site(Protocol):
-    """Where a supervisor's jobs run.  It belongs to the process `pid`."""
+    """Where a supervisor's jobs run; `sessions` are those that it closes with itself."""
 
-    pid: int
     workers: Workers[Task]
+    sessions: Openings
 
     @property
     def pool(self) -> Pool | None:
@@ -58,8 +57,8 @@ class Site(Protocol):
     def work(self, task: Task) -> None:
         """Execute one job, in a worker's thread; whatever happens, it ends with a record."""
 
-    def queue(self, count: int, work: Callable[[Task], object]) -> Queue:
-        """Return what the jobs of a session go to, `count` at once; `work` is the caller's own."""
+    def queue(self, count: int) -> Queue:
+        """Return what the jobs of a session go to, `count` at once."""
 
     def close(self) -> None:
         """Cancel every job, wait for the clean-up, and release everything."""
@@ -68,8 +67,8 @@ class Site(Protocol):
 class Machine:
     """This machine: its engine, threads for jobs, and sandboxes beside it.
 
-    Kept apart from the `Supervisor` itself, so that the garbage collector or the end of the
-    interpreter can close what nobody has closed.
+    Kept apart from the `Supervisor` itself, so that the end of the interpreter can close what
+    nobody has closed.
     """
 
     def __init__(  # noqa: PLR0913  keywords only but for the first
@@ -86,13 +85,12 @@ class Machine:
         forced = _carrier(carrier)
         self._keep_engine = engine is not None
         self.engine = engine or Engine.connect()
-        self.pid = os.getpid()
         self.workers: Workers[Task] = Workers(max_jobs or 4 * CORES)
+        self.sessions: Openings = {}
         self.workers.set_budget(memory_budget_bytes or memory_share())
         self.slots = CORES
         self._budget = memory_budget_bytes
         # They have sandboxes without a thread, between two jobs.
-        self._sessions: weakref.WeakSet[Lanes] = weakref.WeakSet()
         images = ImageStore(self.engine, progress=progress)
         self.supply = Supply(self.engine, images, policy, forced, warm=warm)
 
@@ -132,12 +130,9 @@ class Machine:
         place = Container(self.engine, sandbox)
         return Execution(place, task.job, task.limits, task.waker).run(task.request)
 
-    def queue(self, count: int, work: Callable[[Task], object]) -> Lanes:
-        """Return the lanes of a session; they do the work themselves."""
-        del work
-        lanes = Lanes(self.supply, self.engine, self.workers, count)
-        self._sessions.add(lanes)
-        return lanes
+    def queue(self, count: int) -> Lanes:
+        """Return the lanes of a session."""
+        return Lanes(self.supply, self.engine, self.workers, count)
 
     def close(self) -> None:
         """Cancel every job, wait for the clean-up, and release everything.
@@ -145,12 +140,9 @@ class Machine:
         When nothing has moved for `PATIENCE_S`, the rest is done in the background as soon as the
         engine works again, or by the janitor after the end of this process.
         """
-        if os.getpid() != self.pid:
-            return  # a forked child: all of it is its parent's
         for task in self.workers.close():
             task.job.cancel()
-        for session in list(self._sessions):
-            session.close()
+        close_all(self.sessions)
         self.supply.close()
         if self._settle(PATIENCE_S):
             return

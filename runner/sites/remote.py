@@ -7,15 +7,14 @@ a node lost that says nothing any more, and alone decides whether such a job is 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import Final
 
+from runner.errors import RequestError
+from runner.host.closing import Openings, close_all
 from runner.host.interrupt import CancelledError
 from runner.host.workers import Workers
 from runner.job import Job
@@ -67,8 +66,8 @@ class Remote:
 
     def __init__(self, engine: AnyEngine, max_jobs: int | None = None) -> None:
         self.engine = engine
-        self.pid = os.getpid()
         self.pool = None
+        self.sessions: Openings = {}
         self._lock = threading.Lock()
         self._capacity = engine.capacity()
         self._asked = time.monotonic()
@@ -96,18 +95,17 @@ class Remote:
 
     def close(self) -> None:
         """Cancel every job, wait for the nodes, and let go of the engine."""
-        if os.getpid() != self.pid:
-            return  # a forked child: all of it is its parent's
         for task in self.workers.close():
             task.job.cancel()
+        close_all(self.sessions)
         if not self.workers.join(_PATIENCE_S):
             log.warning("a node does not let go of its jobs; it is left to its own deadlines")
         self.engine.close()
 
-    def queue(self, count: int, work: Callable[[Task], object]) -> Spread:
+    def queue(self, count: int) -> Spread:
         """Return what the jobs of a session go to; how many run at once is the cluster's matter."""
         del count
-        return Spread(self.workers, work)
+        return Spread(self.workers, self.work)
 
     # --- in a worker thread ---------------------------------------------------------------------
 
@@ -182,25 +180,41 @@ class Spread:
     def __init__(self, workers: Workers[Task], work: Callable[[Task], object]) -> None:
         self._workers = workers
         self._work = work
-        self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._live: set[Task] = set()
+        self._is_closed = False
 
-    def submit(self, task: Task, keep: object) -> None:
-        """Queue a job; `keep` lives until it has ended.  Raises RequestError after `close`."""
-        self._jobs.add(task.job)
-        self._workers.submit(task, functools.partial(self._do, keep), user=task.request.user)
+    def submit(self, task: Task) -> None:
+        """Queue a job.  Raises RequestError after `close`."""
+        with self._lock:
+            if self._is_closed:
+                msg = "this session is closed: make a new one"
+                raise RequestError(msg)
+            self._live.add(task)
+        self._workers.submit(task, self._do, user=task.request.user)
 
     def withdraw(self, task: Task) -> None:
         """Forget a job whose turn has not come."""
         self._workers.withdraw(task)
+        self._leave(task)
 
     def close(self) -> None:
         """Cancel what is left."""
-        for each in list(self._jobs):
-            each.cancel()
+        with self._lock:
+            self._is_closed = True
+            left = list(self._live)
+        for task in left:
+            task.job.cancel()
 
-    def _do(self, keep: object, task: Task) -> None:
-        del keep  # whoever calls holds it
-        self._work(task)
+    def _do(self, task: Task) -> None:
+        try:
+            self._work(task)
+        finally:
+            self._leave(task)
+
+    def _leave(self, task: Task) -> None:
+        with self._lock:
+            self._live.discard(task)
 
 
 def _spec(task: Task) -> JobSpec:

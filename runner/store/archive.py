@@ -27,7 +27,7 @@ class Archive:
         if store is not None:
             opened = store if isinstance(store, Store) else Store(store)
             self._recorder = Recorder(opened, keep_open=opened is store)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._last: tuple[Program, tuple[str, bytes]] | None = None
         self._jobs: weakref.WeakValueDictionary[str, Job] = weakref.WeakValueDictionary()
 

@@ -107,7 +107,7 @@ class StoreFile:
         self.path = Path(path)
         if self.path.is_dir():
             self.path /= FILE_NAME
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._pid = os.getpid()
         self._db: sqlite3.Connection | None = None
         with self._telling():
@@ -137,10 +137,6 @@ class StoreFile:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection for one transaction: all of it is written, or nothing."""
         with self.reading() as db:
-            if db.in_transaction:
-                # The garbage collector runs a job's end inside another transaction of this thread.
-                yield db
-                return
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -167,8 +163,6 @@ class StoreFile:
 
     def close(self) -> None:
         """Close the file; harmless if it is closed."""
-        if os.getpid() != self._pid:
-            return  # its parent's, whose threads may have held the lock
         with self._lock:
             db, self._db = self._db, None
             if db is not None:
@@ -222,12 +216,12 @@ class StoreFile:
         with self.reading() as db:
             if self._version(db) == VERSION:
                 return
-            with self.writing():
-                for statements in MIGRATIONS[self._version(db) :]:  # others may have been quicker
-                    for each in statements:
-                        db.execute(each)
-                db.execute(f"PRAGMA application_id={_APPLICATION}")
-                db.execute(f"PRAGMA user_version={VERSION}")
+        with self.writing() as db:
+            for statements in MIGRATIONS[self._version(db) :]:  # others may have been quicker
+                for each in statements:
+                    db.execute(each)
+            db.execute(f"PRAGMA application_id={_APPLICATION}")
+            db.execute(f"PRAGMA user_version={VERSION}")
 
     def _version(self, db: sqlite3.Connection) -> int:
         # In one statement, or another process could make the tables between two of them.

@@ -11,9 +11,10 @@ import difflib
 import os
 import time
 from collections.abc import Mapping
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 
 from runner.errors import RequestError, StoreError, UnknownJobError
+from runner.host.closing import Closing
 from runner.host.processes import HostProcess
 from runner.job.record import Event
 from runner.job.request import Request
@@ -32,7 +33,9 @@ _COLUMNS: Final = rows.SUMMARY
 
 
 class Store:
-    """The jobs in one file.  Every method raises StoreError if the file fails.
+    """The jobs in one file.  A context manager that closes it.
+
+    Every method raises StoreError if the file fails.
 
     Arguments:
         path: the file, or a directory to have it in; both are made if needed, for this user only.
@@ -56,12 +59,19 @@ class Store:
         self._keep_bytes = keep_bytes
         self._file = StoreFile(path)
         self.path = self._file.path
+        self._close = Closing(f"store of jobs, {self.path}", self._file.close)
         try:
             self.mark_interrupted()
             self.prune()
         except BaseException:
             self.close()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def is_open(self) -> bool:
@@ -75,7 +85,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file; harmless if it is closed."""
-        self._file.close()
+        self._close()
 
     def change_counter(self) -> int:
         """Return a number that changes when another process has written."""

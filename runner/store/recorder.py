@@ -42,7 +42,7 @@ class _Live:
 
     job: Job
     bundle: tuple[str, bytes] | None
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     number: int | None = None
     position: int = 0
     saved: tuple[JobStatus, str | None] | None = None
@@ -55,7 +55,7 @@ class Recorder(Keeper):
         self.store = store
         self._keep_open = keep_open
         self._process = str(HostProcess.current())
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._live: dict[str, _Live] = {}
         self._thread: threading.Thread | None = None
         self._seen = -1
@@ -113,8 +113,6 @@ class Recorder(Keeper):
 
     def close(self) -> None:
         """Close the store, unless it is the caller's, as soon as no job runs any more."""
-        if not self.store.is_open:
-            return  # in a forked child nothing is ours, nor may the lock be taken
         with self._lock:
             self._is_closing = True
             self._close_if_wanted()
@@ -214,7 +212,6 @@ class Recorder(Keeper):
                 has_failed = True
             except Exception:
                 log.exception("the store's thread failed, and goes on")
-            del live  # what they belong to may be collected while we sleep
 
     def _follow(self, live: _Live) -> None:
         while live.job.record is None:

@@ -23,7 +23,7 @@ from runner.host.processes import SCRATCH_PREFIX, HostProcess
 from runner.images import ImageStore
 from runner.sandboxes.sweep import sweep
 from tests.engine.bare import Supervisor
-from tests.engine.traces import children_of, containers_of, holdings_here, processes_in, traces_of
+from tests.engine.traces import children_of, containers_of, processes_in, traces_of
 from tests.waiting import within
 
 pytestmark = pytest.mark.engine
@@ -144,7 +144,7 @@ def test_a_forked_child_holds_no_lifeline_and_cannot_use_the_supervisor(engine, 
         os.kill(forked, signal.SIGKILL)
 
 
-# --- the end of the interpreter, the garbage collector ----------------------------------------
+# --- what nobody closes ---------------------------------------------------------------------------
 
 
 def test_the_interpreter_ends_at_once_when_nobody_closes(engine, child, sleeper):
@@ -161,12 +161,29 @@ def test_the_interpreter_ends_at_once_when_nobody_closes(engine, child, sleeper)
     assert not traces_of(engine, process.pid)
 
 
-def test_a_dropped_supervisor_finishes_its_jobs_and_then_closes_itself(engine, trivial):
-    before = holdings_here()
-    jobs = [Supervisor(max_jobs=1).run(trivial, {"n": n}) for n in (1, 2)]
-    assert [each.result(60) for each in jobs] == [2, 3]
-    assert within(10, lambda: holdings_here() == before), (holdings_here(), before)
-    assert not traces_of(engine, os.getpid())
+def test_a_forgotten_supervisor_warns_finishes_its_jobs_and_is_closed_with_the_interpreter(
+    engine, child, trivial
+):
+    code = """
+    import warnings
+    from tests.engine.traces import children_of
+    warnings.simplefilter("always")
+    warnings.showwarning = lambda message, *_: print(message, flush=True)
+    jobs = [Supervisor(max_jobs=1).run(path, {"n": n}) for n in (1, 2)]
+    print(*[each.result(60) for each in jobs], flush=True)
+    print(len(children_of(os.getpid())), flush=True)
+    kept = Supervisor()
+    """
+    process = child(code, trivial)
+    assert process.wait(90) == 0
+    unclosed = 'unclosed Supervisor: use "with" or close()'
+    assert process.stdout.read().splitlines() == [
+        *[unclosed] * 2,
+        "2 3",
+        "2",  # the garbage collector has closed nothing: their janitors wait
+        unclosed,
+    ]
+    assert not traces_of(engine, process.pid)
 
 
 def test_closing_ends_the_queue_and_whoever_waits(sleeper):

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 
 import pytest
 
@@ -261,6 +262,22 @@ def test_closing_a_session_cancels_and_leaves_nothing(supervisor, engine, path):
         session.run({"code": ""})
 
 
+def test_a_forgotten_session_warns_and_its_jobs_go_on_until_the_supervisor_is_closed(engine, path):
+    before = set(containers_of(engine, os.getpid()))
+    with Supervisor() as supervisor:
+        session = supervisor.session(path, backend="none")
+        jobs = [do(session, f"value = {number}") for number in range(3)]
+        with pytest.warns(ResourceWarning, match=f'unclosed session of {path.stem}: use "with"'):
+            del session
+        assert [job.result(60) for job in jobs] == [0, 1, 2]
+        assert len(containers_of(engine, os.getpid())) == len(before) + 1
+        closed = supervisor.session(path, backend="none")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del closed
+    assert within(5, lambda: set(containers_of(engine, os.getpid())) == before)
+
+
 def test_an_idle_session_is_gone_when_its_supervisor_is_closed_or_killed(engine, path):
     with Supervisor() as supervisor:
         session = supervisor.session(path)
@@ -341,6 +358,29 @@ def test_map_is_lazy_and_stops_when_nobody_wants_more(one, path):
     assert [job.result() for job in first[::2]] == [0, 2, 4]
     jobs.close()
     assert len(taken) < 200
+    assert list(jobs) == []
+
+    with one.map(path, inputs(), sandboxes=1) as jobs:
+        assert next(jobs).result() == 0
+    assert list(jobs) == []
+
+    jobs = one.map(path, inputs(), sandboxes=1)
+    assert next(jobs).result() == 0
+    with pytest.warns(ResourceWarning, match=f'unclosed map of {path.stem}: use "with" or close'):
+        del jobs
+
+
+def test_map_ends_with_what_its_inputs_raise_and_leaves_nothing_open(one, path):
+    def inputs():
+        yield {"code": "value = 1"}
+        yield 1 / 0
+
+    jobs = one.map(path, inputs(), sandboxes=1)
+    with pytest.raises(ZeroDivisionError):
+        list(jobs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del jobs
 
 
 def test_the_command_writes_a_line_for_each_input_in_order(program, tmp_path):

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.report import Row, arguments, median, percentile, report
-from runner import Job, Limits, Supervisor
+from runner import Limits, Supervisor
+from runner.job.life import Life
 from runner.job.record import MessageEvent
 from runner.running.relay import Relay
 from sandbox.wire import protocol
@@ -101,7 +102,7 @@ def share_of_loads(value: object, rounds: int) -> tuple[float, float]:
     frame = protocol.encode(protocol.Message(job=0, body=protocol.JsonText(text)))
     pieces = [frame[start : start + (1 << 18)] for start in range(0, len(frame), 1 << 18)]
     loads, relayed = [], []
-    job = Job("job", "program", decode=json.loads, on_cancel=lambda: None)
+    job = Life("job", "program", decode=json.loads, on_cancel=lambda: None)
     relay = Relay(job, LIMITS, stdio=False)
     for _ in range(rounds):
         loads.append(seconds(lambda: json.loads(text)))

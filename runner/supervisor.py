@@ -26,6 +26,7 @@ from runner.images.roots import Progress
 from runner.job import Job
 from runner.job.delivery import Callback
 from runner.job.options import checked_user
+from runner.job.record import JobStatus
 from runner.job.request import Request
 from runner.policy import Limits, Policy, isolation_named
 from runner.programs import Program, find
@@ -201,8 +202,8 @@ class Supervisor:
         task.job.trace = trace or task.job.trace
         task.retries = self._retries if retries is None else retries
         task.call_back(callback, on_final)
-        task.job.enqueue()
-        self._archive.add(task.job, program)
+        task.job.status = JobStatus.QUEUED
+        self._archive.add(task.handle, task.job, program)
         try:
             if queue is None:
                 weight = request.limits.memory_bytes
@@ -212,7 +213,7 @@ class Supervisor:
         except RunnerError as error:
             task.finish(our_fault(str(error)))
             raise
-        return task.job
+        return task.handle
 
     def session(  # noqa: PLR0913  keywords only but for the first two
         self,

@@ -126,6 +126,7 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
     """
     from runner.backends import read
     from runner.errors import RunnerError
+    from runner.job.handle import trace_of
     from runner.programs import find
 
     named = options.pop("backend")
@@ -143,8 +144,8 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
                 found = find(program)
                 job = running.run(found, given, backend=backend, options=asked)
                 if traced:
-                    output.trace = job.trace
-                    at_the_end.callback(lambda: click.echo(job.trace.as_text(), err=True))
+                    output.trace = trace = trace_of(job)
+                    at_the_end.callback(lambda: click.echo(trace.as_text(), err=True))
                 output.watch(chosen.limits.lowered_by(found.manifest.limits), job.memory_bytes)
                 return show_job(job, output)
         except RunnerError as error:

@@ -1,7 +1,7 @@
 """Jobs as handles: one execution as its caller sees it, while it runs and after it has ended.
 
-The names that Qiskit users know mean here what they meant there.  What changes in a job's life is
-in `runner/job/life.py`; here it is only read.
+A `Job` only reads what the threads write into its `Life`; what it can do is to cancel, and to
+change tags.
 """
 
 from __future__ import annotations
@@ -14,18 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runner.display import one_line
 from runner.errors import JobFailedError
-from runner.job.delivery import CALLBACK_GRACE_S, Callback
+from runner.host.trace import Trace
+from runner.job.delivery import CALLBACK_GRACE_S
 from runner.job.life import Life
 from runner.job.messages import Messages
+from runner.job.names import RuntimeJobNames
 from runner.job.options import checked_tags
-from runner.job.record import (
-    Evidence,
-    JobRecord,
-    JobStatus,
-    LogEvent,
-    Outcome,
-    Usage,
-)
+from runner.job.record import Event, Evidence, JobRecord, JobStatus, LogEvent, Outcome, Usage
+from runner.job.request import Request
 
 if TYPE_CHECKING:
     from runner.pictures.drawing import Picture
@@ -33,63 +29,121 @@ if TYPE_CHECKING:
 _LOG_TAIL_LINES: Final = 20
 
 
-class Job(Life):
+class Job(RuntimeJobNames):
     """One execution of a program, as its caller sees it; `await job` waits for its result.
 
     Made by `Supervisor.run`, or out of a store by `Supervisor.job`.  Everything may be called from
     any thread, at any time; messages and log stay available as long as the object lives.
-
-    Attributes: `id`; `program`, its name; `request`, what was asked; `image`, `started`: None
-    before; `created`; times in UTC; on a cluster, `node` (None before) and `attempt`, from 1 on.
     """
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    # --- what was asked -------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._life.id
+
+    @property
+    def program(self) -> str:
+        """The program's name."""
+        return self._life.program
+
+    @property
+    def request(self) -> Request:
+        """What was asked."""
+        return self._life.request
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The inputs, defaults filled in, decoded as results are."""
+        decoded: dict[str, Any] = self._life.decode(self._life.request.inputs)
+        return decoded
+
+    def backend(self) -> dict[str, Any]:
+        """Return the description of the program's backend: `name` and `options`."""
+        return dict(self._life.request.backend)
+
+    @property
+    def tags(self) -> list[str]:
+        """The job's tags, as they were given."""
+        return list(self._life.tags)
+
+    def update_tags(self, new_tags: list[str]) -> list[str]:
+        """Replace the tags, in the store too if there is one, and return the new ones.
+
+        Raises RequestError for what cannot be a tag, StoreError if the store fails.
+        """
+        self._life.retag(checked_tags(new_tags))
+        return self.tags
 
     # --- where it is, and how it ended ----------------------------------------------------------
 
-    def job_id(self) -> str:
-        """Return the job's id, as `id` does."""
-        return self.id
+    def status(self) -> JobStatus:
+        """Return where the job is now."""
+        return self._life.status
 
-    def done(self) -> bool:
-        """Whether the job has completed."""
-        return self._status is JobStatus.DONE
+    @property
+    def created(self) -> datetime:
+        """When the job was submitted, in UTC."""
+        return self._life.created
 
-    def running(self) -> bool:
-        """Whether the program runs now."""
-        return self._status is JobStatus.RUNNING
+    @property
+    def started(self) -> datetime | None:
+        """When the program began to run, in UTC; None before."""
+        return self._life.started
 
-    def cancelled(self) -> bool:
-        """Whether the job has ended by being cancelled."""
-        return self._status is JobStatus.CANCELLED
+    @property
+    def image(self) -> str | None:
+        """The id of the image, which `docker run` takes; None while it is not known."""
+        return self._life.image
 
-    def errored(self) -> bool:
-        """Whether the job has ended, neither completed nor cancelled."""
-        return self._status is JobStatus.ERROR
+    @property
+    def node(self) -> str | None:
+        """The cluster's node; None before the job has one, and on one machine."""
+        return self._life.node
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1 on: a cluster may try a job again."""
+        return self._life.attempt
 
     def memory_bytes(self) -> int | None:
         """Return the memory that the job's sandbox uses now, in bytes; None if unknown."""
-        return self.gauge()
+        return self._life.gauge()
 
-    def in_final_state(self) -> bool:
-        """Whether the job has ended, however that was."""
-        return self._record is not None
+    @property
+    def record(self) -> JobRecord | None:
+        """Everything about the finished job, None while it runs."""
+        return self._life.record
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Why the job ended, None while it has not."""
+        record = self._life.record
+        return record.outcome if record else None
 
     @property
     def usage(self) -> Usage | None:
         """What the job consumed, None while it runs."""
-        return self._record.usage if self._record else None
+        record = self._life.record
+        return record.usage if record else None
 
     @property
     def evidence(self) -> Evidence | None:
         """What the outcome rests on, None while the job runs."""
-        return self._record.evidence if self._record else None
+        record = self._life.record
+        return record.evidence if record else None
 
     def error_message(self) -> str | None:
         """Return why the job failed: the traceback that ended it, else a line in words.
 
         None while the job runs, and if it completed or was cancelled.  Never the log: see `logs`.
         """
-        record = self._record
-        if record is None or self._status is not JobStatus.ERROR:
+        record = self._life.record
+        if record is None or not self.errored():
             return None
         return record.traceback or record.error or record.evidence.in_words() or str(record.outcome)
 
@@ -99,7 +153,7 @@ class Job(Life):
         `timestamps` has `created`, `running` and `finished` (ISO 8601 in UTC, or None); `usage` has
         the figures of `Usage`, `qiskit_version` is the image's: both None while the job runs.
         """
-        record = self._record
+        record = self._life.record
         return {
             "timestamps": {
                 "created": self.created.isoformat(),
@@ -111,42 +165,13 @@ class Job(Life):
             "usage": dataclasses.asdict(record.usage) if record else None,
         }
 
-    # --- what was asked -------------------------------------------------------------------------
+    def mismatches(self) -> list[str]:
+        """Return how messages and result differ from what the program's manifest says of them.
 
-    @property
-    def program_id(self) -> str:
-        """The program's name."""
-        return self.program
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """The inputs, defaults filled in, decoded as results are."""
-        decoded: dict[str, Any] = self._decode(self.request.inputs)
-        return decoded
-
-    def backend(self) -> dict[str, Any]:
-        """Return the description of the program's backend: `name` and `options`."""
-        return dict(self.request.backend)
-
-    @property
-    def creation_date(self) -> datetime:
-        """When the job was submitted, in UTC."""
-        return self.created
-
-    @property
-    def tags(self) -> list[str]:
-        """The job's tags, as they were given."""
-        return list(self._tags)
-
-    def update_tags(self, new_tags: list[str]) -> list[str]:
-        """Replace the tags, in the store too if there is one, and return the new ones.
-
-        Raises RequestError for what cannot be a tag, StoreError if the store fails.
+        In words, for people, found when asked for: a mismatch changes neither value nor outcome.
         """
-        tags = checked_tags(new_tags)
-        self._keeper.retag(self, tags)
-        self._tags = tags
-        return list(tags)
+        record = self._life.record
+        return self._life.compare(self._life.history.bodies(), record.result if record else None)
 
     # --- what it says ---------------------------------------------------------------------------
 
@@ -158,15 +183,15 @@ class Job(Life):
         in publishing order.  Of a job that a cluster has tried again, those of the last attempt;
         who is reading when that begins sees both, each from its number 0.
         """
-        return Messages(self._history, self._decode, start)
+        return Messages(self._life.history, self._life.decode, start)
 
-    def interim_results(self) -> list[Any]:
-        """Return the interim results that have been published so far, without waiting."""
-        return [self._decode(body) for body in self._history.bodies()]
+    def events(self) -> Iterator[Event]:
+        """Yield the start, messages (still encoded) and log as they come, until the end."""
+        return self._life.history.events()
 
     def logs(self) -> str:
         """Return what the program has printed so far, its middle cut out if it was too much."""
-        return self._history.logs()
+        return self._life.history.logs()
 
     def live_logs(self) -> Iterator[str]:
         """Yield what the program prints as it comes, in pieces of whole lines, until the end."""
@@ -176,24 +201,18 @@ class Job(Life):
         """Return the last lines of the log."""
         return "\n".join(self.logs().splitlines()[-_LOG_TAIL_LINES:])
 
-    def stream_results(self, callback: Callback, on_final: Callback | None = None) -> None:
-        """Call `callback(job_id, message)` for every interim result, the earlier ones first.
-
-        Then `on_final(job_id, result)`, a function of its own, if the job completes.  Both are
-        called from a thread; their exceptions are logged and do no harm.  Raises RequestError if
-        such a stream runs already, RunnerError if no thread can be started.
-        """
-        self._delivery.stream(callback, on_final)
-
-    def cancel_result_streaming(self) -> None:
-        """End what `stream_results` began, while the job goes on; harmless if nothing streams."""
-        self._delivery.cancel_stream()
-
     # --- its end --------------------------------------------------------------------------------
 
-    def wait_for_final_state(self, timeout: float | None = None) -> None:
-        """Wait for the end; TimeoutError after `timeout` seconds, which leaves the job alive."""
-        self.wait(timeout)
+    def cancel(self) -> None:
+        """Ask the job to end as cancelled; harmless if it has ended, or been asked before."""
+        self._life.cancel()
+
+    def wait(self, timeout: float | None = None) -> JobRecord:
+        """Wait for the end and return the record; TimeoutError after `timeout` seconds.
+
+        The job goes on if the time runs out.
+        """
+        return self._life.wait(timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end and return the result, decoded.
@@ -201,8 +220,8 @@ class Job(Life):
         Raises JobFailedError (outcome, evidence, log tail) if the job did not complete, and
         TimeoutError after `timeout` seconds, which leaves the job alive.
         """
-        record = self.wait(timeout)
-        self._delivery.settle()
+        record = self._life.wait(timeout)
+        self._life.delivery.settle()
         return self._value(record)
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -216,14 +235,15 @@ class Job(Life):
     async def _result_async(self) -> Any:
         import asyncio
 
-        with self._changed.sleeper() as sleeper:
-            while self._record is None:
+        life = self._life
+        with life.changed.sleeper() as sleeper:
+            while life.record is None:
                 await sleeper.sleep()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CALLBACK_GRACE_S):
-                    while not self._delivery.is_settled:
+                    while not life.delivery.is_settled:
                         await sleeper.sleep()
-        return self._value(self._record)
+        return self._value(life.record)
 
     def _value(self, record: JobRecord) -> Any:
         if record.outcome is not Outcome.COMPLETED:
@@ -235,7 +255,7 @@ class Job(Life):
                 log_tail=self.log_tail(),
             )
         assert record.result is not None
-        return self._decode(record.result)
+        return self._life.decode(record.result)
 
     # --- how it looks ---------------------------------------------------------------------------
 
@@ -258,9 +278,9 @@ class Job(Life):
         from runner.job import showing
         from runner.pictures.contents import Wanted
 
-        wanted = Wanted(fields=fields, by=by, counts=counts)
+        life, wanted = self._life, Wanted(fields=fields, by=by, counts=counts)
         return showing.picture(
-            self.id, self.program, self._history, self._record, wanted=wanted, bars=bars
+            life.id, life.program, life.history, life.record, wanted=wanted, bars=bars
         )
 
     def watch(self, timeout: float | None = None) -> None:
@@ -271,27 +291,19 @@ class Job(Life):
         """
         from runner.pictures.notebook import watch
 
-        watch(self, self._ends_within, timeout)
-
-    def _ends_within(self, seconds: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(lambda: self._record is not None, seconds)
+        watch(self, self._life.ends_within, timeout)
 
     def __repr__(self) -> str:
-        state = self._record.outcome if self._record else self._status
+        state = self.outcome or self.status()
         return f"<Job {self.id} of {one_line(self.program)}: {state.value}>"
 
     def _repr_html_(self) -> str:
         from runner.job import showing
         from runner.pictures.page import page
 
-        return page(showing.view(self, self._history))
+        return page(showing.view(self._life))
 
-    # --- what is said against it ----------------------------------------------------------------
 
-    def mismatches(self) -> list[str]:
-        """Return how messages and result differ from what the program's manifest says of them.
-
-        In words, for people, found when asked for: a mismatch changes neither value nor outcome.
-        """
-        return self._compare(self._history.bodies(), self._record.result if self._record else None)
+def trace_of(job: Job) -> Trace:
+    """Return where a job's time goes, for `qrunner run --trace`."""
+    return job._life.trace

@@ -1,21 +1,21 @@
 """The life of a job: the part of it that changes, from its submission to its end.
 
 Pure bookkeeping: no engine, no sockets, no files.  The thread that executes the job writes, any
-thread may read.  What callers make of it is in `runner/job/handle.py`; what the job says goes into
-its `History`.
+thread may read.  Callers get a `Job` (`runner/job/handle.py`), which only reads it; what the job
+says goes into its `History`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from runner.host.trace import Trace
-from runner.job.delivery import Callback, Delivery
+from runner.job.delivery import Delivery
 from runner.job.history import History
-from runner.job.record import Event, JobRecord, JobStatus, Outcome, StartedEvent
+from runner.job.record import JobRecord, JobStatus, Outcome, StartedEvent
 from runner.job.request import Request
 from sandbox.wire.protocol import JsonText
 
@@ -41,7 +41,12 @@ class Keeper:
 
 
 class Life:
-    """What happens to one job; `Job` adds what its caller wants to know."""
+    """What happens to one job; `Job` shows it to the job's caller.
+
+    Attributes: `history` is what it has said, `delivery` its callbacks, `status` where it is now,
+    `record` everything about its end (None before), `gauge` tells the memory that its sandbox uses,
+    `trace` where its time goes.  The others are those of `Job`.
+    """
 
     def __init__(  # noqa: PLR0913  keywords only but for the first two
         self,
@@ -59,89 +64,66 @@ class Life:
         self.id = job_id
         self.program = program
         self.request = request or Request(program=program)
+        self.tags = self.request.tags
         self.image: str | None = None
         self.node: str | None = None
         self.attempt = 1
         self.created = datetime.now(UTC)
         self.started: datetime | None = None
+        self.status = JobStatus.INITIALIZING
+        self.record: JobRecord | None = None
+        self.is_cancelled = False
         self.gauge: Callable[[], int | None] = nothing_known
         self.trace = Trace()
-        self._decode = decode
-        self._compare = compare
+        self.decode = decode
+        self.compare = compare
+        self.history = history or History(log_kept_bytes)
+        self.changed = self.history.changed
+        self.delivery = Delivery(job_id, self.history, decode, self._final)
         self._on_cancel = on_cancel
         self._keeper = keeper or Keeper()
-        self._tags = self.request.tags
-        self._history = history or History(log_kept_bytes)
-        self._changed = self._history.changed
         self._finishing = threading.Lock()
-        self._status = JobStatus.INITIALIZING
-        self._record: JobRecord | None = None
-        self._delivery = Delivery(job_id, self._history, decode, self._final)
-        self._cancelled = False
 
-    def status(self) -> JobStatus:
-        """Return where the job is now."""
-        return self._status
+    def ends_within(self, seconds: float | None) -> bool:
+        """Wait for the end; return whether it has come, False after so many seconds."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.record is not None, seconds)
 
-    @property
-    def outcome(self) -> Outcome | None:
-        """Why the job ended, None while it has not."""
-        return self._record.outcome if self._record else None
-
-    @property
-    def record(self) -> JobRecord | None:
-        """Everything about the finished job, None while it runs."""
-        return self._record
-
-    def events(self) -> Iterator[Event]:
-        """Yield the start, messages (still encoded) and log as they come, until the end."""
-        return self._history.events()
-
-    def history(self, start: int = 0, limit: int | None = None) -> list[Event]:
-        """Return the events so far from position `start` on, at most `limit`, without waiting."""
-        return self._history.since(start, limit)
-
-    def wait(self, timeout: float | None = None) -> JobRecord:
-        """Wait for the end and return the record; TimeoutError after `timeout` seconds.
-
-        The job goes on if the time runs out.
-        """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._record is not None, timeout):
-                msg = f"job {self.id} has not ended within {timeout:g} s; it goes on"
-                raise TimeoutError(msg)
-        assert self._record is not None
-        return self._record
+    def wait(self, timeout: float | None) -> JobRecord:
+        """Wait for the end and return the record; TimeoutError after `timeout` seconds."""
+        if not self.ends_within(timeout):
+            msg = f"job {self.id} has not ended within {timeout:g} s; it goes on"
+            raise TimeoutError(msg)
+        assert self.record is not None
+        return self.record
 
     def cancel(self) -> None:
         """Ask the job to end as cancelled; harmless if it has ended, or been asked before."""
-        with self._changed:
-            if self._record or self._cancelled:
+        with self.changed:
+            if self.record or self.is_cancelled:
                 return
-            self._cancelled = True
+            self.is_cancelled = True
             on_cancel = self._on_cancel
         on_cancel()
+
+    def retag(self, tags: tuple[str, ...]) -> None:
+        """Replace the tags, kept ones too.  Raises StoreError."""
+        self._keeper.retag(self, tags)
+        self.tags = tags
 
     # --- for the thread that executes it --------------------------------------------------------
 
     @property
-    def is_cancelled(self) -> bool:
-        return self._cancelled
-
-    @property
     def is_congested(self) -> bool:
         """Whether a callback is so far behind that no further message should be taken."""
-        return self._delivery.is_congested
-
-    def enqueue(self) -> None:
-        self._status = JobStatus.QUEUED
+        return self.delivery.is_congested
 
     def start(self) -> bool:
         """Say that the program runs from now on; False if the job has been cancelled before."""
-        with self._changed:
-            if self._cancelled:
+        with self.changed:
+            if self.is_cancelled:
                 return False
-            self._status = JobStatus.RUNNING
+            self.status = JobStatus.RUNNING
             self.started = datetime.now(UTC)
             event = StartedEvent(
                 job=self.id,
@@ -150,31 +132,29 @@ class Life:
                 node=self.node,
                 attempt=self.attempt,
             )
-            self._history.extend([event])
+            self.history.extend([event])
         return True
 
     def begin_again(self) -> None:
         """Queue the job once more, as another attempt: its node was lost."""
-        with self._changed:
+        with self.changed:
             self.attempt += 1
             self.node = self.started = None
-            self._status = JobStatus.QUEUED
-            self._history.begin_again()
+            self.status = JobStatus.QUEUED
+            self.history.begin_again()
 
     def follow(self, status: JobStatus, image: str | None, started: datetime | None) -> None:
         """Take over where the job is, as another process has kept it."""
-        with self._changed:
-            self._status, self.image, self.started = status, image, started
-
-    def add_events(self, events: list[Event]) -> None:
-        """Add messages and log as another supervisor has numbered them."""
-        self._history.extend(events)
+        with self.changed:
+            self.status, self.image, self.started = status, image, started
 
     def add_message(self, body: JsonText) -> None:
-        self._history.add_message(body)
+        """Add an interim result."""
+        self.history.add_message(body)
 
     def add_log(self, data: bytes) -> None:
-        self._history.add_log(data)
+        """Add what the program has printed."""
+        self.history.add_log(data)
 
     def finish(self, record: JobRecord) -> None:
         """Fix the record; the job has ended.  Only the first call counts.
@@ -182,35 +162,19 @@ class Life:
         It is kept before anybody sees it.
         """
         with self._finishing:
-            if self._record is None:
-                self._history.close_log()
+            if self.record is None:
+                self.history.close_log()
                 self.settle(self._keeper.keep(self, record))
 
     def settle(self, record: JobRecord) -> None:
         """Fix the record of a job that is kept already."""
-        with self._changed:
-            self._record = record
-            self._status = JobStatus.of(record.outcome)
+        with self.changed:
+            self.record = record
+            self.status = JobStatus.of(record.outcome)
             self._on_cancel = lambda: None  # and let go of all that it holds
-            self._history.has_ended = True
-            self._changed.notify_all()
-
-    # --- for the thread that calls back ---------------------------------------------------------
-
-    def expect_callback(self) -> None:
-        self._delivery.expect()
-
-    def deliver(
-        self, callback: Callback, on_final: Callback, on_progress: Callable[[], None]
-    ) -> None:
-        """Call `callback(job_id, message)` for each message, then `on_final(job_id, result)`.
-
-        `on_final` is called only if the job has completed.  An exception of either is logged and
-        stops neither the job nor the later calls.  `on_progress` is called when a callback that was
-        congested has caught up.  Blocks; meant for a thread of its own.
-        """
-        self._delivery.deliver(callback, on_final, on_progress)
+            self.history.has_ended = True
+            self.changed.notify_all()
 
     def _final(self) -> JsonText | None:
-        record = self._record
+        record = self.record
         return record.result if record and record.outcome is Outcome.COMPLETED else None

@@ -32,14 +32,14 @@ def picture(
     )
 
 
-def view(job: Life, history: History) -> View:
+def view(job: Life) -> View:
     """Return what a page says of a job as it is now."""
     record = job.record
-    latest = history.messages()[-MAX_MESSAGES:]
+    latest = job.history.messages()[-MAX_MESSAGES:]
     if record is not None:
         state, words = record.outcome.value, f"{after(record)}{because(record)}"
     else:
-        state, words = job.status().value, _running_for(job.started)
+        state, words = job.status.value, _running_for(job.started)
     return View(
         program=job.program,
         job=job.id,

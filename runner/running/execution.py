@@ -17,7 +17,7 @@ from typing import Final
 
 from runner.errors import EngineError
 from runner.host.interrupt import Waker
-from runner.job import Job
+from runner.job.life import Life
 from runner.job.record import Evidence, Outcome, Usage
 from runner.job.request import Request
 from runner.policy import Limits
@@ -74,7 +74,7 @@ class Execution:
     Afterwards `is_clean` says whether another job may have the place.
     """
 
-    def __init__(self, place: Place, job: Job, limits: Limits, waker: Waker) -> None:
+    def __init__(self, place: Place, job: Life, limits: Limits, waker: Waker) -> None:
         self._place = place
         self._job = job
         self._limits = limits

@@ -7,7 +7,7 @@ protocol's `ProtocolError`.  Nothing that the guest says is believed beyond its 
 
 from __future__ import annotations
 
-from runner.job import Job
+from runner.job.life import Life
 from runner.job.record import Evidence, Outcome
 from runner.policy import Limits
 from runner.sandboxes.place import SINGLE_USE_JOB, overlap
@@ -48,7 +48,7 @@ class Relay:
 
     def __init__(
         self,
-        job: Job,
+        job: Life,
         limits: Limits,
         *,
         stdio: bool,

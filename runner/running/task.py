@@ -19,7 +19,7 @@ from runner.host.interrupt import CancelledError, Interrupt, Waker
 from runner.host.trace import Trace
 from runner.job import Job
 from runner.job.delivery import Callback
-from runner.job.life import Keeper, nothing_known
+from runner.job.life import Keeper, Life, nothing_known
 from runner.job.record import Evidence, JobRecord, Outcome
 from runner.job.request import Request
 from runner.policy import Policy
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 class Task:
     """A job with its program and its request; `sandbox` is the one that it has now, if any.
 
+    `job` is what happens to it, `handle` the caller's; it can be found again while this is there.
     `exceptions` are those of its record, beside the policy's.
     `image` is the one to use if it is not the program's own; see `Supervisor.replay`.
     """
@@ -60,7 +61,7 @@ class Task:
         self.interrupt = Interrupt()
         self.waker = Waker()
         self._withdraw = withdraw
-        self.job = Job(
+        self.job = Life(
             f"job-{secrets.token_hex(8)}",
             program.name,
             log_kept_bytes=request.limits.log_kept_bytes,
@@ -70,6 +71,7 @@ class Task:
             request=request,
             keeper=keeper,
         )
+        self.handle = Job(self.job)
 
     @property
     def trace(self) -> Trace:
@@ -95,10 +97,10 @@ class Task:
         """
         if self._callbacks is None:
             return
-        self.job.expect_callback()
+        self.job.delivery.expect()
         arguments = (*self._callbacks, self.waker.wake)
         thread = threading.Thread(
-            target=self.job.deliver, args=arguments, name="qrunner-callback", daemon=True
+            target=self.job.delivery.deliver, args=arguments, name="qrunner-callback", daemon=True
         )
         try:
             thread.start()
@@ -185,7 +187,7 @@ def refused(program: Program, error: InputsError, *, user: str) -> Job:
     request = Request(program=program.name, path=str(program.path), user=user)
     task = Task(program, request, Policy(), lambda _: None)
     task.finish(refusal(error))
-    return task.job
+    return task.handle
 
 
 def refusal(error: RequestError) -> Verdict:

@@ -17,7 +17,7 @@ from runner.errors import RequestError
 from runner.host.closing import Openings, close_all
 from runner.host.interrupt import CancelledError
 from runner.host.workers import Workers
-from runner.job import Job
+from runner.job.life import Life
 from runner.job.record import (
     Evidence,
     JobRecord,
@@ -160,7 +160,7 @@ class Remote:
                 job.image = event.image
                 job.start()
             case MessageEvent() | LogEvent():
-                job.add_events([event])
+                job.history.extend([event])
                 _wait_for_callback(job)
             case Finished():
                 job.finish(_ours(event.record, task))
@@ -229,7 +229,7 @@ def _spec(task: Task) -> JobSpec:
     )
 
 
-def _wait_for_callback(job: Job) -> None:
+def _wait_for_callback(job: Life) -> None:
     """Take no more while the callback is far behind: so the program, in the end, waits."""
     while job.is_congested and not job.is_cancelled:
         time.sleep(_POLL_S)

@@ -8,7 +8,7 @@ import weakref
 
 from runner.errors import RequestError, UnknownJobError
 from runner.job import Job
-from runner.job.life import Keeper
+from runner.job.life import Keeper, Life
 from runner.programs import Program
 from runner.store import kept
 from runner.store.jobs import Store
@@ -36,10 +36,10 @@ class Archive:
         """Who is told that a job has ended."""
         return self._recorder
 
-    def add(self, job: Job, program: Program) -> None:
+    def add(self, handle: Job, job: Life, program: Program) -> None:
         """Know a job from its submission on."""
         with self._lock:
-            self._jobs[job.id] = job
+            self._jobs[job.id] = handle
         if self._recorder is not None:
             self._recorder.add(job, self._bundle(program))
 

@@ -51,7 +51,7 @@ def open_job(store: Store, job_id: str) -> Job:
     kept = store.load(job_id)
     history = None if kept.record is None else History(load=partial(_events, store, job_id))
     summary = kept.summary
-    job = Job(
+    job = Life(
         job_id,
         summary.program,
         decode=values.decode,
@@ -67,16 +67,16 @@ def open_job(store: Store, job_id: str) -> Job:
         job.settle(kept.record)
     else:
         _start_following(store, job)
-    return job
+    return Job(job)
 
 
-def _update(job: Job, summary: Summary) -> None:
+def _update(job: Life, summary: Summary) -> None:
     started = summary.started
     started_at = None if started is None else datetime.fromtimestamp(started, UTC)
     job.follow(summary.status, summary.image, started_at)
 
 
-def _start_following(store: Store, job: Job) -> None:
+def _start_following(store: Store, job: Life) -> None:
     try:
         threading.Thread(
             target=_follow, args=(store, job), name="qrunner-follow", daemon=True
@@ -86,7 +86,7 @@ def _start_following(store: Store, job: Job) -> None:
         raise RunnerError(msg) from error
 
 
-def _follow(store: Store, job: Job) -> None:
+def _follow(store: Store, job: Life) -> None:
     """Carry over what the job says in its own process, until it has ended or is gone."""
     position = 0
     try:
@@ -96,7 +96,7 @@ def _follow(store: Store, job: Job) -> None:
             while events := store.events(job.id, position, _EVENTS_AT_ONCE):
                 _update(job, store.summary(job.id))
                 position += len(events)
-                job.add_events(events)
+                job.history.extend(events)
             if has_ended:
                 record = store.load(job.id).record
                 assert record is not None
@@ -108,7 +108,7 @@ def _follow(store: Store, job: Job) -> None:
         job.settle(_lost(job, str(error)))
 
 
-def _lost(job: Job, reason: str) -> JobRecord:
+def _lost(job: Life, reason: str) -> JobRecord:
     """Return the record of a job that cannot be followed any further."""
     evidence = Evidence(source="host", detail=f"the job cannot be followed any further: {reason}")
     return JobRecord(

@@ -17,7 +17,6 @@ from typing import Final
 
 from runner.errors import StoreError
 from runner.host.processes import HostProcess
-from runner.job import Job
 from runner.job.life import Keeper, Life
 from runner.job.record import Event, JobRecord, JobStatus, length
 from runner.store.jobs import Store
@@ -40,7 +39,7 @@ _PRUNE_EVERY_BYTES: Final = 32 << 20
 class _Live:
     """A job that runs; `number` is None while it is not in the store, `position` what is."""
 
-    job: Job
+    job: Life
     bundle: tuple[str, bytes] | None
     lock: threading.Lock = field(default_factory=threading.Lock)
     number: int | None = None
@@ -63,7 +62,7 @@ class Recorder(Keeper):
         self._written = 0
         self._is_closing = False
 
-    def add(self, job: Job, bundle: tuple[str, bytes] | None) -> None:
+    def add(self, job: Life, bundle: tuple[str, bytes] | None) -> None:
         """Keep a job from its submission on; `bundle` is its program, by digest and content."""
         live = _Live(job=job, bundle=bundle)
         with live.lock:
@@ -131,19 +130,19 @@ class Recorder(Keeper):
             user=job.request.user,
             process=self._process,
             created=job.created.timestamp(),
-            status=job.status(),
+            status=job.status,
             replay_of=job.request.replay_of,
-            tags=tuple(job.tags),
+            tags=job.tags,
         )
         live.number = self.store.add(summary, job.request, live.bundle)
         live.bundle = None
-        live.saved = (job.status(), job.image)
+        live.saved = (job.status, job.image)
 
     def _write_rest(self, live: _Live, record: JobRecord) -> bool:
         """Write all that is left, the record together with the last of it."""
         while True:
-            events = _first(live.job.history(live.position, _EVENTS_AT_ONCE))
-            if not live.job.history(live.position + len(events), 1):
+            events = _first(live.job.history.since(live.position, _EVENTS_AT_ONCE))
+            if not live.job.history.since(live.position + len(events), 1):
                 return self._write(live, events, record)
             self._write(live, events)
 
@@ -151,8 +150,8 @@ class Recorder(Keeper):
         """Write some of what is new; return whether there may be more."""
         if live.number is None:
             return False
-        events = _first(live.job.history(live.position, _EVENTS_AT_ONCE))
-        state = (live.job.status(), live.job.image)
+        events = _first(live.job.history.since(live.position, _EVENTS_AT_ONCE))
+        state = (live.job.status, live.job.image)
         if not events and state == live.saved:
             return False
         self._write(live, events)
@@ -160,7 +159,7 @@ class Recorder(Keeper):
         return bool(events)
 
     def _write(self, live: _Live, events: list[Event], record: JobRecord | None = None) -> bool:
-        job, status = live.job, live.job.status()
+        job, status = live.job, live.job.status
         if record is not None:
             status = JobStatus.of(record.outcome)
         assert live.number is not None

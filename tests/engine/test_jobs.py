@@ -156,7 +156,7 @@ def test_a_replay_goes_on_when_the_image_is_gone(engine, program, tmp_path):
     with Supervisor(store=tmp_path / "jobs.db") as later:
         found = later.job(job.id)
         assert found.result() == [1, None]
-        assert (found.record, found.history()) == (job.record, job.history())
+        assert (found.record, [*found.events()]) == (job.record, [*job.events()])
         assert found.metrics() == job.metrics()
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from runner import Supervisor
 from runner.engine import OWN_LABEL
+from runner.job.handle import trace_of
 from tests.engine.traces import traces_of
 from tests.waiting import within
 
@@ -46,7 +47,7 @@ def warm(path):
 
 
 def modes(job):
-    return {each.name for each in job.trace.phases()}
+    return {each.name for each in trace_of(job).phases()}
 
 
 def test_jobs_get_warm_ones_that_share_nothing(warm, path):

@@ -21,7 +21,7 @@ try:
 except ImportError:
     atheris = None
 
-from runner.job import Job
+from runner.job.life import Life
 from runner.policy import Limits
 from runner.running.relay import LimitReachedError, Relay
 from runner.sandboxes.turn import Report
@@ -100,7 +100,7 @@ def one_input(figures, data):
     attempt(figures, lambda: [list(reader.feed(piece)) for piece in cut(data)])
     assert len(reader._buffer) <= 4096 + len(data)
     for stdio in (False, True):
-        job = Job("j", "p", log_kept_bytes=1000, decode=json.loads, on_cancel=os.getpid)
+        job = Life("j", "p", log_kept_bytes=1000, decode=json.loads, on_cancel=os.getpid)
         one_relay(figures, Relay(job, LIMITS, stdio=stdio), data)
     report = Report(ORDER)
     attempt(figures, lambda: [report.feed(piece) for piece in cut(data)])

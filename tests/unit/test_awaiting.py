@@ -13,10 +13,12 @@ import time
 import pytest
 
 from runner.errors import JobFailedError
+from runner.job import Job
 from runner.job.history import History
 from runner.job.record import MessageEvent
+from runner.job.waiting import Sleeper
 from sandbox.wire.protocol import JsonText
-from tests.unit.test_job import completed, failed, make_job
+from tests.unit.test_job import completed, failed, make_life
 
 DEADLINE_S = 20
 
@@ -27,19 +29,25 @@ def later(action, seconds=0.05):
     return thread
 
 
-def waiters(job):
-    return len(job._changed._sleepers)
+async def value_of(job):
+    return await job
+
+
+def sleepers():
+    """Count what coroutines wait with, anywhere in this process."""
+    gc.collect()
+    return sum(type(each) is Sleeper for each in gc.get_objects())
 
 
 def test_a_job_is_awaited_by_several_while_others_get_on():
     async def main():
-        job, turns = make_job(), 0
+        job, turns = Job(life := make_life()), 0
         tasks = [asyncio.ensure_future(job) for _ in range(3)]
         threads = threading.active_count()
-        while waiters(job) < 3:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert sleepers() == 3
         assert threading.active_count() == threads
-        timer = later(lambda: job.finish(completed("[1]")))
+        timer = later(lambda: life.finish(completed("[1]")))
         while not all(each.done() for each in tasks):
             turns += 1
             await asyncio.sleep(0.001)
@@ -47,17 +55,17 @@ def test_a_job_is_awaited_by_several_while_others_get_on():
         assert turns > 5
         assert [each.result() for each in tasks] == [[1]] * 3
         assert await job == [1], "one that has ended long ago"
-        assert waiters(job) == 0
+        assert sleepers() == 0
 
     asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
 
 
 def test_jobs_are_gathered_as_any_awaitable():
     async def main():
-        first, second = make_job(), make_job()
+        first, second = make_life(), make_life()
         timers = [later(lambda: first.finish(completed("1")), 0.05)]
         timers.append(later(lambda: second.finish(completed("2")), 0.02))
-        assert await asyncio.gather(first, second) == [1, 2]
+        assert await asyncio.gather(Job(first), Job(second)) == [1, 2]
         for each in timers:
             each.join()
 
@@ -65,8 +73,8 @@ def test_jobs_are_gathered_as_any_awaitable():
 
 
 def test_a_failed_job_raises_what_result_raises():
-    job = make_job()
-    job.finish(failed(traceback="Traceback: x"))
+    job = Job(life := make_life())
+    life.finish(failed(traceback="Traceback: x"))
 
     async def main():
         with pytest.raises(JobFailedError, match="Traceback: x") as caught:
@@ -78,7 +86,7 @@ def test_a_failed_job_raises_what_result_raises():
 
 def test_cancelling_who_awaits_leaves_the_job_alive():
     calls = []
-    job = make_job(on_cancel=lambda: calls.append(1))
+    job = Job(life := make_life(on_cancel=lambda: calls.append(1)))
 
     async def main():
         with pytest.raises(TimeoutError):
@@ -91,24 +99,24 @@ def test_cancelling_who_awaits_leaves_the_job_alive():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert waiters(job) == 0
 
     asyncio.run(main())
+    assert sleepers() == 0
     assert not calls
-    assert not job.is_cancelled
-    job.finish(completed("3"))
+    assert not life.is_cancelled
+    life.finish(completed("3"))
     assert job.result(0) == 3
 
 
 def test_a_job_outlives_the_loop_in_which_it_was_awaited():
-    job = make_job()
+    job = Job(life := make_life())
     loop = asyncio.new_event_loop()
-    task = loop.create_task(job._result_async())
+    task = loop.create_task(value_of(job))
     loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()  # as a notebook's may be, whoever waits in it
-    job.add_message(JsonText("0"))
-    job.finish(completed("4"))
-    assert asyncio.run(job._result_async()) == 4
+    life.add_message(JsonText("0"))
+    life.finish(completed("4"))
+    assert asyncio.run(value_of(job)) == 4
     assert not task.done()
     task._log_destroy_pending = False
     task.get_coro().close()
@@ -118,17 +126,19 @@ def test_a_job_outlives_the_loop_in_which_it_was_awaited():
 
 def test_a_callback_that_is_behind_is_waited_for_but_blocks_nobody():
     async def main():
-        job, turns, seen = make_job(), 0, []
-        job.expect_callback()
-        job.add_message(JsonText("0"))
-        job.finish(completed("1"))
+        job, turns, seen = Job(life := make_life()), 0, []
+        life.delivery.expect()
+        life.add_message(JsonText("0"))
+        life.finish(completed("1"))
         slow = threading.Event()
 
         def callback(_, message):
             slow.wait(DEADLINE_S)
             seen.append(message)
 
-        thread = threading.Thread(target=job.deliver, args=(callback, callback, lambda: None))
+        thread = threading.Thread(
+            target=life.delivery.deliver, args=(callback, callback, lambda: None)
+        )
         thread.start()
         task = asyncio.ensure_future(job)
         while turns < 20:
@@ -144,14 +154,14 @@ def test_a_callback_that_is_behind_is_waited_for_but_blocks_nobody():
 
 
 def test_messages_are_read_by_coroutines_live_and_late():
-    job = make_job()
+    job = Job(life := make_life())
 
     def talk():
         for number in range(1000):
-            job.add_message(JsonText(str(number)))
+            life.add_message(JsonText(str(number)))
             if number % 100 == 0:
                 time.sleep(0.002)
-        job.finish(completed())
+        life.finish(completed())
 
     async def read(start):
         return [message async for message in job.messages(start)]
@@ -165,17 +175,16 @@ def test_messages_are_read_by_coroutines_live_and_late():
         async for message in job.messages():
             if message == 2:
                 break
-        assert waiters(job) <= 1
 
     asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
-    assert waiters(job) == 0
+    assert sleepers() == 0
 
 
 def test_reading_does_not_keep_others_waiting():
-    job, turns = make_job(), 0
+    job, turns = Job(life := make_life()), 0
     for number in range(20_000):
-        job.add_message(JsonText(str(number)))
-    job.finish(completed())
+        life.add_message(JsonText(str(number)))
+    life.finish(completed())
 
     async def count():
         nonlocal turns
@@ -194,10 +203,10 @@ def test_reading_does_not_keep_others_waiting():
 
 
 def test_reading_large_messages_does_not_keep_others_waiting_either():
-    job, turns, seen = make_job(), 0, []
+    job, turns, seen = Job(life := make_life()), 0, []
     for _ in range(9):
-        job.add_message(JsonText(json.dumps("x" * (1 << 17))))
-    job.finish(completed())
+        life.add_message(JsonText(json.dumps("x" * (1 << 17))))
+    life.finish(completed())
 
     async def count():
         nonlocal turns
@@ -215,10 +224,10 @@ def test_reading_large_messages_does_not_keep_others_waiting_either():
 
 
 def test_messages_are_an_iterator_as_well():
-    job = make_job()
-    job.add_message(JsonText("0"))
-    job.add_message(JsonText("1"))
-    job.finish(completed())
+    job = Job(life := make_life())
+    life.add_message(JsonText("0"))
+    life.add_message(JsonText("1"))
+    life.finish(completed())
     messages = job.messages()
     assert next(messages) == 0
     assert list(messages) == [1]

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from runner.cli import cli
 from runner.errors import RequestError, UnknownJobError
-from runner.job import Job
-from runner.job.record import Evidence, JobRecord, Outcome, Usage
+from runner.job.life import Life
+from runner.job.record import Evidence, JobRecord, JobStatus, Outcome, Usage
 from runner.job.request import Request
 from runner.store import Store
 from runner.store.recorder import Recorder
@@ -35,7 +35,7 @@ def keeper(path):
 
 
 def start(keeper, number, tags=(), user=""):
-    job = Job(
+    job = Life(
         f"job-{number:016x}",
         "sampler",
         decode=json.loads,
@@ -50,7 +50,7 @@ def start(keeper, number, tags=(), user=""):
         ),
         keeper=keeper,
     )
-    job.enqueue()
+    job.status = JobStatus.QUEUED
     keeper.add(job, None)
     job.start()
     job.add_message(JsonText(json.dumps({"said": HOSTILE})))

@@ -8,6 +8,7 @@ import pytest
 
 from runner.errors import RequestError
 from runner.job import Job
+from runner.job.life import Life
 from runner.job.request import Request
 from runner.nodes import node
 from runner.nodes.node import NodeJob
@@ -40,7 +41,7 @@ class Stuck:
     """A supervisor whose jobs never end."""
 
     def accept(self, program, request, **_):
-        return Job("j", program.name, decode=json.loads, on_cancel=lambda: None)
+        return Job(Life("j", program.name, decode=json.loads, on_cancel=lambda: None))
 
 
 def test_signs_of_life_end_when_the_job_is_long_overdue(spec, monkeypatch):

@@ -23,6 +23,7 @@ from runner import Limits, Outcome, errors
 from runner.backends import describe
 from runner.checking.cases import Case
 from runner.cli import cli
+from runner.job.names import RuntimeJobNames
 from runner.policy.settings import load
 from runner.programs.manifest import Manifest
 from tests.documents import DOCUMENTS, PAGES, ROOT, anchors, blocks, links, short
@@ -140,6 +141,12 @@ def test_every_public_name_is_in_the_python_reference():
     shown = set(re.findall(r"autoclass:: runner\.(\w+)", text)) | set(vars(errors))
     assert set(runner.__all__) <= shown
     assert ".. automodule:: runner.errors" in text
+
+
+def test_the_names_of_qiskit_users_are_in_the_page_for_them():
+    table = rows("from-qiskit-runtime.md", "## Names of a job that are there for old code")
+    listed = {name for names, _ in table for name in re.findall(r"`(\w+)", names)}
+    assert listed == {name for name in vars(RuntimeJobNames) if not name.startswith("_")}
 
 
 def test_what_is_not_run_says_why():

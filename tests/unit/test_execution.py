@@ -15,7 +15,7 @@ import pytest
 
 from runner.engine.attachment import Attachment, Stream
 from runner.host.interrupt import Waker
-from runner.job import Job
+from runner.job.life import Life
 from runner.job.record import MessageEvent, Outcome
 from runner.job.request import Request
 from runner.policy import Limits
@@ -79,8 +79,8 @@ def guest():
         yield Guest(stack)
 
 
-def make_job() -> Job:
-    return Job(
+def make_job() -> Life:
+    return Life(
         "job-1",
         "p",
         log_kept_bytes=1000,
@@ -97,8 +97,8 @@ def run(guest: Guest, **limits: float):
     return job, Execution(place, job, held, guest.waker).run(REQUEST)
 
 
-def bodies(job: Job) -> list[str]:
-    return [each.body for each in job.history() if isinstance(each, MessageEvent)]
+def bodies(job: Life) -> list[str]:
+    return [each.body for each in job.history.since() if isinstance(each, MessageEvent)]
 
 
 BEHIND = {

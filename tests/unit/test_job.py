@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from runner.errors import JobFailedError, RequestError
 from runner.job import Job
 from runner.job.delivery import MAX_BACKLOG
+from runner.job.life import Life
 from runner.job.log import Log
+from runner.job.names import RuntimeJobNames
 from runner.job.options import checked_options, checked_user
 from runner.job.record import Evidence, JobRecord, JobStatus, Outcome, Usage
 from runner.job.request import Request
 from sandbox.wire.protocol import JsonText
 
 
-def make_job(on_cancel: Callable[[], object] = lambda: None) -> Job:
-    return Job(
+def make_life(on_cancel: Callable[[], object] = lambda: None) -> Life:
+    return Life(
         "job-1",
         "p",
         log_kept_bytes=1000,
@@ -48,23 +50,23 @@ def test_every_outcome_has_an_exit_code_of_the_documented_ones():
 
 
 def test_messages_are_live_and_replayed_for_whoever_comes_late():
-    job = make_job()
+    job = Job(life := make_life())
     live: list[int] = []
     reader = threading.Thread(target=lambda: live.extend(job.messages()))
     reader.start()
     for number in range(100):
-        job.add_message(JsonText(str(number)))
-    job.finish(completed())
+        life.add_message(JsonText(str(number)))
+    life.finish(completed())
     reader.join(10)
     assert live == list(job.messages()) == list(range(100))
     assert list(job.messages(start=97)) == [97, 98, 99]
 
 
 def test_result_is_decoded_and_a_failure_carries_its_evidence():
-    job = make_job()
-    job.add_log(b"one\ntwo\n")
+    job = Job(life := make_life())
+    life.add_log(b"one\ntwo\n")
     evidence = Evidence(limit="messages", value=1, observed=2, source="host")
-    job.finish(failed(evidence=evidence, traceback="Traceback: x"))
+    life.finish(failed(evidence=evidence, traceback="Traceback: x"))
     with pytest.raises(JobFailedError) as caught:
         job.result()
     assert caught.value.outcome == "program_error"
@@ -74,43 +76,43 @@ def test_result_is_decoded_and_a_failure_carries_its_evidence():
 
 
 def test_what_a_failure_says_is_escaped_in_its_message_only():
-    job = make_job()
-    job.finish(failed(traceback="Error: \x1b[2J"))
+    job = Job(life := make_life())
+    life.finish(failed(traceback="Error: \x1b[2J"))
     with pytest.raises(JobFailedError, match=r"Error: \\x1b\[2J") as caught:
         job.result()
     assert caught.value.traceback == "Error: \x1b[2J"
 
 
 def test_a_timeout_of_the_caller_leaves_the_job_alive():
-    job = make_job()
+    job = Job(life := make_life())
     with pytest.raises(TimeoutError, match="goes on"):
         job.result(timeout=0.01)
-    job.finish(completed("[1]"))
+    life.finish(completed("[1]"))
     assert job.result(timeout=0) == [1]
     assert job.status() is JobStatus.DONE
 
 
 def test_only_the_first_record_counts():
-    job = make_job()
-    job.finish(completed())
-    job.finish(failed())
+    job = Job(life := make_life())
+    life.finish(completed())
+    life.finish(failed())
     assert job.outcome is Outcome.COMPLETED
 
 
 def test_cancel_wakes_the_executing_thread_once_and_not_after_the_end():
     calls: list[int] = []
-    job = make_job(on_cancel=lambda: calls.append(1))
+    job = Job(life := make_life(on_cancel=lambda: calls.append(1)))
     job.cancel()
     job.cancel()
-    job.finish(JobRecord(job="j", program="p", outcome=Outcome.CANCELLED))
+    life.finish(JobRecord(job="j", program="p", outcome=Outcome.CANCELLED))
     job.cancel()
     assert calls == [1]
     assert job.status() is JobStatus.CANCELLED
 
 
 def test_an_exception_in_the_callback_is_logged_and_stops_nothing(caplog):
-    job, seen = make_job(), []
-    job.expect_callback()
+    life, seen = make_life(), []
+    life.delivery.expect()
 
     def callback(_: str, message: int) -> None:
         seen.append(message)
@@ -119,19 +121,19 @@ def test_an_exception_in_the_callback_is_logged_and_stops_nothing(caplog):
             raise RuntimeError(msg)
 
     for number in range(3):
-        job.add_message(JsonText(str(number)))
-    job.finish(completed())
-    job.deliver(callback, callback, lambda: None)
+        life.add_message(JsonText(str(number)))
+    life.finish(completed())
+    life.delivery.deliver(callback, callback, lambda: None)
     assert seen == [0, 1, 2, 1]
     assert "a bug of the caller" in caplog.text
 
 
 def test_the_final_result_has_a_callback_of_its_own_after_the_last_message():
     for record, expected in ((completed("7"), [("final", 7)]), (failed(), [])):
-        job, seen = make_job(), []
-        job.add_message(JsonText("1"))
-        job.finish(record)
-        job.deliver(
+        life, seen = make_life(), []
+        life.add_message(JsonText("1"))
+        life.finish(record)
+        life.delivery.deliver(
             lambda _, value, seen=seen: seen.append(("interim", value)),
             lambda _, value, seen=seen: seen.append(("final", value)),
             lambda: None,
@@ -140,46 +142,48 @@ def test_the_final_result_has_a_callback_of_its_own_after_the_last_message():
 
 
 def test_a_slow_callback_congests_the_job_and_its_progress_is_told():
-    job, progress = make_job(), []
-    job.expect_callback()
+    life, progress = make_life(), []
+    life.delivery.expect()
     for _ in range(MAX_BACKLOG):
-        assert not job.is_congested
-        job.add_message(JsonText("0"))
-    assert job.is_congested
-    job.finish(completed())
-    job.deliver(lambda *_: None, lambda *_: None, lambda: progress.append(1))
-    assert not job.is_congested
+        assert not life.is_congested
+        life.add_message(JsonText("0"))
+    assert life.is_congested
+    life.finish(completed())
+    life.delivery.deliver(lambda *_: None, lambda *_: None, lambda: progress.append(1))
+    assert not life.is_congested
     assert progress == [1]
 
 
 def test_congestion_that_begins_while_the_callback_is_at_it_ends_as_well():
-    job, progress = make_job(), []
-    job.expect_callback()
-    job.add_message(JsonText("0"))
+    life, progress = make_life(), []
+    life.delivery.expect()
+    life.add_message(JsonText("0"))
 
     def callback(_: str, number: int) -> None:
         if number == 0:
             for _ in range(MAX_BACKLOG):
-                job.add_message(JsonText("1"))
-            assert job.is_congested
-            job.finish(completed())
+                life.add_message(JsonText("1"))
+            assert life.is_congested
+            life.finish(completed())
 
-    job.deliver(callback, lambda *_: None, lambda: progress.append(1))
+    life.delivery.deliver(callback, lambda *_: None, lambda: progress.append(1))
     assert progress
 
 
 def test_result_waits_a_moment_for_a_callback_that_is_behind():
-    job, seen = make_job(), []
-    job.expect_callback()
+    job, seen = Job(life := make_life()), []
+    life.delivery.expect()
 
     def slow(_: str, message: int) -> None:
         time.sleep(0.05)
         seen.append(message)
 
-    threading.Thread(target=job.deliver, args=(slow, lambda *_: None, lambda: None)).start()
+    threading.Thread(
+        target=life.delivery.deliver, args=(slow, lambda *_: None, lambda: None)
+    ).start()
     for number in range(3):
-        job.add_message(JsonText(str(number)))
-    job.finish(completed())
+        life.add_message(JsonText(str(number)))
+    life.finish(completed())
     job.result()
     assert seen == [0, 1, 2]
 
@@ -222,7 +226,35 @@ def test_a_log_of_empty_lines_costs_the_host_little_more_than_its_bytes():
     assert len("".join(pieces)) + rest.count("\n") >= 600_000
 
 
-# --- the names that Qiskit users know -------------------------------------------------------------
+# --- what callers may use -------------------------------------------------------------------------
+
+OUR_NAMES = {
+    *("id", "program", "request", "inputs", "backend", "tags", "update_tags"),
+    *("status", "created", "started", "image", "node", "attempt", "memory_bytes"),
+    *("record", "outcome", "usage", "evidence", "error_message", "metrics", "mismatches"),
+    *("messages", "events", "logs", "live_logs", "log_tail"),
+    *("cancel", "wait", "result", "plot", "watch"),
+}
+QISKIT_NAMES = {
+    *("job_id", "program_id", "creation_date"),
+    *("done", "running", "cancelled", "errored", "in_final_state", "wait_for_final_state"),
+    *("interim_results", "stream_results", "cancel_result_streaming"),
+}
+
+
+def test_a_handle_has_these_members_and_each_more_is_a_decision():
+    def public(one):
+        return {name for name in dir(one) if not name.startswith("_")}
+
+    assert public(Job(make_life())) == OUR_NAMES | QISKIT_NAMES
+    assert public(RuntimeJobNames) == QISKIT_NAMES
+
+
+def test_a_handle_changes_nothing_but_by_its_methods():
+    job = Job(make_life())
+    for name in ("id", "program", "image", "created", "started", "record", "tags", "outcome"):
+        with pytest.raises(AttributeError, match="no setter"):
+            setattr(job, name, None)
 
 
 def asked_job() -> Job:
@@ -232,7 +264,7 @@ def asked_job() -> Job:
         backend={"name": "aer_simulator", "options": {"seed_simulator": 1}},
         tags=("a", "b"),
     )
-    return Job("job-1", "p", decode=json.loads, on_cancel=lambda: None, request=request)
+    return Job(Life("job-1", "p", decode=json.loads, on_cancel=lambda: None, request=request))
 
 
 def test_what_was_asked_is_known_from_the_beginning():
@@ -287,33 +319,33 @@ def test_questions_about_the_state_have_one_answer_at_a_time(outcome, name):
     def answers(job):
         return {each for each in questions if getattr(job, each)()}
 
-    job = make_job()
-    job.enqueue()
+    job = Job(life := make_life())
+    life.status = JobStatus.QUEUED
     assert (answers(job), job.status()) == (set(), JobStatus.QUEUED)
-    job.start()
+    life.start()
     assert (answers(job), job.status()) == ({"running"}, JobStatus.RUNNING)
-    job.finish(JobRecord(job="job-1", program="p", outcome=outcome, result=JsonText("1")))
+    life.finish(JobRecord(job="job-1", program="p", outcome=outcome, result=JsonText("1")))
     assert answers(job) == {name, "in_final_state"}
     job.wait_for_final_state(0)
 
 
 def test_the_error_message_is_the_traceback_and_none_if_there_was_no_error():
-    job = make_job()
+    job = Job(life := make_life())
     assert job.error_message() is None
-    job.add_log(b"a lot of text\nTraceback of something that was caught\n")
-    job.finish(failed(error="ValueError: x", traceback="Traceback\nValueError: x"))
+    life.add_log(b"a lot of text\nTraceback of something that was caught\n")
+    life.finish(failed(error="ValueError: x", traceback="Traceback\nValueError: x"))
     assert job.error_message() == "Traceback\nValueError: x"
-    job = make_job()
+    job = Job(life := make_life())
     evidence = Evidence(limit="timeout_s", value=2, observed=2.01, source="host")
-    job.finish(JobRecord(job="j", program="p", outcome=Outcome.TIME_LIMIT, evidence=evidence))
+    life.finish(JobRecord(job="j", program="p", outcome=Outcome.TIME_LIMIT, evidence=evidence))
     assert job.error_message() == "timeout_s 2, 2.01 seen, by host"
-    job = make_job()
-    job.finish(completed())
+    job = Job(life := make_life())
+    life.finish(completed())
     assert job.error_message() is None
 
 
 def test_metrics_have_times_usage_and_the_version_of_qiskit():
-    job = make_job()
+    job = Job(life := make_life())
     before = job.metrics()
     assert before["timestamps"] == {
         "created": job.created.isoformat(),
@@ -321,13 +353,13 @@ def test_metrics_have_times_usage_and_the_version_of_qiskit():
         "finished": None,
     }
     assert before["usage"] is before["qiskit_version"] is None
-    job.start()
+    life.start()
     record = failed(
         usage=Usage(wall_s=1.5),
         versions={"qiskit": "2.6.2"},
         timestamps={"finished": "2026-01-01T00:00:00+00:00"},
     )
-    job.finish(record)
+    life.finish(record)
     metrics = job.metrics()
     assert metrics["timestamps"]["running"] == job.started.isoformat()
     assert metrics["timestamps"]["finished"] == "2026-01-01T00:00:00+00:00"
@@ -336,15 +368,15 @@ def test_metrics_have_times_usage_and_the_version_of_qiskit():
 
 
 def test_interim_results_are_what_there_is_now():
-    job = make_job()
+    job = Job(life := make_life())
     assert job.interim_results() == []
-    job.add_message(JsonText("1"))
+    life.add_message(JsonText("1"))
     assert job.interim_results() == [1]
 
 
 def test_streaming_starts_at_the_first_message_and_ends_with_the_final_result():
-    job, seen, ended = make_job(), [], threading.Event()
-    job.add_message(JsonText("1"))
+    job, seen, ended = Job(life := make_life()), [], threading.Event()
+    life.add_message(JsonText("1"))
 
     def final(job_id: str, value: int) -> None:
         seen.append(("final", value))
@@ -353,25 +385,25 @@ def test_streaming_starts_at_the_first_message_and_ends_with_the_final_result():
     job.stream_results(lambda job_id, value: seen.append((job_id, value)), final)
     with pytest.raises(RequestError, match="streams its results already"):
         job.stream_results(print)
-    job.add_message(JsonText("2"))
-    job.finish(completed("3"))
+    life.add_message(JsonText("2"))
+    life.finish(completed("3"))
     assert ended.wait(10)
     assert seen == [("job-1", 1), ("job-1", 2), ("final", 3)]
 
 
 def test_streaming_can_be_ended_and_begun_again_while_the_job_goes_on():
-    job, seen, again = make_job(), [], threading.Semaphore(0)
+    job, seen, again = Job(life := make_life()), [], threading.Semaphore(0)
     job.cancel_result_streaming()
 
     def callback(job_id: str, value: int) -> None:
         seen.append(value)
         again.release()
 
-    job.add_message(JsonText("1"))
+    life.add_message(JsonText("1"))
     job.stream_results(callback)
     assert again.acquire(timeout=10)
     job.cancel_result_streaming()
-    job.add_message(JsonText("2"))
+    life.add_message(JsonText("2"))
     job.stream_results(callback)
     assert again.acquire(timeout=10)
     assert again.acquire(timeout=10)
@@ -381,24 +413,24 @@ def test_streaming_can_be_ended_and_begun_again_while_the_job_goes_on():
 
 
 def test_logs_are_live_and_kept():
-    job, live = make_job(), []
+    job, live = Job(life := make_life()), []
     thread = threading.Thread(target=lambda: live.extend(job.live_logs()))
     thread.start()
-    job.add_log(b"one\ntw")
-    job.add_log(b"o\nthree")
-    job.finish(completed())
+    life.add_log(b"one\ntw")
+    life.add_log(b"o\nthree")
+    life.finish(completed())
     thread.join(10)
     assert live == ["one\n", "two\n", "three"]
     assert "".join(live) == job.logs()
 
 
 def test_another_attempt_hides_what_an_earlier_one_said_but_not_from_the_record():
-    job = make_job()
-    job.start()
-    job.add_message(JsonText("1"))
-    job.begin_again()
+    job = Job(life := make_life())
+    life.start()
+    life.add_message(JsonText("1"))
+    life.begin_again()
     assert job.interim_results() == []
-    job.start()
-    job.add_message(JsonText("2"))
+    life.start()
+    life.add_message(JsonText("2"))
     assert job.interim_results() == [2]
-    assert len(job.history()) == 4
+    assert len(life.history.since()) == 4

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RequestError
+from runner.job import Job
 from runner.job.record import Evidence, JobRecord, Outcome, Usage
 from runner.pictures import notebook
 from runner.pictures.page import MAX_BARS, MAX_MESSAGES
 from sandbox.wire.protocol import JsonText
-from tests.unit.test_job import completed, failed, make_job
+from tests.unit.test_job import completed, failed, make_life
 
 HOSTILE = (
     "</code></pre><script>alert(1)</script><img src=x onerror=y>$\\href{javascript:x}{y}$\x1b[2J"
@@ -49,17 +50,17 @@ class Reader(HTMLParser):
 
 
 def job_that(**fields):
-    job = make_job()
-    job.finish(JobRecord(job="job-1", program="p", **fields))
+    job = Job(life := make_life())
+    life.finish(JobRecord(job="job-1", program="p", **fields))
     return job
 
 
 def test_a_running_job_shows_its_last_messages():
-    job = make_job()
+    job = Job(life := make_life())
     assert "INITIALIZING" in job._repr_html_()
-    job.start()
+    life.start()
     for number in range(20):
-        job.add_message(JsonText(json.dumps({"energy": number})))
+        life.add_message(JsonText(json.dumps({"energy": number})))
     shown = job._repr_html_()
     assert re.search(r"RUNNING</b> for \d+ s", shown)
     assert shown.count("energy") == MAX_MESSAGES
@@ -82,8 +83,8 @@ def test_a_completed_job_shows_its_counts_as_bars():
 
 
 def test_any_other_result_is_shown_as_it_is():
-    job = make_job()
-    job.finish(completed('{"energy": -1.5}'))
+    job = Job(life := make_life())
+    life.finish(completed('{"energy": -1.5}'))
     assert "{&quot;energy&quot;: -1.5}" in job._repr_html_()
 
 
@@ -98,10 +99,10 @@ def test_a_failed_job_shows_why():
 
 
 def test_nothing_of_a_program_becomes_html_or_mathematics():
-    job = make_job()
-    job.program = HOSTILE
-    job.add_message(JsonText(json.dumps(HOSTILE)))
-    job.finish(
+    job = Job(life := make_life())
+    life.program = HOSTILE
+    life.add_message(JsonText(json.dumps(HOSTILE)))
+    life.finish(
         failed(
             traceback=HOSTILE,
             result=JsonText(json.dumps({HOSTILE: {"0": 1}, "more": {HOSTILE: 1}})),
@@ -119,10 +120,10 @@ def test_nothing_of_a_program_becomes_html_or_mathematics():
 
 @given(st.text(max_size=300), st.lists(st.text(max_size=300), max_size=9), st.text(max_size=300))
 def test_any_text_is_shown_and_bounded(trouble, messages, result):
-    job = make_job()
+    job = Job(life := make_life())
     for each in messages:
-        job.add_message(JsonText(json.dumps(each * 50)))
-    job.finish(failed(traceback=trouble * 50, result=JsonText(json.dumps(result * 50))))
+        life.add_message(JsonText(json.dumps(each * 50)))
+    life.finish(failed(traceback=trouble * 50, result=JsonText(json.dumps(result * 50))))
     text = job._repr_html_()
     assert len(text) < 100_000
     assert Reader(text).tags <= TAGS
@@ -130,7 +131,7 @@ def test_any_text_is_shown_and_bounded(trouble, messages, result):
 
 def test_outside_of_notebooks_there_is_nothing_to_watch():
     with pytest.raises(RequestError, match="messages()"):
-        make_job().watch()
+        Job(make_life()).watch()
 
 
 class Notebook:
@@ -155,8 +156,8 @@ class Notebook:
 
 def test_watching_shows_a_job_until_it_has_ended(monkeypatch):
     screen = Notebook(monkeypatch)
-    job = make_job()
-    threading.Timer(0.05, lambda: job.finish(completed('{"00": 1}'))).start()
+    job = Job(life := make_life())
+    threading.Timer(0.05, lambda: life.finish(completed('{"00": 1}'))).start()
     job.watch()
     assert "INITIALIZING" in screen.shown[0]
     assert "completed" in screen.shown[-1]
@@ -164,7 +165,7 @@ def test_watching_shows_a_job_until_it_has_ended(monkeypatch):
 
 def test_watching_no_longer_leaves_the_job_alive(monkeypatch):
     Notebook(monkeypatch)
-    job = make_job()
+    job = Job(life := make_life())
     with pytest.raises(TimeoutError, match="goes on"):
         job.watch(timeout=0.05)
-    assert not job.is_cancelled
+    assert not life.is_cancelled

@@ -21,7 +21,8 @@ from runner.cli import cli
 from runner.encoded.counts import largest
 from runner.errors import RequestError
 from runner.job import Job
-from runner.job.record import JobRecord, Outcome, StartedEvent, Usage
+from runner.job.life import Life
+from runner.job.record import JobRecord, JobStatus, Outcome, StartedEvent, Usage
 from runner.pictures import drawing
 from runner.pictures.contents import MAX_SERIES, Contents, Wanted, contents
 from runner.pictures.drawing import MAX_POINTS, Picture, thinned
@@ -253,7 +254,7 @@ def directory(tmp_path, monkeypatch):
 def keep(store, job_id):
     """Return a job that is kept and has not begun."""
     keeper = Recorder(store, keep_open=True)
-    job = Job(
+    job = Life(
         job_id,
         "vqe",
         decode=json.loads,
@@ -261,7 +262,7 @@ def keep(store, job_id):
         log_kept_bytes=1000,
         keeper=keeper,
     )
-    job.enqueue()
+    job.status = JobStatus.QUEUED
     keeper.add(job, None)
     return job
 
@@ -285,7 +286,7 @@ def job(directory):
         job.add_message(JsonText('{"energy": 77}'))
         job.begin_again()
         job.start()
-        job.add_events([StartedEvent(job=job.id, program="vqe", image=None, attempt=2)])
+        job.history.extend([StartedEvent(job=job.id, program="vqe", image=None, attempt=2)])
         for number in range(3):
             job.add_message(JsonText(json.dumps({"energy": -number / 2, "other": number % 2})))
         end(job)
@@ -322,23 +323,22 @@ def test_what_cannot_be_written_is_refused(job, name):
 
 
 def test_a_handle_draws_what_the_command_draws(job):
-    picture = job.plot()
+    handle = Job(job)
+    picture = handle.plot()
     assert (picture.heading, picture.below) == ("vqe", f"{job.id} · completed after 1.50 s")
     assert [each.ys for each in picture.contents.series] == [[0, -0.5, -1], [0, 1, 0]]
     assert picture.contents.counts == [("", BELL)]
-    assert [each.name for each in job.plot("other", by="energy").contents.series] == ["other"]
+    assert [each.name for each in handle.plot("other", by="energy").contents.series] == ["other"]
     assert picture._repr_png_() == (b"png", {"width": 720})
     assert picture.save("a.svg").read_text() == "svg"
-    assert (
-        "has not ended"
-        in Job("job-2", "p", decode=json.loads, on_cancel=print, history=job._history).plot().below
-    )
+    running = Life("job-2", "p", decode=json.loads, on_cancel=print, history=job.history)
+    assert "has not ended" in Job(running).plot().below
 
 
 def test_fields_that_found_no_place_are_named(job):
     for number in range(3):
-        job._history.add_message(JsonText(json.dumps({f"f{k}": -number for k in range(5)})))
-    assert job.plot().contents.others == ["f2", "f3", "f4"]
+        job.add_message(JsonText(json.dumps({f"f{k}": -number for k in range(5)})))
+    assert Job(job).plot().contents.others == ["f2", "f3", "f4"]
 
 
 def test_the_names_that_are_said_are_cut(directory):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.job import Job
+from runner.job.life import Life
 from runner.job.record import JobRecord, LogEvent, MessageEvent, Outcome
 from runner.policy import Limits
 from runner.running.relay import LimitReachedError, Relay
@@ -26,8 +26,8 @@ from sandbox.wire.protocol import (
 )
 
 
-def make_job() -> Job:
-    return Job(
+def make_job() -> Life:
+    return Life(
         "job-1",
         "p",
         log_kept_bytes=1000,
@@ -37,7 +37,7 @@ def make_job() -> Job:
     )
 
 
-def make_relay(*, stdio: bool = False, **limits: float) -> tuple[Job, Relay]:
+def make_relay(*, stdio: bool = False, **limits: float) -> tuple[Life, Relay]:
     job = make_job()
     return job, Relay(job, Limits().lowered_by(limits), stdio=stdio)
 
@@ -50,14 +50,14 @@ def result(value: str, *, job: int = 0, messages: int = 0, done: bool = True) ->
     return encode(Result(job=job, messages=messages, done=done, value=JsonText(value)))
 
 
-def bodies(job: Job) -> list[str]:
-    return [each.body for each in job.history() if isinstance(each, MessageEvent)]
+def bodies(job: Life) -> list[str]:
+    return [each.body for each in job.history.since() if isinstance(each, MessageEvent)]
 
 
 def test_messages_get_numbers_from_the_host_in_the_order_they_arrive():
     job, relay = make_relay()
     relay.feed_socket(message("1") + message('"two"'))
-    events = [each for each in job.history() if isinstance(each, MessageEvent)]
+    events = [each for each in job.history.since() if isinstance(each, MessageEvent)]
     assert [(each.seq, each.body) for each in events] == [(0, "1"), (1, '"two"')]
     assert events[0].time <= events[1].time
 
@@ -215,9 +215,9 @@ def test_output_is_limited_and_only_its_ends_are_kept():
             relay.feed_stderr(b"%06d\n" % number)
     assert caught.value.outcome is Outcome.OUTPUT_LIMIT
     assert relay.stderr_bytes == 100_002
-    assert sum(len(each.text) for each in job.history() if isinstance(each, LogEvent)) <= 500
+    assert sum(len(each.text) for each in job.history.since() if isinstance(each, LogEvent)) <= 500
     job.finish(JobRecord(job="job-1", program="p", outcome=Outcome.OUTPUT_LIMIT))
-    assert len(job.logs()) <= 1000 + len("\n[… 99000 bytes of output dropped …]\n")
+    assert len(job.history.logs()) <= 1000 + len("\n[… 99000 bytes of output dropped …]\n")
 
 
 @given(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.job import Job
+from runner.job.life import Life
 from runner.policy import REQUIREMENTS, Limits, Policy
 from runner.running.relay import Relay
 from sandbox.wire.protocol import ProtocolError
@@ -106,7 +106,7 @@ LINES = runpy.run_path(str(CORPUS / "channel-malformed-frames" / "program.py"))[
 
 @pytest.mark.parametrize("kind", LINES)
 def test_every_malformed_line_of_the_corpus_is_a_violation(kind):
-    job = Job("j", "p", log_kept_bytes=100, decode=str, on_cancel=os.getpid)
+    job = Life("j", "p", log_kept_bytes=100, decode=str, on_cancel=os.getpid)
     relay = Relay(job, Limits(), stdio=False)
     with pytest.raises(ProtocolError):
         relay.feed_socket(LINES[kind] + b"\n")

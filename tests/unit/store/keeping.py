@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-from runner.job import Job
-from runner.job.record import JobRecord, Outcome
+from runner.job.life import Life
+from runner.job.record import JobRecord, JobStatus, Outcome
 from runner.job.request import Request
 from sandbox.wire.protocol import JsonText
 
 
 def make_job(keeper, number=1, *, bundle=None, on_cancel=lambda: None, **asked):
-    job = Job(
+    job = Life(
         f"job-{number:016x}",
         "sampler",
         decode=json.loads,
@@ -20,7 +20,7 @@ def make_job(keeper, number=1, *, bundle=None, on_cancel=lambda: None, **asked):
         request=Request(program="sampler", path="sampler.py", **asked),
         keeper=keeper,
     )
-    job.enqueue()
+    job.status = JobStatus.QUEUED
     keeper.add(job, bundle)
     return job
 

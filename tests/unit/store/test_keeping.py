@@ -34,9 +34,8 @@ def test_a_full_disk_costs_a_job_its_place_in_the_store_and_never_its_result(sto
     job.start()
     job.add_message(JsonText(json.dumps("x" * 100_000)))
     job.finish(completed(job, "[1]"))
-    assert job.result() == [1]
-    assert job.record.stored is False
-    assert list(job.messages()) == ["x" * 100_000]
+    assert (job.record.result, job.record.stored) == ("[1]", False)
+    assert [json.loads(body) for body in job.history.bodies()] == ["x" * 100_000]
     assert "its end is not kept" in caplog.text
     assert "no space left" in caplog.text
     with store._file.reading() as db:
@@ -54,7 +53,7 @@ def test_a_locked_store_delays_the_end_of_a_job_for_seconds_only(path, monkeypat
             began = time.monotonic()
             early = run(keeper, 2)
             assert time.monotonic() - began < 5
-            assert (early.result(), early.record.stored) == (1, False)
+            assert (early.record.result, early.record.stored) == ("1", False)
             assert "goes on, but is not kept so far" in caplog.text
             third = make_job(keeper, 3)
             other.execute("ROLLBACK")
@@ -70,7 +69,7 @@ def test_a_store_that_is_closed_too_early_does_no_harm(store, keeper):
     job = make_job(keeper)
     store.close()
     job.finish(completed(job))
-    assert (job.result(), job.record.stored) == (1, False)
+    assert (job.record.result, job.record.stored) == ("1", False)
 
 
 def test_a_recorder_closes_its_store_when_its_last_job_has_ended(path):
@@ -153,7 +152,7 @@ def test_messages_cost_the_thread_that_reads_them_no_transaction(store, keeper):
     with store._file.writing():  # nobody else can write now
         for number in range(10_000):
             job.add_message(JsonText(str(number)))
-        assert len(job.interim_results()) == 10_000
+        assert job.history.message_count == 10_000
     job.finish(completed(job))
     assert len(store.events(job.id)) == 10_001
 

@@ -3,18 +3,23 @@
 import os
 import threading
 import time
+import types
 
 import pytest
 
 from runner.errors import RequestError
 from runner.job.record import JobRecord, LogEvent, Outcome
+from runner.job.request import Request
 from runner.nodes import ray_driver
+from runner.policy.isolation import Isolation
+from runner.programs import find
 from runner.sites import ray as ray_engine
 from runner.sites import ray_trust, slurm, stream
+from runner.sites.cluster import identity
 from runner.sites.engines import open_engine
 from runner.sites.slurm import SlurmEngine
 from runner.sites.stream import Stream
-from runner.sites.wire import End, Ended, Finished, Heartbeat, Hello, line_of
+from runner.sites.wire import End, Ended, Finished, Heartbeat, Hello, JobSpec, line_of
 
 HELLO = line_of(Hello(node="n1", version="1"))
 DONE = line_of(Finished(record=JobRecord(job="j", program="p", outcome=Outcome.COMPLETED)))
@@ -288,16 +293,65 @@ def test_the_ray_driver_knows_the_last_batch_of_a_node():
     assert not ray_driver._is_last(line_of(said))
 
 
-def test_slurm_counts_nodes_that_are_up_and_leaves_lost_ones_alone(monkeypatch):
-    answer = "n1|2|4096|idle\nn2|4+|8192+|mixed\nn3|64|1|down*\nn2|4|8192|mixed\nnonsense\n"
-    monkeypatch.setattr(slurm, "_output", lambda _: answer)
-    engine = SlurmEngine()
-    assert not engine._excluded()
-    found = {each.name: (each.cpus, each.memory_bytes >> 20) for each in engine.capacity().nodes}
+SRUN = """#!/bin/sh
+echo "$@" > {directory}/arguments
+cat {directory}/said
+"""
+SINFO = """#!/bin/sh
+printf 'n1|2|4096|idle\\nn2|4+|8192+|mixed\\nn3|64|1|down*\\nn2|4|8192|mixed\\nnonsense\\n'
+"""
+
+
+@pytest.fixture
+def slurm_job(tmp_path, monkeypatch):
+    """Run a job whose node says something; return the options of `srun` that exclude nodes."""
+    for name, text in (("srun", SRUN), ("sinfo", SINFO), ("scancel", "#!/bin/sh\n")):
+        (tmp_path / name).write_text(text.format(directory=tmp_path))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "p.py").write_text("def main(backend, user_messenger): ...\n")
+    spec = JobSpec(
+        job="j",
+        attempt=1,
+        version=identity(),
+        program=find(tmp_path / "p.py"),
+        request=Request(program="p"),
+        isolation=Isolation.RUNC,
+    )
+
+    def run(engine, said):
+        (tmp_path / "said").write_bytes(said)
+        list(engine.events(engine.submit(spec)))
+        arguments = (tmp_path / "arguments").read_text().split()
+        return [each for each in arguments if each.startswith("--exclude")]
+
+    return run
+
+
+def test_slurm_counts_the_nodes_that_are_up(slurm_job):
+    found = {
+        each.name: (each.cpus, each.memory_bytes >> 20) for each in SlurmEngine().capacity().nodes
+    }
     assert found == {"n1": (2.0, 4096), "n2": (4.0, 8192)}
-    engine._lost["n1"] = time.monotonic()
-    assert engine._excluded() == ["--exclude=n1"]
-    engine._lost["n2"] = time.monotonic()
-    assert not engine._excluded()  # one of them may be back, and another there is not
-    engine._lost["n1"] -= slurm._AVOIDED_S
-    assert engine._excluded() == ["--exclude=n2"]
+
+
+def test_slurm_gives_no_job_to_nodes_that_were_lost_but_leaves_one(slurm_job, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(slurm, "time", types.SimpleNamespace(monotonic=lambda: now))
+    engine = SlurmEngine()
+    lost, done = (
+        [line_of(Hello(node=node, version="1")) + end for node in ("n1", "n2")]
+        for end in (b"", DONE)
+    )
+    engine.capacity()
+    assert slurm_job(engine, done[0]) == []
+    slurm_job(engine, lost[0])
+    assert slurm_job(engine, done[1]) == ["--exclude=n1"]
+    now += 200
+    slurm_job(engine, lost[1])
+    assert slurm_job(engine, done[0]) == []  # one of them may be back, and there is no other
+    now += 200
+    assert slurm_job(engine, done[0]) == ["--exclude=n2"]
+    now += 200
+    assert slurm_job(engine, done[0]) == []
+    engine.close()

@@ -146,10 +146,12 @@ def test_an_edited_program_is_followed(pool, factory):
 def test_one_that_has_ended_is_never_handed_out(pool, factory):
     pool.stock(program(), LIMITS, Warm(minimum=2))
     assert pool.wait(10)
-    dead = pool._shelves[factory.key(program(), LIMITS)].waiting[0].sandbox
-    dead.alive = False
-    assert take(pool, factory) is not dead
-    until(dead.gone.is_set)
+    dead = list(factory.made)
+    for each in dead:
+        each.alive = False
+    assert take(pool, factory) not in dead
+    for each in dead:
+        until(each.gone.is_set)
 
 
 def test_one_that_ends_while_it_waits_is_replaced(pool, factory):

@@ -108,7 +108,7 @@ def finished_text(
     `text` makes the result fit for it.
     """
     result = "null" if record.result is None else text(record.result)
-    return object_text({"event": "finished", **more, **record_data(record)}, result=result)
+    return object_text({"event": "finished", **record_data(record), **more}, result=result)
 
 
 def finished_of(data: Mapping[str, Any], result: JsonText) -> JobRecord:

@@ -9,17 +9,18 @@ import threading
 import pytest
 
 from runner.host.interrupt import Waker
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from runner.images import ImageStore, build_id
-from runner.job import Job
+from runner.job.life import Life
 from runner.job.record import Outcome
+from runner.job.request import Request
 from runner.policy import Limits, Policy
 from runner.running.execution import Execution
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.place import Container
 from runner.sandboxes.spec import Carrier, SandboxSpec
 from sandbox.processes.init import GRACE_S
-from sandbox.wire.protocol import Pause, Resume, Run
+from sandbox.wire.protocol import Pause, Resume
 from tests.waiting import within
 
 pytestmark = pytest.mark.engine
@@ -32,7 +33,7 @@ def main(backend, user_messenger):
         user_messenger.publish(0)
         time.sleep(0.05)
 """
-REQUEST = Run(job=0, entry="program.py", inputs={}, backend={"name": "none"})
+REQUEST = Request(program="ticking", backend={"name": "none"})
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def place(engine):
         rootful="rootless" not in options and "userns" not in options,
         own_cgroup=False,
         carrier=Carrier.STDIO,
-        owner=Owner.current(),
+        process=HostProcess.current(),
     )
     sandbox = Sandbox(engine, spec)
     waker = Waker()
@@ -66,12 +67,12 @@ def place(engine):
 def test_a_paused_job_outlives_its_limit_by_the_pause_and_is_then_ended_by_it(place):
     container, waker = place
     limits = Limits().lowered_by({"timeout_s": LIMIT_S})
-    job = Job("job-1", "ticking", log_kept_bytes=1000, decode=json.loads, on_cancel=waker.wake)
+    job = Life("job-1", "ticking", log_kept_bytes=1000, decode=json.loads, on_cancel=waker.wake)
     execution = Execution(container, job, limits, waker)
     paused_s = LIMIT_S + GRACE_S + 1  # neither clock would have let it live so long
 
     def pause():
-        assert within(30, job.history)
+        assert within(30, job.history.since)
         execution.say(Pause(job=0, at_most_s=60))
         is_over.wait(paused_s)
         seen.append(is_over.is_set())

@@ -120,6 +120,8 @@ NOT_SHOWN = {
     "processes-without-end": "without a limit on processes it takes the machine",
     "disk-without-end": "without a limit it fills this machine's disk, not the container's",
     "cpu-without-end": "without a quota it takes the machine's cores from the other tests",
+    "output-byte-by-byte": "its cost shows in the engine's CPU time, which test_output measures",
+    "time-speaks-as-the-host": "outside of a sandbox there is no host that could be spoken for",
     "life-leader-leaves": "the engine loses hold of its container, which it can no longer kill",
     "life-kills-everything": "as root in a container without PID 1 of ours it may hang the engine",
     "life-signal-storm": "harmless to whoever does not handle signals: there is nothing to show",

@@ -15,7 +15,7 @@ import pytest
 
 from runner import Supervisor
 from runner.engine import OWN_LABEL
-from runner.host.processes import Owner
+from runner.host.processes import HostProcess
 from tests.waiting import within
 
 pytestmark = [pytest.mark.engine, pytest.mark.security]
@@ -58,7 +58,7 @@ def cpu_s(pid):
 
 def first_process(engine):
     """Return the process id of this process's only container, 0 before it has started."""
-    mine = {"label": [f"{OWN_LABEL}.owner={Owner.current()}"]}
+    mine = {"label": [f"{OWN_LABEL}.owner={HostProcess.current()}"]}
     found = [each["Id"] for each in engine._client.containers(filters=mine)]
     return engine._client.inspect_container(found[0])["State"]["Pid"] if found else 0
 

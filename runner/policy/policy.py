@@ -110,6 +110,7 @@ class Limits:
     def for_guest(self) -> dict[str, float]:
         """Return the limits that the guest checks too, so that a program sees them as errors."""
         return {
+            "wall_s": self.timeout_s,
             "memory_bytes": self.memory_bytes,
             "cpus": self.cpus,
             "message_bytes": self.message_bytes,

@@ -106,7 +106,7 @@ class Execution:
         self._clock = Clock(self._limits.timeout_s)
         with selectors.PollSelector() as self._selector:
             try:
-                self._place.begin(request, self._limits.timeout_s)
+                self._place.begin(request)
                 ended = self._pump()
             except (LimitReachedError, ProtocolError) as error:
                 ended = _ended_by(error)

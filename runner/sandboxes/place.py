@@ -26,7 +26,7 @@ from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Carrier
 from sandbox.wire import protocol
-from sandbox.wire.protocol import Begin, Order
+from sandbox.wire.protocol import Order
 
 SINGLE_USE_JOB: Final = 0
 """The job number that every frame of a single-use sandbox carries."""
@@ -107,7 +107,7 @@ class Place(Protocol):
     def is_told(self) -> bool:
         """Whether all that was to be told has been sent."""
 
-    def begin(self, request: Request, timeout_s: float) -> None:
+    def begin(self, request: Request) -> None:
         """Tell the guest to begin; its clock starts when it hears that."""
 
     def stop(self) -> None:
@@ -163,8 +163,7 @@ class Container:
     def is_told(self) -> bool:
         return not self._unsent
 
-    def begin(self, request: Request, timeout_s: float) -> None:
-        self.tell(Begin(job=self.number, timeout_s=timeout_s))
+    def begin(self, request: Request) -> None:
         self._say(frame(request, self.number, log_end=self.log_end))
 
     def stop(self) -> None:

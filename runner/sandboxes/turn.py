@@ -1,7 +1,7 @@
 """One job's turn in the sandbox of a session: a place that lives on when the job has ended.
 
 The guest's session parent reports when nothing of the job is left, with a token that the job has
-never seen (`sandbox.wire.protocol.Begin`).  Everything before belongs to this job, nothing after it
+never seen (`sandbox.wire.protocol.Next`).  Everything before belongs to this job, nothing after it
 does.
 """
 
@@ -20,7 +20,7 @@ from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.place import Account, Container, Piece, Stream, overlap, set_events
 from runner.sandboxes.spec import Carrier
 from sandbox.wire import protocol
-from sandbox.wire.protocol import Begin, Cleared, ProtocolError
+from sandbox.wire.protocol import Cleared, Next, ProtocolError
 
 _REPORT_BYTES: Final = 1024
 
@@ -31,7 +31,7 @@ class Report:
     `cleared` is the report, None before.
     """
 
-    def __init__(self, order: Begin) -> None:
+    def __init__(self, order: Next) -> None:
         self._order = order
         self._held = b""
         self._line: bytearray | None = None
@@ -88,7 +88,7 @@ class Turn(Container):
     ) -> None:
         super().__init__(engine, sandbox)
         self.number = number
-        self._order = Begin(job=number, timeout_s=0.0, token=secrets.token_hex(16))
+        self._order = Next(job=number, wall_s=0.0, token=secrets.token_hex(16))
         self.log_end = self._order.log_end
         self._report = Report(self._order)
         self._messages_ended = sandbox.carrier is Carrier.STDIO
@@ -96,9 +96,9 @@ class Turn(Container):
             before = sandbox.cgroup.read() if sandbox.cgroup is not None else Counters()
         self._before = self.counted = before
 
-    def begin(self, request: Request, timeout_s: float) -> None:
+    def begin(self, request: Request) -> None:
         self._sandbox.refuse_waiting()
-        self.tell(replace(self._order, timeout_s=timeout_s))
+        self.tell(replace(self._order, wall_s=request.limits.timeout_s))
         # The mark behind the log is the token's, which must not be in the job's request.
         self._say(frame(request, self.number))
 

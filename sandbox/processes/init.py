@@ -24,7 +24,7 @@ from sandbox.processes.pump import Pump
 from sandbox.wire import protocol
 from sandbox.wire.clock import Clock
 from sandbox.wire.options import Options
-from sandbox.wire.protocol import Begin, Pause, Resume, Stop
+from sandbox.wire.protocol import Next, Pause, Resume, Stop
 
 STDIN: Final = 0
 STDOUT: Final = 1
@@ -158,10 +158,10 @@ class Init:
         self._control = -1
         self._poll.register(STDIN, select.POLLIN)
 
-    def _obey(self, order: Begin | Stop | Pause | Resume) -> None:
-        if isinstance(order, Begin):
+    def _obey(self, order: Next | Stop | Pause | Resume) -> None:
+        if isinstance(order, Next):
             self._job = order.job
-            self._clock = Clock(order.timeout_s + GRACE_S)
+            self._clock = Clock(order.wall_s + GRACE_S)
         elif order.job != self._job or self._clock is None:
             return  # of a job that has ended meanwhile
         elif isinstance(order, Pause):

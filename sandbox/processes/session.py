@@ -132,24 +132,24 @@ class Parent:
         worker.be_first_to_die()
         os.dup2(request, _STDIN)
         os.close(request)
-        lines = channel.read_lines(1)
-        if lines is None:
+        read = channel.read_run_line()
+        if read is None:
             return
-        run = protocol.decode_run(lines[0])
-        del lines
+        run = protocol.decode_run(read[0])
+        del read
         outlet = self._outlet
         if self._uses_socket:
             messages = channel.connect(self._options.socket)
             outlet = channel.Channel(messages=messages, results=outlet.results, log=outlet.log)
         worker.perform(outlet, run, self._options, self._warmth)
 
-    def _take_next(self, job: int) -> protocol.Begin:
+    def _take_next(self, job: int) -> protocol.Next:
         """Return the order for the job after this one; waits for it."""
         while True:
             if not self._intake.is_ready():
                 self._tell(protocol.Stop(job=job))
             order = self._intake.order()
-            if isinstance(order, protocol.Begin):
+            if isinstance(order, protocol.Next):
                 return order
             # Else it stops a job that had ended by itself meanwhile.
 
@@ -191,7 +191,7 @@ class Parent:
         """Have PID 1 do its part; its clock stops with `Stop`, so that a session may rest."""
         os.write(self._control, protocol.encode(order))
 
-    def _report(self, order: protocol.Begin, status: int, usage: resource.struct_rusage) -> None:
+    def _report(self, order: protocol.Next, status: int, usage: resource.struct_rusage) -> None:
         """Say that nothing is left of the job; the token shows where log and frames of it end."""
         frame = protocol.Cleared(
             token=order.token,
@@ -223,7 +223,7 @@ class Intake:
         """Whether the next order is there, or on its way."""
         return self.has_line or bool(select.select([_STDIN], [], [], 0)[0])
 
-    def order(self) -> protocol.Begin | protocol.Stop | protocol.Pause | protocol.Resume:
+    def order(self) -> protocol.Next | protocol.Stop | protocol.Pause | protocol.Resume:
         """Return the next order; waits for it.  Raises HungUpError."""
         while not (end := self._find_end()):
             self._fill()

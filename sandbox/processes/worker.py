@@ -19,6 +19,7 @@ from sandbox.stack.warmup import Warmth, warm_up
 from sandbox.wire import channel, protocol
 from sandbox.wire.options import Options
 
+DEFAULT_WALL_S: Final = 300.0
 FLUSH_S: Final = 1.0
 """How long a program's own streams may take to flush before they are left behind."""
 
@@ -55,15 +56,16 @@ def _work(options: Options, control: int) -> None:
     outlet = channel.open_channel(options)
     warmth = warm_up(options.modules) if options.warm else Warmth()
     say_ready(outlet)
-    lines = channel.read_lines(2)
-    if lines is None:
+    request = channel.read_run_line()
+    if request is None:
         return
-    begin, request, rest = lines
-    # From here on PID 1 is the only one that holds the host's stream.
-    os.write(control, begin + b"\n" + rest)
+    line, rest = request
+    run = protocol.decode_run(line)
+    del request, line
+    wall_s = run.limits.get("wall_s", DEFAULT_WALL_S)
+    # From here on PID 1 alone holds the host's stream.
+    os.write(control, protocol.encode(protocol.Next(job=run.job, wall_s=wall_s, token="")) + rest)
     os.close(control)
-    run = protocol.decode_run(request)
-    del lines, request
     perform(outlet, run, options, warmth)
 
 

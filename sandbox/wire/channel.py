@@ -153,24 +153,26 @@ def open_channel(options: Options) -> Channel:
     return Channel(messages=messages, results=private, log=log)
 
 
-def read_lines(count: int) -> list[bytes] | None:
-    """Return so many lines of stdin and what was read beyond them; then close stdin off.
+def read_run_line() -> tuple[bytes, bytes] | None:
+    """Return the request and what was read beyond it; then close stdin off.
 
     None if the host hangs up first.
     """
     pieces = []
-    length = lines = 0
-    while lines < count and (piece := os.read(0, _CHUNK_BYTES)):
+    length = 0
+    while piece := os.read(0, _CHUNK_BYTES):
         pieces.append(piece)
         length += len(piece)
-        lines += piece.count(b"\n")
+        if b"\n" in piece:
+            break
         if length > _RUN_LINE_BYTES:
             msg = f"the request is longer than {_RUN_LINE_BYTES} bytes"
             raise protocol.ProtocolError(msg)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    return b"".join(pieces).split(b"\n", count) if lines >= count else None
+    line, newline, rest = b"".join(pieces).partition(b"\n")
+    return (line, rest) if newline else None
 
 
 def connect(path: str) -> FrameWriter:

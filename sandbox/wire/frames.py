@@ -91,17 +91,17 @@ class Cleared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begin:
-    """Before each `Run`: the job's number, its time limit, and in a session the token of its end.
+class Next:
+    """In a session, before each `Run`: the job's number, its time, and the token of its end.
 
-    PID 1 starts its clock.  In a session the job's process is forked before this is read, so it
-    never had the token in its memory: it can forge neither the end of its log nor that of its
-    frames.
+    The job's process is forked before this is read, so it never had the token in its memory: it
+    can forge neither the end of its log nor that of its frames.  Inside a sandbox it also tells PID
+    1, then without a token, that a job begins.
     """
 
     job: int
-    timeout_s: float
-    token: str = ""
+    wall_s: float
+    token: str
 
     @property
     def log_end(self) -> str:
@@ -157,5 +157,5 @@ class Run:
 
 
 Frame: TypeAlias = Ready | Message | Result | Done | Fault | Exited | Cleared
-Order: TypeAlias = Run | Begin | Stop | Pause | Resume
+Order: TypeAlias = Run | Next | Stop | Pause | Resume
 """What the host says; the guest trusts it."""

@@ -3,9 +3,9 @@
 Shared by both sides, so it uses the standard library only and does no I/O.  A frame is one line
 of JSON in UTF-8, ended by a newline.  The guest writes `Ready` and `Message` on the socket and
 `Result`, `Done`, `Fault` and `Exited` on its private stdout (with the stdio carrier all of them
-go there).  The guest's stdin is a stream of the host's frames: `Begin` and `Run` for each job,
-`Stop`, `Pause` and `Resume` while it runs.  In a session `Cleared` says on stdout that nothing is
-left of a job.
+go there).  The guest's stdin is a stream of the host's frames: one `Run`, then `Stop`, `Pause` and
+`Resume` while the job runs.  In a session there is a `Next` before each of many a `Run`, and
+`Cleared` says on stdout that nothing is left of a job.
 
 Decoding is total: `decode` and `FrameReader.feed` return frames or raise `ProtocolError`, whatever
 the bytes.  The payloads of `Message` and `Result` stay JSON *text*: they are checked to be strict
@@ -24,7 +24,6 @@ from typing import Any, Final
 
 from sandbox.wire import strict
 from sandbox.wire.frames import (
-    Begin,
     Cleared,
     Done,
     Exited,
@@ -32,6 +31,7 @@ from sandbox.wire.frames import (
     Frame,
     JsonText,
     Message,
+    Next,
     Order,
     Pause,
     Ready,
@@ -43,7 +43,6 @@ from sandbox.wire.frames import (
 
 # Who speaks the protocol needs its frames, and finds them here.
 __all__ = [
-    "Begin",
     "Cleared",
     "Done",
     "Exited",
@@ -51,6 +50,7 @@ __all__ = [
     "Frame",
     "JsonText",
     "Message",
+    "Next",
     "Order",
     "Pause",
     "Ready",
@@ -125,7 +125,7 @@ _SMALL: Final = {
     "exited": Exited,
     "cleared": Cleared,
 }
-_ORDERS: Final = {"begin": Begin, "stop": Stop, "pause": Pause, "resume": Resume}
+_ORDERS: Final = {"next": Next, "stop": Stop, "pause": Pause, "resume": Resume}
 _ACCEPTED: Final = {
     "int": (int,),
     "str": (str,),
@@ -202,7 +202,7 @@ def decode_run(line: bytes) -> Run:
     return Run(**content)
 
 
-def decode_order(line: bytes) -> Begin | Stop | Pause | Resume:
+def decode_order(line: bytes) -> Next | Stop | Pause | Resume:
     """Return what the host says besides its requests; trusted as those are."""
     content = json.loads(line)
     return _ORDERS[content.pop("type")](**content)  # type: ignore[no-any-return]
@@ -214,7 +214,7 @@ class OrderReader:
     def __init__(self) -> None:
         self._line = b""
 
-    def feed(self, data: bytes) -> list[Begin | Stop | Pause | Resume]:
+    def feed(self, data: bytes) -> list[Next | Stop | Pause | Resume]:
         """Return the frames that are complete with `data`.  Raises ProtocolError or ValueError."""
         *lines, self._line = (self._line + data).split(b"\n")
         if max(map(len, (*lines, self._line))) > MAX_ORDER_BYTES:

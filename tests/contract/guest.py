@@ -144,11 +144,10 @@ class Guest:
         if self.carrier == "socket":
             self.pump("socket", self.connect().fileno())
 
-    def send(self, *, timeout_s=60.0, **run):
-        """Begin the job and send its request."""
+    def send(self, **run):
+        """Send the request."""
         fields = {"job": 7, "entry": "program.py", "inputs": {}, "backend": {"name": "none"}}
-        request = protocol.Run(**{**fields, **run})
-        self.say(protocol.Begin(job=request.job, timeout_s=timeout_s), request)
+        self.say(protocol.Run(**{**fields, **run}))
 
     def say(self, *frames):
         """Say something as the host."""
@@ -232,14 +231,13 @@ class Session(Guest):
         self.ready = self.wait_for_frame(protocol.Ready)
         return self
 
-    def start(self, code, *, token=None, request=None, timeout_s=60.0, **inputs):
+    def start(self, code, *, token=None, request=None, wall_s=60.0, **inputs):
         """Hand out the next job; `request` is what else is asked."""
         self.number += 1
         self.token = token or secrets.token_hex(16)
         self.frames.clear()
-        fields = {"entry": "program.py", "backend": {"name": "none"}, **(request or {})}
-        run = protocol.Run(job=self.number, inputs={"code": code, **inputs}, **fields)
-        self.say(protocol.Begin(job=self.number, timeout_s=timeout_s, token=self.token), run)
+        self.say(protocol.Next(job=self.number, wall_s=wall_s, token=self.token))
+        self.send(job=self.number, inputs={"code": code, **inputs}, **(request or {}))
         self.listen()
 
     def stop(self, job=None):

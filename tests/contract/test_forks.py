@@ -116,13 +116,13 @@ def test_a_program_may_have_modules_with_our_names_and_with_those_of_the_parent(
 def test_the_first_process_ends_a_job_at_its_deadline_and_no_session_that_rests(tmp_path):
     soon = -4.5  # with the grace of 5 s: half a second from now
     with Session("stdio", tmp_path) as session:
-        session.start("value = 1", timeout_s=soon)
+        session.start("value = 1", wall_s=soon)
         session.end()
         session.stop()  # too late: nothing runs, and nothing else may come of it
         time.sleep(1)
         assert session.do("value = 2") == 2
         code = "import os, time; messenger.publish(os.getpid()); time.sleep(60)"
-        session.start(code, timeout_s=soon)
+        session.start(code, wall_s=soon)
         job = json.loads(session.wait_for_frame(protocol.Message).body)
         try:
             assert session.process.wait(5) == 124

@@ -48,14 +48,15 @@ def test_the_deadline_of_the_first_process(monkeypatch):
     """
     with Guest(source, carrier="stdio") as guest:
         started = time.monotonic()
-        guest.send(timeout_s=-4.5)  # with the grace of 5 s: half a second from now
+        guest.send(limits={"wall_s": -4.5})  # with the grace of 5 s: half a second from now
         guest.wait_for_frame(protocol.Message)
         assert guest.process.wait(5) == 124
         assert time.monotonic() - started < 3
         assert not [each for each in guest.frames if isinstance(each, protocol.Exited)]
 
 
-BEGIN = protocol.Begin(job=7, timeout_s=60.0)
+REQUEST = protocol.Run(job=7, entry="program.py", inputs={}, backend={"name": "none"})
+RUN = protocol.encode(REQUEST)
 SLEEPER = """
     import time
     def main(backend, user_messenger):
@@ -66,7 +67,7 @@ SLEEPER = """
 
 def test_the_host_alone_pauses_the_first_process_s_clock():
     with Guest(SLEEPER, carrier="stdio") as guest:
-        guest.send(timeout_s=-4)  # with the grace of 5 s: a second from now
+        guest.send(limits={"wall_s": -4})  # with the grace of 5 s: a second from now
         guest.say(protocol.Pause(job=7, at_most_s=60))
         guest.wait_for_frame(protocol.Message)
         time.sleep(1.5)
@@ -81,7 +82,7 @@ def test_the_host_alone_pauses_the_first_process_s_clock():
 def test_a_pause_that_the_host_forgets_ends_by_itself():
     with Guest(SLEEPER, carrier="stdio") as guest:
         started = time.monotonic()
-        guest.send(timeout_s=-4.5)
+        guest.send(limits={"wall_s": -4.5})
         guest.say(protocol.Pause(job=7, at_most_s=1))
         assert guest.process.wait(5) == 124
         assert time.monotonic() - started >= 1.4
@@ -119,9 +120,8 @@ def test_the_program_holds_nothing_of_the_hosts_stream(carrier):
 
 
 def test_what_is_read_beyond_the_request_reaches_the_first_process():
-    request = protocol.Run(job=7, entry="program.py", inputs={}, backend={"name": "none"})
     with Guest(SLEEPER, carrier="stdio") as guest:
-        guest.say(BEGIN, request, protocol.Stop(job=7))  # one write, and so one read
+        guest.say(REQUEST, protocol.Stop(job=7))  # one write, and so one read
         assert guest.wait_for_frame(protocol.Exited).status == -signal.SIGKILL
 
 
@@ -293,10 +293,10 @@ def test_alarms_that_go_on_do_not_disturb_the_last_frame(carrier, ending):
 @pytest.mark.parametrize(
     ("line", "reader", "error"),
     [
-        (protocol.encode(BEGIN) + b"nonsense\n", "worker", "JSONDecodeError"),
-        (b"nonsense\n{}\n", "first process", "JSONDecodeError"),
-        (b" " * 5000 + b"\n{}\n", "first process", "more than 4096 bytes"),
-        (b'{"type":"begin"}\n{}\n', "first process", "missing"),
+        (b"nonsense\n", "worker", "JSONDecodeError"),
+        (RUN + b"nonsense\n", "first process", "JSONDecodeError"),
+        (RUN + b" " * 5000, "first process", "more than 4096 bytes"),
+        (RUN + b'{"type":"pause"}\n', "first process", "missing"),
     ],
 )
 def test_a_request_that_is_no_frame_is_our_own_fault(carrier, line, reader, error):

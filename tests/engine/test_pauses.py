@@ -33,7 +33,6 @@ def main(backend, user_messenger):
         user_messenger.publish(0)
         time.sleep(0.05)
 """
-REQUEST = Request(program="ticking", backend={"name": "none"})
 
 
 @pytest.fixture
@@ -67,6 +66,7 @@ def place(engine):
 def test_a_paused_job_outlives_its_limit_by_the_pause_and_is_then_ended_by_it(place):
     container, waker = place
     limits = Limits().lowered_by({"timeout_s": LIMIT_S})
+    request = Request(program="ticking", backend={"name": "none"}, limits=limits)
     job = Life("job-1", "ticking", log_kept_bytes=1000, decode=json.loads, on_cancel=waker.wake)
     execution = Execution(container, job, limits, waker)
     paused_s = LIMIT_S + GRACE_S + 1  # neither clock would have let it live so long
@@ -84,7 +84,7 @@ def test_a_paused_job_outlives_its_limit_by_the_pause_and_is_then_ended_by_it(pl
         thread.start()
         stack.callback(thread.join)
         stack.callback(is_over.set)
-        verdict = execution.run(REQUEST)
+        verdict = execution.run(request)
     assert seen == [False]
     assert verdict.outcome == Outcome.TIME_LIMIT
     assert verdict.evidence.limit == "timeout_s"

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 MAX_INPUT_BYTES = 64 * 1024
 MAX_GROWTH_BYTES = 256 << 20
 LIMITS = Limits(messages=50, message_bytes=2000, messages_bytes=8000, result_bytes=2000)
-ORDER = protocol.Begin(job=3, timeout_s=1.0, token="0f")  # that of the golden report
+ORDER = protocol.Next(job=3, wall_s=1.0, token="0f")  # that of the golden report
 TOKENS = (
     *(b"[", b"]", b"{", b"}", b'"', b"\\", b",", b":", b"\n", b"\0", b"\xff", b"\xed\xa0\x80"),
     *(b"NaN", b"1e999", b"-0", b"null", b"true", b"\\ud800", b"9" * 30),

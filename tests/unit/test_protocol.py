@@ -63,10 +63,7 @@ FRAMES = {
     "cleared": [
         protocol.Cleared(token="0f", job=3, status=-9, cpu_us=1500, memory_peak_bytes=70 << 20)
     ],
-    "begin": [
-        protocol.Begin(job=0, timeout_s=300.0),
-        protocol.Begin(job=3, timeout_s=1.5, token="0f"),
-    ],
+    "next": [protocol.Next(job=3, wall_s=300.0, token="0f")],
     "stop": [protocol.Stop(job=3)],
     "pause": [protocol.Pause(job=3, at_most_s=60.0)],
     "resume": [protocol.Resume(job=3)],
@@ -78,7 +75,7 @@ FRAMES = {
             inputs={"iterations": 5, "ü": {"__type__": "set", "__value__": [1]}},
             backend={"name": "aer_simulator", "options": {"seed_simulator": 1}},
             options={"log_level": "INFO"},
-            limits={"messages": 100000},
+            limits={"wall_s": 300.0, "messages": 100000},
         ),
     ],
 }
@@ -86,7 +83,7 @@ FRAMES = {
 
 ORDERS = {
     "run": protocol.decode_run,
-    "begin": protocol.decode_order,
+    "next": protocol.decode_order,
     "stop": protocol.decode_order,
     "pause": protocol.decode_order,
     "resume": protocol.decode_order,
@@ -107,7 +104,7 @@ def test_every_frame_has_golden_lines():
     assert kinds == {*protocol.Frame.__args__, *protocol.Order.__args__}
 
 
-ORDERED = [*FRAMES["begin"], *FRAMES["pause"], *FRAMES["resume"], *FRAMES["stop"]]
+ORDERED = [*FRAMES["next"], *FRAMES["pause"], *FRAMES["resume"], *FRAMES["stop"]]
 
 
 @given(st.lists(st.integers(1, 60), max_size=20))

@@ -10,11 +10,11 @@ from runner.policy import Limits
 from runner.running.relay import LimitReachedError, Relay
 from runner.sandboxes.turn import Report
 from sandbox.wire.protocol import (
-    Begin,
     Cleared,
     Exited,
     JsonText,
     Message,
+    Next,
     ProtocolError,
     Ready,
     Result,
@@ -43,7 +43,7 @@ class Turn:
     """A relay behind a report, as an execution has them in a session's sandbox."""
 
     def __init__(self, job, *, stdio, **limits):
-        order = Begin(job=NUMBER, timeout_s=1.0, token=TOKEN)
+        order = Next(job=NUMBER, wall_s=1.0, token=TOKEN)
         self.report = Report(order)
         self.relay = Relay(
             job,

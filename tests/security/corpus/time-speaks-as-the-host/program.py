@@ -3,7 +3,7 @@ import time
 
 FRAMES = (
     b'{"type":"pause","job":0,"at_most_s":86400.0}\n'
-    b'{"type":"begin","job":0,"timeout_s":86400.0,"token":""}\n'
+    b'{"type":"next","job":0,"wall_s":86400.0,"token":""}\n'
 )
 
 

@@ -36,7 +36,7 @@ def test_the_carrier_is_stdio_where_there_is_no_socket():
 def test_the_socket_is_needed_where_it_is_asked_for():
     with Guest(PUBLISHES, carrier="stdio", arguments=("--carrier", "socket")) as guest:
         assert guest.wait_for_frame(protocol.Exited).status == 70
-        assert "FileNotFoundError" in guest.log
+        guest.wait_for_log("FileNotFoundError")
 
 
 def test_the_carrier_is_the_socket_where_there_is_one():

@@ -25,8 +25,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from runner.display import escape
-
 
 class RunnerError(Exception):
     """Root of the tree: something on our side or the engine's went wrong."""
@@ -94,7 +92,7 @@ class JobFailedError(RunnerError):
     Attributes: `job_id`; `outcome` (a word of the outcome table, such as "program_error");
     `evidence` (limit, value, observed, source; empty if no limit was met); `traceback` (the
     program's frames, or None); `log_tail` (the last lines of the log).  What the program wrote is
-    escaped in the message, and as it was in the attributes.
+    escaped in the message (`reason`), and as it was in the attributes.
     """
 
     exit_code: ClassVar[int] = 1
@@ -107,15 +105,14 @@ class JobFailedError(RunnerError):
         evidence: dict[str, object],
         traceback: str | None,
         log_tail: str,
+        reason: str,
     ) -> None:
         self.job_id = job_id
         self.outcome = outcome
         self.evidence = evidence
         self.traceback = traceback
         self.log_tail = log_tail
-        reason = (traceback or log_tail or str(evidence.get("detail", ""))).strip()
-        told = f":\n{escape(reason)}" if reason else ""  # terminals and notebooks show it
-        super().__init__(f"job {job_id} ended as {outcome}{told}")
+        super().__init__(f"job {job_id} ended as {outcome}" + (f":\n{reason}" if reason else ""))
 
 
 def our_own(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """The serialised form of a job: its request, its events and its record, each in one form only.
 
 The store, clusters and `--format json` all write jobs so.  A value is an object whose members are
-its fields (`runner.forms`); what a program wrote, and the inputs that it gets, are spliced in as
-the JSON text that they are, and never parsed.
+its fields (`runner.host.forms`); what a program wrote, and the inputs that it gets, are spliced in
+as the JSON text that they are, and never parsed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from runner.forms import data_of, value_of
+from runner.host.forms import data_of, value_of
 from runner.job.record import (
     Event,
     Evidence,

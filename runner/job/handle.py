@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.display import one_line
+from runner.display import escape, one_line
 from runner.errors import JobFailedError
 from runner.host.trace import Trace
 from runner.job.delivery import CALLBACK_GRACE_S
@@ -247,12 +247,15 @@ class Job(RuntimeJobNames):
 
     def _value(self, record: JobRecord) -> Any:
         if record.outcome is not Outcome.COMPLETED:
+            log_tail = self.log_tail()
+            reason = record.traceback or log_tail or record.evidence.detail or ""
             raise JobFailedError(
                 self.id,
                 record.outcome.value,
                 evidence=record.evidence.as_dict(),
                 traceback=record.traceback,
-                log_tail=self.log_tail(),
+                log_tail=log_tail,
+                reason=escape(reason.strip()),  # terminals and notebooks show it
             )
         assert record.result is not None
         return self._life.decode(record.result)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import forms
+from runner.host import forms
 from runner.programs.manifest import Manifest
 from runner.programs.program import Program
 from runner.programs.signature import Signature

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self, TypeAlias
 
-from runner import forms
 from runner.errors import RequestError
+from runner.host import forms
 from runner.job import form
 from runner.job.record import JobRecord, LogEvent, MessageEvent, StartedEvent
 from runner.job.request import Request

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from runner.forms import value_of
+from runner.host.forms import value_of
 from runner.host.processes import HostProcess
 from runner.job.form import (
     event_data,

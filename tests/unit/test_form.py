@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import forms
 from runner.cli.output import finished_line
+from runner.host import forms
 from runner.job import form
 from runner.job.record import Evidence, JobRecord, LogEvent, MessageEvent, Outcome, StartedEvent
 from runner.job.request import Request, frame

@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster bench-cluster test-fast check fuzz mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
+.PHONY: help run test test-cluster test-index bench-cluster test-fast check fuzz mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
 
 BIN := .venv/bin
 BENCHMARKS := compare commands hardening neighbour relay transpile soak first
@@ -43,6 +43,9 @@ test: venv-dev engine ## run every test, real containers included (at most 10 mi
 
 test-fast: venv-dev ## run the tests that need no engine
 	@$(BIN)/python -m pytest -q tests/unit tests/contract
+
+test-index: venv-dev ## lock what programs use beside the stack, from the package index (minutes)
+	@$(BIN)/python -m pytest -q tests/index
 
 check: venv-dev ## lint, types, import contracts, shell scripts, fast tests; no engine needed
 	$(BIN)/ruff check

@@ -56,6 +56,7 @@ class Command:
             given.write(self._given)
             given.seek(0)
             self._errors = files.enter_context(tempfile.TemporaryFile())
+            self._heard = 0
             self._process = subprocess.Popen(
                 self._command,
                 stdin=given,
@@ -84,18 +85,21 @@ class Command:
         *,
         timeout_s: float,
         look: Callable[[], None] = lambda: None,
+        hear: Callable[[str], None] = lambda _: None,
         blame: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Wait for the end; ImageError with the last words of a command that fails or is late.
 
-        Meanwhile `look` is called several times a second, and may raise.  Of a command that fails
-        `blame` is asked whether what it wrote speaks against the program: then it is ManifestError.
+        Meanwhile `look` is called several times a second, and `hear` with the lines that have been
+        written since the last time; both may raise.  Of a command that fails `blame` is asked
+        whether what it wrote speaks against the program: then it is ManifestError.
         """
         deadline = time.monotonic() + timeout_s
         status = None
         with interrupt.calling(self._stop):
             while status is None:
                 look()
+                hear(self._news())
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     words = self._last_words()
@@ -103,8 +107,9 @@ class Command:
                     raise ImageError(msg)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     status = self._process.wait(min(left_s, _TICK_S))
+        hear(self._news())
         if status:  # negative if it was killed, which is nobody's fault that it knows of
-            words = self._words()
+            words = self.words()
             msg = f"{what} failed (exit code {status}):\n{_last(words)}"
             raise ManifestError(msg) if status > 0 and blame(words) else ImageError(msg)
 
@@ -117,10 +122,18 @@ class Command:
             with contextlib.suppress(OSError):  # it may have ended just now
                 os.killpg(self._process.pid, signal.SIGTERM)
 
-    def _last_words(self) -> str:
-        return _last(self._words())
+    def _news(self) -> str:
+        """Return the whole lines that the command has written since the last call."""
+        written = os.pread(self._errors.fileno(), _MAX_WORDS, self._heard)
+        lines = written[: written.rfind(b"\n") + 1] if len(written) < _MAX_WORDS else written
+        self._heard += len(lines)
+        return lines.decode(errors="replace")
 
-    def _words(self) -> str:
+    def _last_words(self) -> str:
+        return _last(self.words())
+
+    def words(self) -> str:
+        """Return what the command has written, of much the end."""
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _MAX_WORDS))
         return self._errors.read().decode(errors="replace")
 

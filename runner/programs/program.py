@@ -20,7 +20,7 @@ from typing import Final
 from runner.display import escape, shortened
 from runner.errors import ManifestError, RequestError, UnknownProgramError
 from runner.host.files import listings, regular, replace
-from runner.programs import wheels
+from runner.programs import resolving, wheels
 from runner.programs.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
 from runner.programs.signature import Signature
 from runner.programs.wheels import Pin
@@ -138,7 +138,8 @@ def lock(directory: Path, progress: Callable[[str], object]) -> Path:
     """Write the lock file of a program's requirements, and return it.
 
     Versions are chosen to go with the stack's, for every machine that a sandbox may have.  Raises
-    ManifestError for a program without requirements or with odd ones, ImageError if pip fails.
+    ManifestError for a program without requirements, with odd ones or with some that cannot be
+    had beside the stack; ImageError if no index answers.
     """
     named = _manifest_in(directory)
     if named is None:
@@ -153,7 +154,7 @@ def lock(directory: Path, progress: Callable[[str], object]) -> Path:
     base = images_directory() / "base" / "requirements.lock"
     stack = wheels.read_lock(base.read_text(), str(base))
     progress(f"resolving {source} for {', '.join(wheels.MACHINES)} …")
-    pins = wheels.resolve(_decode(content, source), str(source), stack)
+    pins = resolving.resolve(_decode(content, source), str(source), stack, progress)
     path = directory / lock_name(manifest.requirements)
     text = f"{wheels.digest(content)}\n{wheels.lock_text(pins)}"
     with _telling(path):

@@ -19,10 +19,8 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryFile
-from typing import Any, Final
+from typing import Final
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from runner.display import one_line
@@ -49,17 +47,20 @@ _LIMITS: Final = {
 """Of pip while it handles what a program asks for."""
 
 _INSPECTION: Final = Bounds(cpu_s=20, wall_s=60.0, memory_bytes=1 << 30)
-_NOT_THE_PACKAGES: Final = re.compile(
-    r"^(?:ERROR: )?(?:Could not find a version .*\(from versions: none\)|HTTP error"
+_NO_INDEX: Final = re.compile(
+    r"^(?:ERROR: )?(?:HTTP error"
     r"|Could not install packages due to an OSError: HTTP|WARNING: Retrying"
     r"|(?:pip\._vendor\.)?(?:urllib3|requests)\.|.*No module named pip)|"
     + os.strerror(errno.ENOSPC),
     re.MULTILINE,
 )
-"""What pip says where an index does not answer, or has no such package, and this host no room.
+"""What pip says where an index does not answer, and this host has no room.
 
 Everything else is about packages that it has: they can be broken in any way, and are the program's.
 """
+
+_NOTHING_THERE: Final = re.compile(r"Could not find a version .*\(from versions: none\)")
+"""What it says of a package that no index has: of one that a lock pins, the index is at fault."""
 
 _GLIBC_MINORS: Final = range(5, 37)  # Debian 12 has glibc 2.36
 _PIN: Final = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+_-]+)")
@@ -122,7 +123,7 @@ def unpack(pins: Iterable[Pin], directory: Path, scratch: Path, machine: str) ->
             "fetching the program's own requirements",
             timeout_s=TIMEOUT_S,
             look=lambda: _check_size(wheels),
-            blame=_speaks_of_the_packages,
+            blame=_speaks_of_pinned_packages,
         )
     _check_size(wheels)
     _check_content(wheels)
@@ -132,12 +133,17 @@ def unpack(pins: Iterable[Pin], directory: Path, scratch: Path, machine: str) ->
         command.finish(
             "unpacking the program's own requirements",
             timeout_s=TIMEOUT_S,
-            blame=_speaks_of_the_packages,
+            blame=_speaks_of_pinned_packages,
         )
 
 
-def _speaks_of_the_packages(words: str) -> bool:
-    return _NOT_THE_PACKAGES.search(words) is None
+def speaks_of_the_packages(words: str) -> bool:
+    """Return whether what pip wrote is about the packages, not about an index or this host."""
+    return _NO_INDEX.search(words) is None
+
+
+def _speaks_of_pinned_packages(words: str) -> bool:
+    return speaks_of_the_packages(words) and _NOTHING_THERE.search(words) is None
 
 
 def _check_size(directory: Path) -> None:
@@ -235,68 +241,14 @@ def lock_text(pins: Iterable[Pin]) -> str:
     )
 
 
-def resolve(requirements: str, source: str, stack: Sequence[Pin]) -> list[Pin]:
-    """Choose versions for a program's requirements, to go with the stack, for every machine.
-
-    Only plain requirements are read (a name, extras, versions, markers).  Packages of the stack
-    are left out, at their versions.  Raises ManifestError for another line, ImageError if pip
-    finds no versions that fit, with its reason.
-    """
-    wanted = [_plain(line, source) for line in requirements.splitlines()]
-    lines = [line for line in wanted if line]
-    found: dict[str, dict[str, set[str]]] = {}
-    for machine in MACHINES:
-        for name, version, digest in _resolve_for(machine, lines, stack):
-            found.setdefault(name, {}).setdefault(version, set()).add(digest)
-    in_stack = {canonicalize_name(pin.name) for pin in stack}
-    return [
-        Pin(name=name, version=version, hashes=tuple(sorted(hashes)))
-        for name, versions in found.items()
-        for version, hashes in versions.items()
-        if canonicalize_name(name) not in in_stack
-    ]
-
-
-def _plain(line: str, source: str) -> str:
-    text = line.partition("#")[0].strip()
-    if not text:
-        return ""
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement:
-        msg = f"{source}: {text!r:.120} is not a requirement such as numpy>=2"
-        raise ManifestError(msg) from None
-    if requirement.url:
-        msg = f"{source}: {text!r:.120} names an address; only packages of an index can be locked"
-        raise ManifestError(msg)
-    return str(requirement)
-
-
-def _resolve_for(
-    machine: str, lines: Sequence[str], stack: Sequence[Pin]
-) -> list[tuple[str, str, str]]:
-    constraints = [f"{pin.name}=={pin.version}" for pin in stack]
-    with TemporaryFile() as report:
-        # The stack's own pins are wanted too, so that everything is chosen to go with them.
-        command = _pip("install", "--dry-run", "--ignore-installed", "--report", "-")
-        arguments = [*target_arguments(machine), "--target", "/nowhere", *lines, *constraints]
-        with Command([*command, *arguments], output=report) as child:
-            child.finish("resolving the program's requirements", timeout_s=TIMEOUT_S)
-        report.seek(0)
-        content: Mapping[str, Any] = json.load(report)
-    return [
-        (
-            str(each["metadata"]["name"]),
-            str(each["metadata"]["version"]),
-            str(each["download_info"]["archive_info"]["hashes"]["sha256"]),
-        )
-        for each in content["install"]
-    ]
-
-
 def _pip(verb: str, *arguments: str) -> list[str]:
-    quiet = ("--quiet", "--no-input", "--disable-pip-version-check")
-    return commands.module("pip", verb, *quiet, *arguments)
+    return pip(verb, "--quiet", *arguments)
+
+
+def pip(verb: str, *arguments: str) -> list[str]:
+    """Return the command that runs this Python's pip, which asks nobody anything."""
+    plain = ("--no-input", "--disable-pip-version-check", "--no-color")
+    return commands.module("pip", verb, *plain, *arguments)
 
 
 if __name__ == "__main__":

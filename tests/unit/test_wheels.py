@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
+import tarfile
 import time
 import zipfile
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from runner import programs
 from runner.errors import ImageError, ManifestError
-from runner.programs import wheels
+from runner.programs import resolving, wheels
 from runner.programs.wheels import Pin
 
 HASH = "--hash=sha256:" + "a" * 64
@@ -103,7 +104,94 @@ def test_any_text_is_a_lock_or_a_manifest_error(text):
 )
 def test_requirements_name_packages_only(line):
     with pytest.raises(ManifestError, match="requirements.txt"):
-        wheels.resolve(f"# fine\n{line}\n", "requirements.txt", [])
+        resolving.resolve(f"# fine\n{line}\n", "requirements.txt", [], print)
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    """An index of made-up packages: call it with a name, a version and what that requires."""
+    directory = tmp_path / "index"
+    directory.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
+
+    def put(name, version, *requires):
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        metadata += "".join(f"Requires-Dist: {each}\n" for each in requires)
+        with zipfile.ZipFile(directory / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+            inside = f"{name}-{version}.dist-info"
+            archive.writestr(f"{inside}/METADATA", metadata)
+            archive.writestr(f"{inside}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            archive.writestr(f"{inside}/RECORD", "")
+        return Pin(name=name, version=version, hashes=("a" * 64,))
+
+    return put
+
+
+def lock_of(text, stack, said=None):
+    said = [] if said is None else said
+    return resolving.resolve(text, "requirements.txt", stack, said.append)
+
+
+def test_versions_are_chosen_to_go_with_the_stack_and_said_while_they_are(publish):
+    publish("stacked", "2")
+    pin = publish("stacked", "1")
+    publish("needy", "1", "stacked<3", "below")
+    publish("needy", "2", "stacked>=2")
+    publish("below", "1")
+    said = []
+    found = lock_of("needy\n", [pin], said)
+    assert [(each.name, each.version) for each in found] == [("needy", "1"), ("below", "1")]
+    assert {"  for x86_64: needy", "  for aarch64: below"} < set(said)
+    assert not any("stacked" in each for each in said)
+
+
+def test_pins_of_the_stack_that_are_in_the_way_are_named_with_who_minds(publish):
+    publish("stacked", "1")
+    pin = publish("stacked", "4")
+    publish("needy", "1", "between")
+    publish("between", "3", "stacked<2")
+    with pytest.raises(ManifestError) as caught:
+        lock_of("needy\n", [pin])
+    assert "nothing goes with the stack's stacked 4: between 3 needs stacked<2" in str(caught.value)
+    assert "lock again" in str(caught.value)
+    with pytest.raises(ManifestError, match="stacked 4: the program needs stacked==1"):
+        lock_of("stacked==1\n", [pin])
+
+
+def test_a_search_for_older_versions_that_fit_is_ended(publish, monkeypatch):
+    monkeypatch.setattr(resolving, "MAX_SEARCH_S", 0.0)
+    publish("stacked", "1")
+    pin = publish("stacked", "4")
+    for version in range(1, 200):
+        publish("needy", str(version), "stacked<2")
+    with pytest.raises(ManifestError, match="stack's stacked 4: needy 199 needs stacked<2"):
+        lock_of("needy\n", [pin])
+
+
+@pytest.mark.parametrize("requirement", ["sourced\n", "needy\n"])
+def test_a_package_without_a_wheel_is_named(publish, tmp_path, requirement):
+    with tarfile.open(tmp_path / "index" / "sourced-1.tar.gz", "w:gz"):
+        pass
+    for version in ("1", "2"):
+        publish("needy", version, "sourced")
+    with pytest.raises(ManifestError, match="sourced is there as source only, without a wheel"):
+        lock_of(requirement, [])
+
+
+def test_a_package_that_no_index_has_is_the_users_mistake(publish):
+    with pytest.raises(ManifestError, match="there is no package absent in the index"):
+        lock_of("absent>=2\n", [])
+
+
+def test_an_index_that_does_not_answer_is_not(monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(ImageError, match="absent"):
+        lock_of("absent>=2\n", [])
 
 
 def test_a_lock_must_be_made_from_the_requirements_beside_it(tmp_path):

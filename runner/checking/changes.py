@@ -95,9 +95,10 @@ class Changes:
     def _has_changed_metadata(self, path: Path) -> bool:
         if path.suffix != ".py" or path.is_dir():
             return False
-        metadata = beside(path)
-        is_there = os.path.lexists(metadata) or self._name(metadata) in self._blobs
-        return is_there and self._is_changed(metadata)
+        return any(
+            (os.path.lexists(each) or self._name(each) in self._blobs) and self._is_changed(each)
+            for each in beside(path)
+        )
 
     def _is_changed(self, path: Path) -> bool:
         before = set(self._names_below(self._name(path)))

@@ -20,9 +20,11 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
+from runner.display import escape
 from runner.errors import ManifestError
 from runner.policy import Limits
 from runner.policy.isolation import Isolation
+from runner.programs import metadata
 from runner.programs.schema import flaws
 
 MANIFEST_NAME: Final = "program.yaml"
@@ -31,18 +33,7 @@ DEFAULT_ENTRY: Final = "program.py"
 MAX_MANIFEST_BYTES: Final = 256 * 1024
 
 _SCHEMA_FILE: Final = Path(__file__).with_name("manifest.schema.json")
-_SCHEMA_KEYS: Final = ("parameters", "return_values", "interim_results")
-_SPEC_KEYS: Final = ("backend_requirements", *_SCHEMA_KEYS)
-
-_OLD_TYPES: Final = {
-    **dict.fromkeys(("int", "integer"), "integer"),
-    **dict.fromkeys(("float", "number", "double"), "number"),
-    **dict.fromkeys(("str", "string"), "string"),
-    **dict.fromkeys(("bool", "boolean"), "boolean"),
-    **dict.fromkeys(("dict", "object", "dictionary"), "object"),
-    **dict.fromkeys(("list", "array"), "array"),
-}
-"""Words of IBM's older lists that say something about the type; others say nothing."""
+_SPEC_KEYS: Final = ("backend_requirements", *metadata.SCHEMA_KEYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +58,24 @@ class Manifest:
 
     @classmethod
     @lru_cache(maxsize=64)  # by the text itself, and a manifest is never changed
-    def from_text(cls, text: str, *, source: str, entry: str = DEFAULT_ENTRY) -> Manifest:
+    def from_text(
+        cls, text: str, *, source: str, entry: str = DEFAULT_ENTRY, named: str | None = None
+    ) -> Manifest:
         """Read YAML or JSON.
 
         `source` names the file in errors, `entry` the program file where the manifest does not.
-        Raises ManifestError.
+        With `named` it is IBM's metadata, which may be written more freely, of the program that is
+        called so if the metadata does not say how.  Raises ManifestError.
         """
         document = _Document(text, source)
+        if named is not None:
+            known = json_schema()["properties"]
+            document.content = metadata.normal(document.content, named, known, _SPEC_KEYS)
         content = document.content
         if error := best_match(_validator().iter_errors(content)):
             raise document.mistake(error)
+        if escape(content["name"]) != content["name"] or not content["name"].isprintable():
+            raise document.error(["name"], f"{content['name']!r} cannot be shown as it is")
         older: dict[str, Any] = {key: content[key] for key in _SPEC_KEYS if key in content}
         spec = {**older, **content.get("spec", {})}
         limits = dict(content.get("limits", {}))
@@ -175,7 +174,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _schemas(document: _Document, spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the JSON Schemas of a manifest, made from the older list form where it is one."""
-    given = {key: spec[key] for key in _SCHEMA_KEYS if spec.get(key) is not None}
+    given = {key: spec[key] for key in metadata.SCHEMA_KEYS if spec.get(key) is not None}
     read = {key: found for key, found in given.items() if not isinstance(found, list)}
     for key, mistake in zip(read, flaws(list(read.values())), strict=True):
         if mistake is not None:  # schemas of IBM's time name draft 2019-09
@@ -189,7 +188,7 @@ def _from_list(entries: list[Any]) -> dict[str, Any]:
     properties, required = {}, []
     for entry in entries:
         described = {"description": entry["description"]} if "description" in entry else {}
-        kind = _OLD_TYPES.get(str(entry.get("type", "")).lower())
+        kind = metadata.type_of(entry.get("type", ""))
         properties[entry["name"]] = {**described, **({"type": kind} if kind else {})}
         # The oldest files say "required": "true", as text.
         if str(entry.get("required", "")).lower() == "true":

@@ -20,7 +20,7 @@ from typing import Final
 from runner.display import escape, shortened
 from runner.errors import ManifestError, RequestError, UnknownProgramError
 from runner.host.files import listings, regular, replace
-from runner.programs import resolving, wheels
+from runner.programs import metadata, resolving, wheels
 from runner.programs.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
 from runner.programs.signature import Signature
 from runner.programs.wheels import Pin
@@ -35,7 +35,6 @@ NOT_SOURCES: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
 """Directories that tools make beside a program's own files, and that are no part of it."""
 
 _IGNORED: Final = NOT_SOURCES | {CASES_DIRECTORY}
-_METADATA_WORDS: Final = ("max_execution_time", "spec", "cost")
 _PACKAGE: Final = Path(__file__).parents[1]
 _MAX_SHOWN: Final = 300
 """Characters of a path in an error: the reason stands behind it."""
@@ -169,15 +168,35 @@ def read_directory(directory: Path) -> Program:
     if len(named) > 1:
         msg = f"{directory} has both {named[0]} and {named[1]}: keep one of them"
         raise ManifestError(msg)
-    if not named and DEFAULT_ENTRY not in files:
-        msg = f"{directory} is no program: it has neither {MANIFEST_NAME} nor {DEFAULT_ENTRY}"
-        raise ManifestError(msg)
     if not named:
-        return _program(Manifest(name=_name_of(directory.resolve().name)), directory, files)
+        return _without_manifest(directory, files)
     source = directory / named[0]
     manifest = Manifest.from_text(_decode(files[named[0]], source), source=str(source))
     if manifest.entry not in files:
-        msg = f"{source}: entry: there is no file {manifest.entry!r} beside it"
+        msg = f"{source}: entry: there is no file {manifest.entry!r} below its directory"
+        raise ManifestError(msg)
+    return _program(manifest, directory, files)
+
+
+def _without_manifest(directory: Path, files: dict[str, bytes]) -> Program:
+    """Return the program of a directory with a `program.py`, or with a file and IBM's metadata."""
+    described = {
+        each: manifest
+        for each in sorted(files)
+        if each.endswith(".py") and "/" not in each
+        if (manifest := _described(directory / each, lambda path: files.get(path.name))) is not None
+    }
+    if DEFAULT_ENTRY in files:
+        manifest = described.get(DEFAULT_ENTRY) or Manifest(name=_name_of(directory.resolve().name))
+    elif len(described) == 1:
+        ((entry, manifest),) = described.items()
+        manifest = dataclasses.replace(manifest, entry=entry)
+    else:
+        many = f"; it has {len(described)} ({', '.join(described)}): name one of these files"
+        msg = (
+            f"{directory} is no program: it has neither {MANIFEST_NAME} nor {DEFAULT_ENTRY}, nor a "
+            f"single file with IBM's metadata beside it{many if described else ''}"
+        )
         raise ManifestError(msg)
     return _program(manifest, directory, files)
 
@@ -193,26 +212,34 @@ def _read_bare(path: Path) -> Program:
     if len(content) > MAX_PROGRAM_BYTES:
         msg = f"{path}: larger than {MAX_PROGRAM_BYTES} bytes"
         raise ManifestError(msg)
-    manifest = _metadata_beside(path) or Manifest(name=_name_of(path.stem))
+    manifest = _described(path, _read_if_there) or Manifest(name=_name_of(path.stem))
     manifest = dataclasses.replace(manifest, entry=DEFAULT_ENTRY, requirements=None)
     return _program(manifest, path, {DEFAULT_ENTRY: content})
 
 
-def beside(path: Path) -> Path:
-    """Return where the metadata of a bare program would be: `x.json` for `x.py`."""
-    return path.with_suffix(".json")
+def beside(path: Path) -> tuple[Path, ...]:
+    """Return where the metadata of a bare program may be: `x.json` and `x_metadata.json`."""
+    return tuple(Path(each) for each in metadata.beside(path))
 
 
-def _metadata_beside(path: Path) -> Manifest | None:
-    """Return what `x.json` says of `x.py`, as IBM's programs were kept, if it is such a file."""
-    metadata = beside(path)
-    if metadata.is_symlink() or not metadata.is_file():
-        return None
-    text = _decode(_read_regular(metadata), metadata)
-    # Any other JSON file may stand there; what calls itself a program must be right.
-    if '"name"' not in text or not any(f'"{word}"' in text for word in _METADATA_WORDS):
-        return None
-    return Manifest.from_text(text, source=str(metadata))
+def _described(path: Path, content_of: Callable[[Path], bytes | None]) -> Manifest | None:
+    """Return what the metadata beside a program file say of it, None if there are none."""
+    found = {}
+    for each in beside(path):
+        content = content_of(each)
+        text = "" if content is None else _decode(content, each)
+        if text and metadata.is_metadata(each, text):
+            found[each] = text
+    if len(found) > 1:
+        msg = f"{path} has metadata in {' and in '.join(each.name for each in found)}: keep one"
+        raise ManifestError(msg)
+    for each, text in found.items():
+        return Manifest.from_text(text, source=str(each), named=_name_of(path.stem))
+    return None
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    return None if path.is_symlink() or not path.is_file() else _read_regular(path)
 
 
 def _program(manifest: Manifest, path: Path, files: dict[str, bytes]) -> Program:

@@ -16,9 +16,6 @@ from sandbox.stack import lookups
 from sandbox.stack.warmup import PACKAGES, Warmth, is_ours
 from sandbox.wire.protocol import PACKAGES_DIRECTORY
 
-MODULE: Final = "program"
-"""What the program's module is called: as its file is, so that a spawned child finds it again."""
-
 _hidden: Final[list[object]] = []
 """Our modules, when the program cannot find them any more: taking them apart would take time."""
 
@@ -88,15 +85,26 @@ def _may_have_plugins(files: list[str]) -> bool:
 
 
 def load(directory: str, entry: str) -> Callable[..., Any]:
-    """Import the program and return its `main`; raises whatever the import raises."""
+    """Import the program and return its `main`; raises whatever the import raises.
+
+    Its module is called as its file is, so that a spawned child finds it again, unless another
+    module has that name already.  The directory of an entry below the program's own comes first on
+    the module path, as Python's scripts have it.
+    """
     path = os.path.join(directory, entry)  # noqa: PTH118
+    place, file = os.path.split(path)
+    name = file.removesuffix(".py")
+    if not name.isidentifier() or name in sys.modules:
+        name = "program"
+    if "/" in entry:
+        sys.path.insert(0, place)
     sys.argv = [path]
-    spec = importlib.util.spec_from_file_location(MODULE, path)
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         msg = f"{entry} is not a Python file"
         raise NoMainError(msg)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     main = getattr(module, "main", None)
     if main is None:

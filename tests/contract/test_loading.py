@@ -131,3 +131,17 @@ def test_the_first_process_imports_little():
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(SystemExit, match="sandbox: "):
         options.parse(arguments)
+
+
+def test_an_entry_in_a_subdirectory_finds_what_is_beside_it_and_above_it():
+    files = {
+        "src/solver.py": (
+            "import beside, above\n"
+            "def main(backend, user_messenger):\n"
+            "    return [__name__, beside.x, above.x]\n"
+        ),
+        "src/beside.py": "x = 1",
+        "above.py": "x = 2",
+    }
+    report = run("", files=files, entry="src/solver.py", backend={"name": "none"})
+    assert json.loads(report.value) == ["solver", 1, 2]

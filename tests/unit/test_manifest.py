@@ -18,6 +18,18 @@ def read(text: str) -> Manifest:
     return Manifest.from_text(text, source="program.yaml")
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda each: (
+        st.lists(each, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "properties", "items", "required", "parameters", "a"]), each
+        )
+    ),
+    max_leaves=12,
+)
+
+
 def test_a_manifest_needs_a_name_only():
     manifest = read("name: mine")
     assert (manifest.name, manifest.entry, manifest.limits) == ("mine", "program.py", {})
@@ -35,7 +47,11 @@ def test_json_is_accepted_and_max_execution_time_lowers_the_time_limit():
         ("- a", "mapping"),
         ("name: [", "not a readable manifest"),
         ("description: x", "'name' is a required property"),
-        ("name: Upper Case", "name: "),
+        ("name: ' ends'", "name: "),
+        ('name: "a\\tb"', "name: 'a\\tb' cannot be shown as it is"),
+        ("name: " + "x" * 101, "at most 100 characters"),
+        ("name: a\nentry: src/../program.py", "entry"),
+        ("name: a\nentry: /program.py", "entry"),
         ("name: a\nmax_execution_time: fast", "line 2: max_execution_time: 'fast' is not"),
         ("name: a\n\nmax_execution_time: -1", "line 3: max_execution_time: -1"),
         ("name: a\nmax_execution_time: soon", "expected: a number of seconds above 0"),
@@ -121,6 +137,89 @@ def test_the_older_lists_become_schemas():
         "required": ["iterations"],
     }
     assert manifest.return_values["properties"]["-"]["type"] == "string"
+
+
+def test_names_are_kept_as_they_are_written():
+    for name in ("PATH-Solver", "My first program", "qka.v2", "Größe"):
+        assert read(f"name: {name}").name == name
+
+
+def read_metadata(**content) -> Manifest:
+    text = json.dumps({"max_execution_time": 600, **content})
+    return Manifest.from_text(text, source="x.json", named="x")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("int", "integer"),
+        ("Float", "number"),
+        ("list of floats", "array"),
+        ("List[int]", "array"),
+        ("a dictionary of counts", "object"),
+        ("int or None", ["integer", "null"]),
+        ("str | list", ["string", "array"]),
+        ("QuantumCircuit", None),
+        ("list or QuantumCircuit", None),
+        ("object of class NoiseModel", None),
+    ],
+)
+def test_types_in_words_mean_what_they_can(words: str, meant: object):
+    schema = {"properties": {"x": {"type": words, "description": "What."}}}
+    (listed,) = (
+        read_metadata(parameters=[{"name": "x", "type": words}]).parameters["properties"].values()
+    )
+    said = read_metadata(spec={"parameters": schema}).parameters["properties"]["x"]
+    assert (listed.get("type"), said.get("type")) == (meant, meant)
+    if meant is None:
+        assert said["description"] == f"What. ({words})"
+
+
+def test_types_that_a_manifest_of_ours_misspells_are_refused():
+    with pytest.raises(ManifestError, match="not a JSON Schema"):
+        read("name: a\nspec: {parameters: {properties: {x: {type: intger}}}}")
+
+
+def test_metadata_say_what_users_wrote_into_them():
+    read = read_metadata(
+        author="somebody",
+        is_public=None,
+        spec={
+            "parameters": {
+                "properties": {
+                    "shots": {"type": "int", "required": True},
+                    "seed": {"type": "int", "required": False},
+                    "rows": {"type": "list", "items": {"type": "float"}},
+                    "note": "a text for the log",
+                }
+            },
+            "return_values": "the counts",
+            "creator": "somebody",
+            "interim_results": None,
+        },
+    )
+    assert read.name == "x"
+    assert read.parameters == {
+        "properties": {
+            "shots": {"type": "integer"},
+            "seed": {"type": "integer"},
+            "rows": {"type": "array", "items": {"type": "number"}},
+            "note": {"description": "a text for the log"},
+        },
+        "required": ["shots"],
+    }
+    assert read.return_values == {"description": "the counts"}
+    assert read.interim_results is None
+    with pytest.raises(ManifestError, match="did you mean 'description'"):
+        read_metadata(descripton="a slip")
+
+
+@given(st.dictionaries(st.sampled_from(["name", "spec", "parameters", "x"]), json_values))
+def test_any_metadata_are_read_or_refused(content: dict):
+    try:
+        Manifest.from_text(json.dumps(content), source="x.json", named="x")
+    except ManifestError:
+        return
 
 
 @given(st.text(max_size=200))

@@ -126,6 +126,36 @@ def test_metadata_beside_a_bare_file_is_its_manifest(tmp_path):
         finding.find(tmp_path / "sampling.py")
 
 
+@pytest.mark.parametrize("name", ["solver.json", "solver_metadata.json"])
+def test_a_directory_in_ibms_layout_is_a_program(tmp_path, name):
+    (tmp_path / "__init__.py").write_text("")
+    (tmp_path / "solver.py").write_text(SOURCE)
+    (tmp_path / name).write_text('{"name": "PATH-Solver", "max_execution_time": 7}')
+    for found in (finding.find(tmp_path), finding.find(tmp_path / "solver.py")):
+        assert (found.name, found.manifest.limits) == ("PATH-Solver", {"timeout_s": 7})
+    assert finding.find(tmp_path).manifest.entry == "solver.py"
+    assert finding.find(tmp_path).shown_path("solver.py") == str(tmp_path / "solver.py")
+    (tmp_path / "other.py").write_text(SOURCE)
+    (tmp_path / "other_metadata.json").write_text("{}")
+    with pytest.raises(ManifestError, match=r"it has 2 \(other.py, solver.py\): name one of"):
+        finding.find(tmp_path)
+    assert finding.find(tmp_path / "other.py").name == "other"
+
+
+def test_metadata_beside_the_program_of_a_directory_are_read(tmp_path):
+    (tmp_path / "program.py").write_text(SOURCE)
+    (tmp_path / "program_metadata.json").write_text('{"name": "Mine", "cost": 7}')
+    assert finding.find(tmp_path).name == "Mine"
+
+
+def test_metadata_in_two_files_are_one_too_many(tmp_path):
+    (tmp_path / "solver.py").write_text(SOURCE)
+    for name in ("solver.json", "solver_metadata.json"):
+        (tmp_path / name).write_text('{"name": "mine", "cost": 7}')
+    with pytest.raises(ManifestError, match="in solver.json and in solver_metadata.json: keep one"):
+        finding.find(tmp_path / "solver.py")
+
+
 def test_any_other_json_beside_a_bare_file_is_left_alone(tmp_path):
     (tmp_path / "sampling.py").write_text(SOURCE)
     (tmp_path / "sampling.json").write_text('{"counts": [1, 2]}')

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sandbox import DIRECTORY
+from sandbox.program import ibm
 from sandbox.stack import lookups
 from sandbox.stack.warmup import PACKAGES, Warmth, is_ours
 from sandbox.wire.protocol import PACKAGES_DIRECTORY
@@ -40,6 +41,7 @@ def clear_stage(directory: str, warmth: Warmth) -> None:
     sys.modules["__main__"] = types.ModuleType("__main__")
     others = [each for each in sys.path if each != _OUR_DIRECTORY]
     sys.path[:] = [directory, *others, PACKAGES_DIRECTORY]
+    ibm.stand_in()
     if os.environ.get("PYTHONPATH") == _OUR_DIRECTORY:
         del os.environ["PYTHONPATH"]
 

@@ -13,6 +13,8 @@ import json
 import mmap
 import os
 import struct
+import sys
+import types
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -26,6 +28,10 @@ DEFAULTS: Final = {
     "messages": protocol.MAX_MESSAGES,
     "result_bytes": protocol.MAX_RESULT_BYTES,
 }
+
+
+_MEETING_POINT: Final = "_messenger_of_forked_processes"
+"""A module by whose name a pickled messenger is found again; none of ours has a name by then."""
 
 
 class LimitError(ValueError):
@@ -148,10 +154,28 @@ class Outbox:
 
 
 class UserMessenger:
-    """Publishes a program's results while it runs."""
+    """Publishes a program's results while it runs.
 
-    def __init__(self, outbox: Outbox) -> None:
+    One that the program makes itself, to try out its `main`, prints them instead.  A copy is the
+    messenger itself; one that is sent to a forked process is the messenger there.
+    """
+
+    def __init__(self, outbox: Outbox | None = None) -> None:
         self._outbox = outbox
+        if outbox is not None:
+            _meet(self)
+
+    def __copy__(self) -> UserMessenger:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> UserMessenger:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._outbox is None:
+            msg = "a UserMessenger that the program has made itself cannot be pickled"
+            raise TypeError(msg)
+        return sys.modules[_MEETING_POINT].here, ()
 
     def publish(
         self,
@@ -176,10 +200,24 @@ class UserMessenger:
             if final:
                 raise ResultEncodingError(*error.args) from error.__cause__
             raise
-        if not final:
+        if self._outbox is None:
+            sys.stdout.write(f"{text}\n")
+        elif not final:
             self._outbox.send_message(text)
         else:
             self._outbox.send_result(text)
+
+
+def _meet(messenger: UserMessenger) -> None:
+    """Leave a messenger where this process, and those that it forks, find it by a module's name."""
+
+    def here() -> UserMessenger:
+        return messenger
+
+    here.__module__, here.__qualname__ = _MEETING_POINT, "here"
+    module = types.ModuleType(_MEETING_POINT)
+    vars(module)["here"] = here
+    sys.modules[_MEETING_POINT] = module
 
 
 class _Account:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from sandbox import codec
 from sandbox.stack import warmup
 from sandbox.wire import options
 from tests.contract.guest import ROOT, run
@@ -145,3 +146,58 @@ def test_an_entry_in_a_subdirectory_finds_what_is_beside_it_and_above_it():
     }
     report = run("", files=files, entry="src/solver.py", backend={"name": "none"})
     assert json.loads(report.value) == ["solver", 1, 2]
+
+
+def test_what_programs_import_of_ibms_client_is_there_and_no_more():
+    source = """
+        import json
+        import numpy as np
+        from qiskit_ibm_runtime import RuntimeDecoder
+        from qiskit_ibm_runtime.program import ProgramBackend, ResultDecoder, UserMessenger
+        from qiskit.providers.ibmq.runtime import UserMessenger as Older
+        from qiskit.providers.ibmq.runtime.utils import RuntimeEncoder
+        from qiskit_ibm_runtime.program.user_messenger import UserMessenger as Longer
+
+        class Encoder(RuntimeEncoder):
+            def default(self, o):
+                return sorted(o) if isinstance(o, set) else super().default(o)
+
+        def main(backend: ProgramBackend, user_messenger: UserMessenger):
+            UserMessenger().publish({"tried": 1})
+            user_messenger.publish({"z": 1j, "array": np.arange(2)}, encoder=RuntimeEncoder)
+            user_messenger.publish({"set": {2, 1}, "z": 1j}, encoder=Encoder)
+            text = json.dumps({"array": np.arange(2)}, cls=RuntimeEncoder)
+            try:
+                from qiskit_ibm_runtime import QiskitRuntimeService
+            except ImportError as error:
+                said = str(error)
+            return {
+                "isinstance": isinstance(user_messenger, UserMessenger),
+                "one": UserMessenger is Older is Longer,
+                "back": json.loads(text, cls=RuntimeDecoder)["array"].tolist(),
+                "decoded": [ResultDecoder.decode(each) for each in ("[1]", "All done!")],
+                "said": said,
+            }
+    """
+    report = run(source, backend={"name": "aer_simulator"})
+    value = json.loads(report.value)
+    assert value["isinstance"]
+    assert value["one"]
+    assert (value["back"], value["decoded"]) == ([0, 1], [[1], "All done!"])
+    assert (
+        "no 'QiskitRuntimeService' in the sandbox: IBM's client is not installed" in value["said"]
+    )
+    whole, changed = (codec.decode(each.body, trusted=True) for each in report.messages)
+    assert (whole["z"], whole["array"].tolist()) == (1j, [0, 1])
+    assert changed == {"set": [1, 2], "z": 1j}
+    assert '{"tried":1}' in report.log.replace(" ", "")
+
+
+def test_a_package_of_ibms_that_is_there_comes_first():
+    files = {"qiskit_ibm_runtime/__init__.py": "name = 'own'"}
+    source = """
+        import qiskit_ibm_runtime
+        def main(backend, user_messenger):
+            return qiskit_ibm_runtime.name
+    """
+    assert json.loads(run(source, files=files).value) == "own"

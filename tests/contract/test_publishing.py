@@ -313,3 +313,28 @@ def test_a_final_result_from_a_thread_in_the_last_moment(carrier):
     assert values in (['"thread"'], ['"main"'])
     assert report.last[-1].messages == len(report.messages)
     assert sum(isinstance(each, protocol.Done) or each.done for each in report.last) == 1
+
+
+def test_an_object_that_holds_the_messenger_is_copied_and_sent_to_pools():
+    source = """
+        import copy
+        import multiprocessing
+        import pickle
+
+        class Solver:
+            def __init__(self, messenger):
+                self.messenger = messenger
+            def step(self, number):
+                self.messenger.publish(number)
+                return number * 2
+
+        def main(backend, user_messenger):
+            solver = Solver(user_messenger)
+            copies = [copy.copy(solver), copy.deepcopy(solver), pickle.loads(pickle.dumps(solver))]
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                doubled = pool.map(solver.step, range(4))
+            return [all(each.messenger is user_messenger for each in copies), doubled]
+    """
+    report = run(source)
+    assert json.loads(report.value) == [True, [0, 2, 4, 6]]
+    assert sorted(int(each.body) for each in report.messages) == [0, 1, 2, 3]

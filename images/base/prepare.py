@@ -61,6 +61,9 @@ UNWANTED_LIBRARY = (
 
 UNWANTED_SITE = "pip pip-* setuptools setuptools-* wheel wheel-* pkg_resources _distutils_hack"
 
+KEPT_OF_TESTS = "numpy/_core/tests/_natype.py"
+"""What numpy.testing imports, and with it much of SciPy; other tests of packages are removed."""
+
 ACCOUNTS = """\
 root:x:0:0:root:/:/bin/false
 program:x:65532:65532:program:/tmp:/bin/sh
@@ -142,7 +145,10 @@ def remove_unwanted(packages: Path) -> None:
         remove(packages.glob(pattern))
     for pip in ("pip*", "wheel", "idle*", "2to3*", "pydoc*"):
         remove(path for each in ("usr/local/bin", "usr/bin") for path in Path("/", each).glob(pip))
-    remove(path for path in packages.glob("**/tests") if path.is_dir())
+    kept = packages / KEPT_OF_TESTS
+    tests = [each for each in packages.glob("**/tests") if each.is_dir()]
+    remove(each for each in tests if each != kept.parent)
+    remove(each for each in kept.parent.glob("*") if each != kept)
     for each in ("/usr/bin", "/usr/sbin", "/etc"):  # what used to be a link to something removed
         remove(path for path in Path(each).iterdir() if path.is_symlink() and not path.exists())
     remove(path for path in Path("/usr/share/doc").glob("*/*") if path.name != "copyright")

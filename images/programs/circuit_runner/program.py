@@ -1,6 +1,8 @@
 """Run circuits and count what they measure."""
 
-from qiskit import qasm2, transpile
+import re
+
+from qiskit import QuantumCircuit, qasm3, transpile
 
 
 def main(
@@ -15,7 +17,7 @@ def main(
     """Compile the circuits for the backend and run them together.
 
     Args:
-        circuits: one circuit or a list of them, each a QuantumCircuit or a text in OpenQASM 2.
+        circuits: one circuit or a list of them, each a QuantumCircuit or a text in OpenQASM.
         shots: how often each is measured.
         optimization_level: how hard the transpiler tries, from 0 to 3.
         initial_layout: the physical qubit of each qubit; left out, the transpiler chooses.
@@ -25,7 +27,7 @@ def main(
     """
     if not isinstance(circuits, list):
         circuits = [circuits]
-    circuits = [qasm2.loads(each) if isinstance(each, str) else each for each in circuits]
+    circuits = [parse(each) if isinstance(each, str) else each for each in circuits]
 
     compiled = transpile(
         circuits,
@@ -41,3 +43,10 @@ def main(
 
     result = backend.run(compiled, shots=shots, seed_simulator=seed).result()
     return [result.get_counts(number) for number in range(len(compiled))]
+
+
+def parse(text):
+    """Return the circuit of a text in OpenQASM 2, as Qiskit writes it, or 3."""
+    if re.search(r"OPENQASM\s+3|stdgates\.inc", text):
+        return qasm3.loads(text)
+    return QuantumCircuit.from_qasm_str(text)

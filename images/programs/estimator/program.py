@@ -1,6 +1,8 @@
 """Estimate expectation values: the EstimatorV2 primitive as a program."""
 
-from qiskit import generate_preset_pass_manager, qasm2
+import re
+
+from qiskit import QuantumCircuit, generate_preset_pass_manager, qasm3
 from qiskit.primitives import BackendEstimatorV2
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 
@@ -10,7 +12,7 @@ def main(backend, user_messenger, pubs, precision=0.02, optimization_level=1, se
 
     Args:
         pubs: each a list of a circuit, one or more observables, its parameters' values and a
-            precision, of which the last two may be left out; a circuit may be a text in OpenQASM 2,
+            precision, of which the last two may be left out; a circuit may be a text in OpenQASM,
             an observable a text such as "XZ" or a dict such as {"XX": 0.5, "ZI": -1}.
         precision: for the PUBs that do not say.
         optimization_level: how hard the transpiler tries, from 0 to 3.
@@ -38,5 +40,12 @@ def main(backend, user_messenger, pubs, precision=0.02, optimization_level=1, se
 def read(pub):
     """Return a PUB of whatever form, with its circuit read if that is a text."""
     if isinstance(pub, list) and isinstance(pub[0], str):
-        pub = [qasm2.loads(pub[0]), *pub[1:]]
+        pub = [parse(pub[0]), *pub[1:]]
     return EstimatorPub.coerce(pub)
+
+
+def parse(text):
+    """Return the circuit of a text in OpenQASM 2, as Qiskit writes it, or 3."""
+    if re.search(r"OPENQASM\s+3|stdgates\.inc", text):
+        return qasm3.loads(text)
+    return QuantumCircuit.from_qasm_str(text)

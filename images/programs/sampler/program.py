@@ -1,6 +1,8 @@
 """Sample circuits: the SamplerV2 primitive as a program, PUBs in, a PrimitiveResult out."""
 
-from qiskit import generate_preset_pass_manager, qasm2
+import re
+
+from qiskit import QuantumCircuit, generate_preset_pass_manager, qasm3
 from qiskit.primitives import BackendSamplerV2
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 
@@ -10,7 +12,7 @@ def main(backend, user_messenger, pubs, shots=1024, optimization_level=1, seed=N
 
     Args:
         pubs: each a circuit, or a list of a circuit, its parameters' values and its own shots, of
-            which the last two may be left out; a circuit may be a text in OpenQASM 2.
+            which the last two may be left out; a circuit may be a text in OpenQASM.
         shots: for the PUBs that do not say.
         optimization_level: how hard the transpiler tries, from 0 to 3.
         seed: makes both the compilation and the samples repeatable.
@@ -38,5 +40,12 @@ def read(pub):
     if isinstance(pub, str):
         pub = [pub]
     if isinstance(pub, list) and isinstance(pub[0], str):
-        pub = [qasm2.loads(pub[0]), *pub[1:]]
+        pub = [parse(pub[0]), *pub[1:]]
     return SamplerPub.coerce(pub)
+
+
+def parse(text):
+    """Return the circuit of a text in OpenQASM 2, as Qiskit writes it, or 3."""
+    if re.search(r"OPENQASM\s+3|stdgates\.inc", text):
+        return qasm3.loads(text)
+    return QuantumCircuit.from_qasm_str(text)

@@ -20,7 +20,7 @@ from typing import Final
 from runner.display import escape, shortened
 from runner.errors import ManifestError, RequestError, UnknownProgramError
 from runner.host.files import listings, regular, replace
-from runner.programs import metadata, resolving, wheels
+from runner.programs import metadata, resolving, signature, wheels
 from runner.programs.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
 from runner.programs.signature import Signature
 from runner.programs.wheels import Pin
@@ -243,6 +243,10 @@ def _read_if_there(path: Path) -> bytes | None:
 
 
 def _program(manifest: Manifest, path: Path, files: dict[str, bytes]) -> Program:
+    if flaw := signature.flaw(files[manifest.entry]):
+        file = path if path.suffix == ".py" else path / manifest.entry
+        msg = f"{file}, {flaw}"
+        raise ManifestError(msg)
     return Program(
         name=manifest.name,
         path=path,

@@ -5,14 +5,23 @@ from __future__ import annotations
 import ast
 import functools
 from dataclasses import dataclass
+from typing import Final
 
 from runner.programs import source as sources
+
+BACKEND: Final = "backend"
+MESSENGER: Final = "user_messenger"
+_WORDS: Final = ("backend, its first parameter,", "messenger, its second parameter,")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """Names of the keyword arguments of `main`, beyond backend and user_messenger."""
+    """Names of the keyword arguments of `main`, beyond backend and user_messenger.
 
+    `given` is what it calls these two, so that no input can have that name; "" where one can.
+    """
+
+    given: tuple[str, ...] = ()
     required: tuple[str, ...]
     optional: tuple[str, ...]
     accepts_any: bool
@@ -28,21 +37,18 @@ class Signature:
     @classmethod
     @functools.lru_cache(maxsize=16)  # by the source itself: at most 1 MiB is kept so
     def _of_short(cls, source: bytes) -> Signature | None:
-        tree = sources.parse(source)
-        if tree is None:
+        main = _main(source)
+        if not isinstance(main, ast.FunctionDef):
             return None
-        bindings = [node for node in tree.body if getattr(node, "name", None) == "main"]
-        if len(bindings) != 1 or not isinstance(bindings[0], ast.FunctionDef):
-            return None
-        if bindings[0].decorator_list:
-            return None
-        given = bindings[0].args
+        given = main.args
         positional = [each.arg for each in [*given.posonlyargs, *given.args]]
         if len(positional) < 2 or len(given.posonlyargs) > 2:  # backend and messenger may be
             return None
+        both = [*given.posonlyargs, *given.args][:2]
         without_default = positional[: len(positional) - len(given.defaults)][2:]
         keywords = list(zip(given.kwonlyargs, given.kw_defaults, strict=True))
         return cls(
+            given=tuple("" if each in given.posonlyargs else each.arg for each in both),
             required=(*without_default, *(a.arg for a, default in keywords if default is None)),
             optional=(
                 *(name for name in positional[2:] if name not in without_default),
@@ -54,8 +60,14 @@ class Signature:
     def problems(self, given: set[str]) -> list[str]:
         """Return what is wrong with inputs of these names, in words."""
         takes = ", ".join([*self.required, *self.optional]) or "nothing"
-        unknown = given - {*self.required, *self.optional}
+        taken = given & {*self.given}
+        unknown = given - taken - {*self.required, *self.optional}
         return [
+            *(
+                f"input {name!r} is not to be given: main gets its {which} by that name"
+                for name, which in zip(self.given, _WORDS, strict=False)
+                if name in taken
+            ),
             *(
                 f"unknown input {name!r} (main takes {takes})"
                 for name in sorted(unknown)
@@ -67,3 +79,53 @@ class Signature:
                 if name not in given
             ),
         ]
+
+
+def flaw(source: bytes) -> str:
+    """Return why `main` cannot be called with a backend and a messenger, "" if it can or may be.
+
+    What is looked at is the one plain `def main` at top level; its first two may have any names.
+    """
+    return _flaw(source) if len(source) <= sources.MAX_BYTES else ""
+
+
+@functools.lru_cache(maxsize=16)  # as above
+def _flaw(source: bytes) -> str:
+    main = _main(source)
+    if main is None:
+        return ""
+    expected = "it must be main(backend, user_messenger, …), the inputs behind these two"
+    if isinstance(main, ast.AsyncFunctionDef):
+        return f"line {main.lineno}: main is `async`, and is called as a plain function"
+    arguments = main.args
+    names = [each.arg for each in [*arguments.posonlyargs, *arguments.args]]
+    shown = f"line {main.lineno}: main({ast.unparse(arguments):.200})"
+    if len(names) < 2 and arguments.vararg is None:
+        number = "no parameter" if not names else "one parameter only"
+        return f"{shown} takes {number} by position: {expected}"
+    keywords = [each.arg for each in arguments.kwonlyargs]
+    for place, word in enumerate((BACKEND, MESSENGER)):
+        if word in [*names, *keywords] and names[place : place + 1] != [word]:
+            which = ("first", "second")[place]
+            return f"{shown} has {word!r} elsewhere than {which}: {expected}"
+    return ""
+
+
+def _main(source: bytes) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Return the one plain definition of `main` at top level, None if there is no such."""
+    tree = sources.parse(source)
+    if tree is None:
+        return None
+    bindings = [node for node in tree.body if "main" in _bound(node)]
+    if len(bindings) != 1 or not isinstance(bindings[0], ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    return None if bindings[0].decorator_list else bindings[0]
+
+
+def _bound(node: ast.stmt) -> list[str]:
+    """Return the names that a plain statement binds: definitions, assignments, imports."""
+    if isinstance(node, ast.Assign):
+        return [each.id for each in node.targets if isinstance(each, ast.Name)]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [each.asname or each.name for each in node.names]
+    return [str(getattr(node, "name", ""))]

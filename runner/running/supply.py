@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final
 
 from runner.engine import Engine
+from runner.errors import RequestError
 from runner.host.interrupt import Waker
 from runner.host.processes import HostProcess
 from runner.images import ImageStore, build_id
@@ -125,6 +126,7 @@ class Supply:
         `release` to take away, which is always called afterwards.
         """
         self._prepare()
+        _check_room(task.limits, self._facts)
         task.policy = self._policy_for(task.program)
         if self.pool is not None and not for_session and task.image is None:
             waiting = self.pool.take(task.program, task.limits)
@@ -263,6 +265,23 @@ class Supply:
 
 def _modules(program: Program) -> tuple[str, ...]:
     return modules(program.files, program.manifest.entry)
+
+
+def _check_room(limits: Limits, facts: Mapping[str, Any]) -> None:
+    """Refuse limits that somebody has chosen and the engine's machine does not have.
+
+    Raises RequestError with both numbers.
+    """
+    usual, cpus, memory = Limits(), facts.get("NCPU", 0), facts.get("MemTotal", 0)
+    if limits.cpus > cpus > 0 and limits.cpus != usual.cpus:
+        msg = f"cpus is {limits.cpus:g}, and the engine's machine has {cpus}: ask for fewer"
+        raise RequestError(msg)
+    if limits.memory_bytes > memory > 0 and limits.memory_bytes != usual.memory_bytes:
+        msg = (
+            f"memory_bytes is {limits.memory_bytes} ({limits.memory_bytes >> 20} MiB), and the "
+            f"engine's machine has {memory} ({memory >> 20} MiB): ask for less"
+        )
+        raise RequestError(msg)
 
 
 def _expected(request: Request) -> str:

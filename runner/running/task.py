@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from runner.errors import InputsError, ManifestError, RequestError, RunnerError, our_own
+from runner.errors import InputsError, RequestError, RunnerError, our_own
 from runner.host.interrupt import CancelledError, Interrupt, Waker
 from runner.host.trace import Trace
 from runner.job import Job
@@ -116,7 +116,7 @@ class Task:
             verdict = execute(self)
         except CancelledError:
             verdict = Verdict(outcome=Outcome.CANCELLED)
-        except ManifestError as error:  # found out only while its image was built
+        except RequestError as error:  # found out only by the engine, or while its image was built
             verdict = refusal(error)
         except RunnerError as error:
             verdict = our_fault(str(error))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ManifestError
+from runner.programs import find
 from runner.programs.manifest import Manifest
 from runner.programs.signature import Signature
 from runner.programs.source import MAX_BYTES
@@ -243,6 +245,54 @@ def test_the_inputs_of_main_are_read_from_its_source(source: str, expected: tupl
     signature = Signature.of_source(source.encode())
     assert signature is not None
     assert (signature.required, signature.optional, signature.accepts_any) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def main(): ...", "line 1: main() takes no parameter by position"),
+        ("\ndef main(circuit, *, shots=1): ...", "line 2: main(circuit, *, shots=1) takes one"),
+        ("def main(**kwargs): ...", "main(**kwargs) takes no parameter"),
+        ("def main(*, backend, user_messenger): ...", "takes no parameter"),
+        ("def main(user_messenger, backend): ...", "has 'backend' elsewhere than first"),
+        ("def main(n, backend, user_messenger): ...", "has 'backend' elsewhere than first"),
+        ("def main(backend, n, user_messenger): ...", "has 'user_messenger' elsewhere than second"),
+        ("def main(*args, backend): ...", "has 'backend' elsewhere than first"),
+        ("async def main(backend, user_messenger): ...", "main is `async`"),
+    ],
+)
+def test_a_main_that_cannot_take_backend_and_messenger_is_refused(tmp_path, source, said):
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(ManifestError, match=f"mine.py, .*{re.escape(said)}"):
+        find(tmp_path / "mine.py")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def main(b, m): ...",
+        "def main(*args): ...",
+        "def main(backend, *rest, **more): ...",
+        "def main(first, second=None, /): ...",
+        "def main(): ...\nmain = wrap(main)",
+        "@wrap\ndef main(): ...",
+        "main = lambda b, m: 1",
+        "class main: ...",
+    ],
+)
+def test_a_main_that_may_take_them_is_let_through(tmp_path, source):
+    (tmp_path / "mine.py").write_text(source)
+    assert find(tmp_path / "mine.py").files
+
+
+def test_an_input_that_is_called_as_backend_or_messenger_are_is_named():
+    signature = Signature.of_source(b"def main(circuit, shots, **more): ...")
+    assert signature.problems({"shots", "x"}) == [
+        "input 'shots' is not to be given: main gets its messenger, its second parameter, "
+        "by that name"
+    ]
+    free = Signature.of_source(b"def main(circuit, shots, /, **more): ...")
+    assert free.problems({"shots", "x"}) == []
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ GATES: Final = {
 }
 """The gates that both Qiskit's library and Aer know, and how many qubits each acts on."""
 
+TIMED: Final = {**GATES, "reset": 1}
+"""What has places, durations and errors in a description: gates, and what else takes time."""
+
 CONTROL_FLOW: Final = frozenset({"if_else", "for_loop", "while_loop", "switch_case"})
 
 _NANO: Final = 1e-9
@@ -94,9 +97,9 @@ def _places(
     name: str, places: Any, edges: list[list[int]], qubits: list[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Yield where a gate can act, one by one, without the places that do not work."""
-    width = GATES.get(name)
+    width = TIMED.get(name)
     if width is None:
-        msg = f"gates.{name}: unknown gate; known are {', '.join(sorted(GATES))}"
+        msg = f"gates.{name}: unknown gate; known are {', '.join(sorted(TIMED))}"
         raise DescriptionError(msg)
     if isinstance(places, Mapping):
         if width > 2:
@@ -154,11 +157,12 @@ def _from_ibm(configuration: Mapping[str, Any], properties: Mapping[str, Any]) -
         values = _values(each["parameters"], _GATE_WORDS)
         measured.setdefault(each["gate"], {})[tuple(each["qubits"])] = values
     gates: dict[str, Any] = {}
-    for name in configuration["basis_gates"]:
+    timed = [name for name in measured if name in TIMED and name not in GATES]
+    for name in dict.fromkeys([*configuration["basis_gates"], *timed]):
         places = own.get(name) or [list(place) for place in measured.get(name, {})]
-        if name in GATES and not places:
+        if name in TIMED and not places:
             gates[name] = {}
-        elif name in GATES:
+        elif name in TIMED:
             found = {tuple(place): measured.get(name, {}).get(tuple(place), {}) for place in places}
             gates[name] = [
                 {"qubits": list(place), "error": v.get("error"), "duration": v.get("duration")}

@@ -33,6 +33,9 @@ MEMORY_SHARE: Final = 0.9
 
 _TABLE_FILE: Final = Path(__file__).with_name("backends.schema.json")
 _MAX_DEPTH: Final = 32
+_GENERIC_BASIS: Final = ("cx", "id", "rz", "sx", "x")
+"""The gates of Qiskit's GenericBackendV2 if none are named; a test compares them."""
+
 _ALWAYS: Final = frozenset({"measure", "reset", "delay"})
 """What every backend can do, though no gate."""
 
@@ -182,6 +185,7 @@ def _complete(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return options that are right one by one, after looking at what the schema cannot."""
     if name == "generic_backend_v2":
         _check_map(options.get("coupling_map"), options["num_qubits"])
+        _check_widths(options.get("basis_gates", _GENERIC_BASIS), options["num_qubits"])
     basis = [each for each in options.get("basis_gates", ()) if each not in _ALWAYS]
     for each in [*basis, *_noisy_gates(options)]:
         if each not in devices.GATES:
@@ -220,6 +224,16 @@ def _check_map(edges: list[list[int]] | None, size: int) -> None:
             f"{max(seen, default=-1)}, num_qubits is {size}; it must name each of them from 0"
         )
         raise BackendError(msg)
+
+
+def _check_widths(basis: Sequence[str], size: int) -> None:
+    for each in basis:
+        if devices.GATES.get(each, 1) > size:
+            msg = (
+                f"backend 'generic_backend_v2': num_qubits is {size}, and its gate {each!r} acts "
+                f"on {devices.GATES[each]}: name other basis_gates, or more qubits"
+            )
+            raise BackendError(msg)
 
 
 # --- qubits ---------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def _row(
 def _qiskit() -> Any:
     try:
         import qiskit.circuit
+        import qiskit.exceptions
         import qiskit.qpy
     except ImportError as error:
         raise UnavailableError from error
@@ -97,7 +98,14 @@ def _load(data: Any, reader: Reader) -> Any:
         raise ValueError(msg)
     if reader.oldest_qpy:
         _try_out(content)
-    (circuit,) = qiskit.qpy.load(io.BytesIO(content))
+    try:
+        (circuit,) = qiskit.qpy.load(io.BytesIO(content))
+    except qiskit.exceptions.MissingOptionalLibraryError:
+        msg = (
+            f"a circuit in QPY {content[6]} whose expressions symengine has written, which is not "
+            "here: write it with qpy.dump(…, use_symengine=False), or with Qiskit 1.3 or newer"
+        )
+        raise ValueError(msg) from None
     return circuit
 
 

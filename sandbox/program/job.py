@@ -34,7 +34,7 @@ class Job:
         self._directory = directory
         self._warmth = warmth
         self._process = os.getpid()
-        self._kind = "program_error"
+        self._kind = "invalid_inputs"
 
     def execute(self) -> Callable[[], object]:
         """Run the program; returns what sends its last frame, for when the log is complete."""
@@ -64,8 +64,8 @@ class Job:
         run = self._run
         configure_logging(run.options)
         inputs = codec.from_data(run.inputs, "inputs", trusted=True)
-        self._kind = "init_error"
         backend = backends.build(run.backend, run.limits, self._warmth.prepared)
+        self._kind = "init_error"
         loader.clear_stage(self._directory, self._warmth)
         if self._warmth.said:
             os.write(2, self._warmth.said)

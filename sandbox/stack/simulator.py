@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
 import qiskit_aer
 from qiskit import QuantumCircuit
 from qiskit_aer import AerError
+from qiskit_aer.backends import aer_simulator as automatic
+from qiskit_aer.backends import qasm_simulator, statevector_simulator, unitary_simulator
 
 from sandbox import codec
+
+_AMPLITUDE_BYTES: Final = 16
+_HOST_QUBITS: Final = automatic.MAX_QUBITS_STATEVECTOR
+_SIMULATORS: Final[tuple[tuple[Any, dict[str, Any], int], ...]] = (
+    (automatic, automatic.AerSimulator._DEFAULT_CONFIGURATION, 1),
+    (qasm_simulator, qasm_simulator.QasmSimulator._DEFAULT_CONFIGURATION, 1),
+    (statevector_simulator, statevector_simulator.StatevectorSimulator._DEFAULT_CONFIGURATION, 1),
+    (unitary_simulator, unitary_simulator.UnitarySimulator._DEFAULT_CONFIGURATION, 2),
+)
+"""Where Aer keeps how wide its simulators are: module, configuration, qubits that one costs."""
 
 _aer_defaults: Final = qiskit_aer.AerSimulator._default_options
 
@@ -82,6 +95,15 @@ def fit(limits: Mapping[str, int]) -> None:
         return options
 
     qiskit_aer.AerSimulator._default_options = classmethod(_default_options)
+    room = limits.get("max_memory_mb", 0) << 20
+    _fit_size(max(1, int(math.log2(room / _AMPLITUDE_BYTES))) if room else _HOST_QUBITS)
+
+
+def _fit_size(qubits: int) -> None:
+    """Let simulators be as wide as a state vector may be; Aer would ask for the host's memory."""
+    for module, simulator, width in _SIMULATORS:
+        module.MAX_QUBITS_STATEVECTOR = qubits
+        simulator["n_qubits"] = qubits // width
 
 
 def aer_simulator(options: dict[str, Any], limits: Mapping[str, int]) -> AerSimulator:

@@ -110,6 +110,7 @@ FAULT_KINDS: Final = frozenset(
     {
         "program_error",
         "init_error",
+        "invalid_inputs",
         "result_error",
         "message_limit",
         "result_limit",

@@ -16,6 +16,7 @@ from qiskit_aer.noise import NoiseModel, ReadoutError, thermal_relaxation_error
 from qiskit_aer.primitives import EstimatorV2, SamplerV2
 
 from runner import backends as host
+from runner.backends import table
 from sandbox.stack import backends, simulator
 from tests.contract.guest import Guest, run
 
@@ -50,6 +51,15 @@ DEVICE = {
     "dt": 2e-10,
     "control_flow": True,
 }
+
+
+SYMENGINE = (
+    "eJwL9Az29gzhYWRkYoAAxtRCBu40Bg4gkwmKQYAdic0KIpIzi5JLM0t0Dc0MoMIM1UqJSlaGtYWMYLWMjIUMqIAx"
+    "GSaTjC4DZ7FiiKACD/fEklSIwWxQISZMVSDdjM4RcLWFYDE2mAwOs4MQGlKhQlfR7KgG6uVnOMDpM/l8KNAggQ0p"
+    "lyaBWXBDDWBKF4SLQBTxMrBAhSqjDWMvRJ5F02GY8DgdphImVpFQ7z4ZVZlRQQHCfxrWuQcMLB3MFhkZZzomsm6p"
+    "KCtD8TwIMF/NPH5F0NZp3RoOluN2y2dcgclXgmMTHk5YQsI3NbG4tAgSFJC4IkEHOHZBav4jAZg6AAGiTWI="
+)
+"""A circuit with the angle 2*x + y[1], as Qiskit 1.1 sends it."""
 
 
 @pytest.fixture(autouse=True)
@@ -350,3 +360,52 @@ def test_a_generic_backend_has_its_size_and_is_repeatable():
     assert one.num_qubits == 4
     assert one.target["cx"][(0, 1)].error == other.target["cx"][(0, 1)].error
     assert sum(one.run(transpile(bell(), one)).result().get_counts().values()) == 50
+
+
+def test_simulators_are_as_wide_as_the_sandboxs_memory_bears():
+    for memory_bytes, qubits in ((2 * GIB, 26), (GIB // 2, 24)):
+        backend = build(memory_bytes=memory_bytes, cpus=1)
+        made = AerSimulator()
+        assert (backend.num_qubits, backend.target.num_qubits, made.num_qubits) == (qubits,) * 3
+        for method, width in (("statevector", 1), ("density_matrix", 2), ("unitary", 2)):
+            backend.set_options(method=method)
+            assert backend.num_qubits == backend.target.num_qubits == qubits // width
+
+
+def test_what_is_no_gate_takes_its_time_too():
+    gates = {**DEVICE["gates"], "reset": {"duration": 8e-7}}
+    device = build({**DEVICE, "gates": gates})
+    assert device.target["reset"][(0,)].duration == 8e-7
+    circuit = QuantumCircuit(1)
+    circuit.reset(0)
+    circuit.x(0)
+    scheduled = transpile(circuit, device, scheduling_method="alap", initial_layout=[0])
+    assert scheduled.estimate_duration(device.target) >= 8e-7
+
+
+def test_the_gates_of_a_generic_backend_are_those_that_the_host_knows():
+    backend = build({"name": "generic_backend_v2", "options": {"num_qubits": 2}})
+    gates = set(backend.target.operation_names) - table._ALWAYS
+    assert gates == set(table._GENERIC_BASIS)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"inputs": {"x": {"__type__": "QuantumCircuit", "__value__": "!"}}},
+        {"backend": {"name": "none such"}},
+        {"backend": {"name": "generic_backend_v2", "options": {"num_qubits": 0}}},
+    ],
+)
+def test_a_request_that_cannot_be_met_is_no_fault_of_the_program(request_):
+    fault = run("raise Exception('is not loaded')", **request_).fault
+    assert fault.kind == "invalid_inputs"
+    assert "is not loaded" not in fault.error
+
+
+def test_expressions_of_symengine_are_refused_with_what_to_do():
+    head = {"__type__": "QuantumCircuit", "__value__": SYMENGINE}
+    fault = run("", inputs={"circuit": head}).fault
+    assert fault.kind == "invalid_inputs"
+    assert "a circuit in QPY 12 whose expressions symengine has written" in fault.error
+    assert "use_symengine=False" in fault.error

@@ -32,7 +32,7 @@ def test_a_missing_program_and_an_unknown_backend(carrier):
     fault = run(source, carrier=carrier, entry="other.py").fault
     assert (fault.kind, fault.error.split(":")[0]) == ("init_error", "FileNotFoundError")
     fault = run(source, carrier=carrier, backend={"name": "real_hardware"}).fault
-    assert fault.kind == "init_error"
+    assert fault.kind == "invalid_inputs"
     assert "unknown backend 'real_hardware'; it is one of: aer_simulator" in fault.error
 
 
@@ -227,7 +227,7 @@ def test_a_value_whose_own_encoder_fails(carrier):
 def test_inputs_that_cannot_be_decoded(carrier):
     inputs = {"x": [{"__type__": "set", "__value__": 5}]}
     fault = run("def main(b, u, x): pass", carrier=carrier, inputs=inputs).fault
-    assert fault.kind == "program_error"
+    assert fault.kind == "invalid_inputs"
     assert fault.error.startswith("DecodingError: inputs['x'][0]: ")
 
 

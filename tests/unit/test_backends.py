@@ -122,7 +122,14 @@ def test_host_and_guest_plan_with_the_same_share_of_memory():
             {"name": "generic_backend_v2", "options": {"num_qubits": 3, "coupling_map": [[0, 1]]}},
             "coupling_map has 2 qubits up to 1, num_qubits is 3",
         ),
+        (
+            {"name": "generic_backend_v2", "options": {"num_qubits": 1}},
+            "num_qubits is 1, and its gate 'cx' acts on 2: name other basis_gates",
+        ),
         ("device", "device"),
+        ({**LINE, "qubits": {"t1": 0}}, "qubits.t1: 0 is less than or equal to the minimum of 0"),
+        ({**LINE, "qubits": [{}, {"t2": 0}, {}]}, r"qubits.1.t2: 0 is less than or equal"),
+        ({**LINE, "gates": {"measure": {}}}, "gates.measure: unknown gate; known are .*, reset,"),
         ({"name": "none", "options": {"shots": 1}}, "unknown option 'shots'"),
         ({**LINE, "gates": {}}, "gates"),
         ({**LINE, "gates": {"foo": {}}}, "gates.foo: unknown gate; known are ccx"),
@@ -220,6 +227,20 @@ def test_ibms_files_become_the_same_form():
         {"qubits": [0]},
         {"qubits": [1]},
     ]
+
+
+def test_the_times_of_what_is_no_basis_gate_are_read_too():
+    reset = {
+        "gate": "reset",
+        "qubits": [1],
+        "parameters": [{"name": "gate_length", "unit": "ns", "value": 1300}],
+    }
+    properties = {**PROPERTIES, "gates": [*PROPERTIES["gates"], reset]}
+    found = backends.describe({"configuration": CONFIGURATION, "properties": properties})
+    (place,) = device_of(found)["gates"]["reset"]
+    assert (place["qubits"], place["duration"]) == ([1], pytest.approx(1.3e-6))
+    one = {"num_qubits": 1, "basis_gates": ["rz", "sx"]}
+    assert backends.describe({"name": "generic_backend_v2", "options": one})
 
 
 def test_a_backend_comes_as_a_name_as_json_or_in_a_file(tmp_path):

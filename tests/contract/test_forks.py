@@ -88,7 +88,7 @@ def test_what_cannot_be_built_before_fails_in_the_job(tmp_path):
     asked = {"backend": {"name": "aer_simulator", "options": {"no": 1}}, "limits": {}}
     with Session("stdio", tmp_path, arguments=("--backend", json.dumps(asked))) as session:
         session.start("value = 1", request=asked)
-        assert session.end()[1].kind == "init_error"
+        assert session.end()[1].kind == "invalid_inputs"
 
 
 DRAWN = {"name": "generic_backend_v2", "options": {"num_qubits": 3}}

@@ -191,6 +191,8 @@ class Init:
         # them can mean "delivered".  The host ignores the report when it has a last frame.
         oom_kills = read_oom_kills()
         _kill_group(self._child)
+        if self._control >= 0:
+            self._hear(self._control)  # it may have died before its word on its job was read
         self._child = 0
         self._clock = Clock(LINGER_S)
         exited = protocol.Exited(job=self._job, status=status, oom_kills=oom_kills)

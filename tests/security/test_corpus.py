@@ -28,9 +28,6 @@ from tests.waiting import within
 pytestmark = [pytest.mark.engine, pytest.mark.security, pytest.mark.slow]
 
 CORPUS = Path(__file__).parent / "corpus"
-PLAIN = {"builtins", "numpy", "sandbox"}
-"""Where the types are from of which the host builds what these programs send, unasked."""
-
 NAMES = sorted(path.parent.name for path in CORPUS.glob("*/program.yaml"))
 
 WARM_NAMES = (
@@ -122,19 +119,6 @@ def submitted(request, meter, supervisor, isolation):
             for case in chosen(cases(program), isolation)
         ]
     return jobs
-
-
-def origins(value):
-    """Return the packages of the types of a value and of all that is in it."""
-    inside = [*value, *value.values()] if isinstance(value, dict) else value
-    parts = inside if isinstance(value, (list, tuple, dict)) else ()
-    return {type(value).__module__.partition(".")[0]}.union(*map(origins, parts))
-
-
-@pytest.mark.parametrize("name", ["channel-typed-payload"])
-def test_what_it_sends_is_decoded_into_data_only(submitted, name):
-    ((_, job),) = submitted[name]
-    assert origins([*job.messages(), job.result(60)]) <= PLAIN
 
 
 @pytest.mark.timeout(600)

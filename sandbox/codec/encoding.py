@@ -79,6 +79,9 @@ class Encoder:
             content = row.to_data(value)
         except PathError:
             raise
+        except rows.LossError as error:  # nothing that the program does wrong
+            msg = f"cannot carry {with_article(type(value).__name__)}: {error}"
+            raise PathError(msg) from error
         except Exception as error:  # to_json is the program's own code, and may raise anything
             msg = f"cannot carry {with_article(type(value).__name__)}: {one_line(error)}"
             raise PathError(msg) from error

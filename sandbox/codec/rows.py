@@ -32,6 +32,10 @@ class CostlyError(Exception):
     """Nothing is malformed, but building or using the value could cost far more than its text."""
 
 
+class LossError(Exception):
+    """A value is right, but the form it would travel in does not give it back as it is."""
+
+
 class Unpacking(Protocol):
     """Compressed content that is unpacked while it is read, within what a walk may unpack."""
 

@@ -304,23 +304,24 @@ def _result_from(data: Any, _: Reader) -> Any:
     return result.Result.from_dict({**data, "results": experiments})
 
 
-def _as_ibm_writes(data: Any) -> Any:
-    """Return data with tuples as lists and NumPy's floats as Python's, as IBM's encoder does."""
-    if type(data) is dict:
-        return {key: _as_ibm_writes(item) for key, item in data.items()}
-    if type(data) in (list, tuple):
-        return [_as_ibm_writes(item) for item in data]
-    return float(data) if isinstance(data, float) else data
+def _noise_to(value: Any) -> dict[str, Any]:
+    from sandbox.codec import noise
+
+    return noise.to_data(value)
 
 
-def _noise_from(data: Any, _: Reader) -> Any:
+def _noise_from(data: Any, reader: Reader) -> Any:
     import warnings
+
+    from sandbox.codec import noise
 
     try:
         from qiskit_aer.noise import NoiseModel
     except ImportError as error:
         raise UnavailableError from error
-    with warnings.catch_warnings():  # deprecated, without anything to take its place
+    if set(data) != {"errors"}:
+        return noise.from_data(data, reader)
+    with warnings.catch_warnings():  # what IBM's clients write; deprecated, without anything to take its place
         warnings.simplefilter("ignore", DeprecationWarning)
         return NoiseModel.from_dict(data)
 
@@ -346,10 +347,5 @@ ROWS: Final = (
     _row("CouplingMap", _coupling_to, _coupling_from, "qiskit.transpiler"),
     _row("Options", _options_to, _options_from, "qiskit.providers"),
     _row("Result", _result_to, _result_from, "qiskit.result"),
-    _row(
-        "NoiseModel",
-        lambda value: _as_ibm_writes(value.to_dict()),
-        _noise_from,
-        "qiskit_aer.noise",
-    ),
+    _row("NoiseModel", _noise_to, _noise_from, "qiskit_aer.noise"),
 )

@@ -29,11 +29,11 @@ _QUBIT_BYTES: Final = 200
 
 def to_data(model: Any) -> dict[str, Any]:
     """Return the data of a model; LossError for one that they would not give back as it is."""
-    from sandbox.codec.encoding import Encoder
+    from sandbox.codec import exact
 
     data = _data_of(model)
     back = _data_of(from_data(data, _Unbounded()))
-    if Encoder(shortcuts=False).data(back) != Encoder(shortcuts=False).data(data):
+    if not exact.is_same(data, back):
         msg = "the form of noise models does not give it back as it is"
         raise LossError(msg)
     return data

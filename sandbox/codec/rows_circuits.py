@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sandbox.codec.rows import (
+    SAFE_QPY,
+    LossError,
     Reader,
     Row,
     UnavailableError,
@@ -26,9 +28,6 @@ from sandbox.codec.rows import (
     is_json,
     pack,
 )
-
-_IBM_QPY: Final = 17
-"""What IBM's clients and service read; newer versions are written only where this cannot do it."""
 
 _OLDEST_QISKIT: Final = 2
 """The first without pulses, whose envelopes were expressions in the QPY of circuits."""
@@ -43,10 +42,10 @@ _EXACT_GATES: Final = frozenset(
     {
         *("x", "y", "z", "h", "s", "sdg", "t", "tdg", "sx", "sxdg", "id", "p", "u", "rx", "ry"),
         *("rz", "cx", "cy", "cz", "ch", "cp", "crx", "cry", "crz", "swap", "iswap", "ecr", "rxx"),
-        *("ryy", "rzz", "rzx", "ccx", "cswap", "measure", "barrier", "reset", "delay"),
+        *("ryy", "rzz", "rzx", "ccx", "cswap", "measure", "barrier", "reset"),
     }
 )
-"""Circuits of these only, without parameters, need no second look at what QPY gives back."""
+"""Circuits of these only, and nothing else that QPY could drop, need no second look."""
 
 
 def _row(
@@ -74,15 +73,43 @@ def _qiskit() -> Any:
 # --- QPY ------------------------------------------------------------------------------------------
 
 
-def _dump(circuit: Any) -> bytes:
-    qpy = _qiskit().qpy
+def _dump(circuit: Any, version: int = SAFE_QPY) -> bytes:
     stream = io.BytesIO()
-    try:
-        qpy.dump(circuit, stream, version=min(_IBM_QPY, qpy.QPY_VERSION))
-    except qpy.UnsupportedFeatureForVersion:
-        stream = io.BytesIO()
-        qpy.dump(circuit, stream)
+    _qiskit().qpy.dump(circuit, stream, version=version)
     return stream.getvalue()
+
+
+def _dump_exactly(circuit: Any, marks: dict[str, Any]) -> bytes:
+    """Return the circuit in the lowest version that gives it back, with the marks; LossError."""
+    from sandbox.codec import exact
+
+    qpy, reason = _qiskit().qpy, ""
+    for version in range(SAFE_QPY, qpy.QPY_VERSION + 1):
+        try:
+            content = _dump(circuit, version)
+            reason = _loss(circuit, content, marks)
+        except qpy.UnsupportedFeatureForVersion as error:
+            reason = reason or str(error)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 (its reader fails at valid circuits, or panics in Rust)
+            reason = f"reading it fails: {', '.join(exact.special_classes(circuit)):.200}"
+        else:
+            if not reason:
+                return content
+    msg = (
+        f"QPY does not give it back as it is ({reason:.300}); "
+        "the format loses this, and nothing is wrong with the circuit"
+    )
+    raise LossError(msg)
+
+
+def _loss(circuit: Any, content: bytes, marks: dict[str, Any]) -> str:
+    """Return what of the circuit is lost in its QPY, "" for nothing."""
+    from sandbox.codec import exact
+
+    (back,) = _qiskit().qpy.load(io.BytesIO(content))
+    return exact.difference(circuit, exact.with_marks(back, marks))
 
 
 def _load(data: Any, reader: Reader) -> Any:
@@ -147,42 +174,68 @@ def _check_head(content: bytearray, oldest: int) -> None:
 
 
 def _circuit_to(value: Any) -> Any:
-    metadata = value.metadata
+    metadata, marks = value.metadata, {}
     if not is_json(metadata):  # QPY would make lists of tuples, and text of keys
         value = value.copy()
         value.metadata = {}
-        return {"qpy": _circuit_to(value), "metadata": metadata}
-    content = _dump(value)
-    if value.num_parameters or not _EXACT_GATES.issuperset(value.count_ops()):
-        (back,) = _qiskit().qpy.load(io.BytesIO(content))
-        if back != value:
-            msg = f"QPY does not give it back as it is ({', '.join(value.count_ops()):.200})"
-            raise TypeError(msg)
-    return pack(content)
+        marks["metadata"] = metadata
+    if _is_carried_exactly(value):
+        content = _dump(value)
+    else:
+        from sandbox.codec import exact
+
+        dropped = exact.marks_of(value)
+        content = _dump_exactly(value, dropped)
+        marks |= dropped
+    return {"qpy": pack(content), **marks} if marks else pack(content)
+
+
+def _is_carried_exactly(circuit: Any) -> bool:
+    """Whether there is nothing in a circuit that any version of QPY could change."""
+    qiskit = _qiskit().circuit
+    kinds = {"measure": qiskit.Measure, "barrier": qiskit.Barrier, "reset": qiskit.Reset}
+    return (
+        not circuit.num_parameters
+        and _EXACT_GATES.issuperset(circuit.count_ops())
+        and (circuit._op_start_times, circuit._duration, circuit._unit) == (None, None, "dt")
+        and circuit._layout is None
+        and type(circuit.name) is str
+        and list(itertools.chain(*circuit.qregs)) == circuit.qubits
+        and list(itertools.chain(*circuit.cregs)) == circuit.clbits
+        and all(
+            each.label is None
+            and (each.is_standard_gate() or each.operation.base_class is kinds.get(each.name))
+            for each in circuit.data
+        )
+    )
 
 
 def _circuit_from(data: Any, reader: Reader) -> Any:
     if isinstance(data, str):
         return _load(data, reader)
-    circuit = _load(a_dict(data, "qpy", "metadata")["qpy"], reader)
-    circuit.metadata = data["metadata"]
-    return circuit
+    if not isinstance(data, dict) or not {"qpy"} < set(data):
+        msg = "neither QPY nor a dict of it and what it drops"
+        raise ValueError(msg)
+    from sandbox.codec import exact
+
+    marks = {name: item for name, item in data.items() if name != "qpy"}
+    return exact.with_marks(_load(data["qpy"], reader), marks)
 
 
-def _instruction_to(value: Any) -> str:
-    circuit = _qiskit().circuit.QuantumCircuit(value.num_qubits, value.num_clbits, name="one")
+def _instruction_to(value: Any) -> Any:
+    qiskit = _qiskit().circuit
+    if value.base_class is qiskit.Delay and value.unit != "expr" and value.label is None:
+        return {"duration": value.duration, "unit": value.unit}  # a circuit would change integers
+    circuit = qiskit.QuantumCircuit(value.num_qubits, value.num_clbits, name="one")
     circuit.append(value, circuit.qubits, circuit.clbits)
-    content = _dump(circuit)
-    (loaded,) = _qiskit().qpy.load(io.BytesIO(content))
-    back = loaded.data[0].operation
-    if back != value or back.base_class is not value.base_class or back.label != value.label:
-        msg = "QPY does not give it back as it is"
-        raise TypeError(msg)
-    return pack(content)
+    return _circuit_to(circuit)
 
 
 def _instruction_from(data: Any, reader: Reader) -> Any:
-    return _load(data, reader).data[0].operation
+    if isinstance(data, dict) and "qpy" not in data:
+        a_dict(data, "duration", "unit")
+        return _qiskit().circuit.Delay(data["duration"], a_text(data["unit"]))
+    return _circuit_from(data, reader).data[0].operation
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -220,18 +273,22 @@ def _element_from(data: Any, reader: Reader) -> Any:
     return _vector_from(vector, reader)[a_size(index)]
 
 
-def _expression_to(value: Any) -> str:
+def _expression_to(value: Any) -> Any:
+    if not value.parameters:  # QPY would make it a number
+        return {"bound": value.numeric()}
     circuit = _qiskit().circuit.QuantumCircuit(global_phase=value, name="expression")
-    content = _dump(circuit)
-    (back,) = _qiskit().qpy.load(io.BytesIO(content))
-    if back.global_phase != value:  # complex factors become real in QPY
-        msg = "QPY does not give it back as it is"
-        raise TypeError(msg)
-    return pack(content)
+    return pack(_dump_exactly(circuit, {}))
 
 
 def _expression_from(data: Any, reader: Reader) -> Any:
-    return _load(data, reader).global_phase
+    if isinstance(data, str):
+        return _load(data, reader).global_phase
+    number = a_dict(data, "bound")["bound"]
+    if type(number) not in (int, float, complex):
+        msg = f"an expression bound to {type(number).__name__}"
+        raise TypeError(msg)
+    parameter = _qiskit().circuit.Parameter("x")
+    return parameter.bind({parameter: number})
 
 
 # --- registers, devices, results ------------------------------------------------------------------
@@ -321,7 +378,9 @@ def _noise_from(data: Any, reader: Reader) -> Any:
         raise UnavailableError from error
     if set(data) != {"errors"}:
         return noise.from_data(data, reader)
-    with warnings.catch_warnings():  # what IBM's clients write; deprecated, without anything to take its place
+    with (
+        warnings.catch_warnings()
+    ):  # what IBM's clients write; deprecated, without anything to take its place
         warnings.simplefilter("ignore", DeprecationWarning)
         return NoiseModel.from_dict(data)
 

@@ -1,6 +1,7 @@
 """Qiskit's values as tagged JSON: opaque on the host until asked for, then equal."""
 
 import base64
+import io
 import json
 import struct
 import sys
@@ -43,6 +44,7 @@ from qiskit_aer.noise import NoiseModel, depolarizing_error, thermal_relaxation_
 
 from sandbox import codec
 from sandbox.codec import DecodingError, EncodingError, Value, table, trial
+from sandbox.codec.rows import pack
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 THETA = Parameter("θ")
@@ -236,7 +238,7 @@ PLACE = r"^result\['x'\]\[0\]: cannot carry an? .*"
     ("value", "reason"),
     [
         (2j * THETA, "QPY does not give it back as it is"),
-        (saved(), r"QPY does not give it back as it is \(save_statevector\)"),
+        (saved(), r"QPY does not give it back as it is \(.save_statevector. at 0: its class"),
         (saved().data[0].operation, "QPY does not give it back as it is"),
         (info.CNOTDihedral(num_qubits=2), "CNOTDihedral"),
         (Qubit(), "Qubit"),
@@ -271,6 +273,17 @@ def put(at, *values):
 OLD = "QPY 12; reading one before 13 is not safe"
 
 
+def written(version):
+    stream = io.BytesIO()
+    qiskit.qpy.dump(bell(), stream, version=version)
+    return tagged("QuantumCircuit", pack(stream.getvalue()))
+
+
+AT = {13: 20, 17: 28}
+"""Where the circuit begins."""
+
+
+@pytest.mark.parametrize("version", AT)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -279,16 +292,28 @@ OLD = "QPY 12; reading one before 13 is not safe"
         (put(17, 2), "2 programs of the kind b'q'"),
         (put(18, ord("e")), "symbols as b'e'"),
         (put(19, ord("s")), "of the kind b's'"),
-        (put(28 + 5, 0xFF), "not more than 1000000 can be right"),
-        (put(28 + 9, 0xFF), "not more than 1000000 can be right"),
-        (put(20, 0xFF), "OverflowError"),
-        (put(24, 0xFF), "unpack_from requires"),
+        (5, "not more than 1000000 can be right"),
+        (9, "not more than 1000000 can be right"),
     ],
 )
-def test_the_head_of_a_circuit_is_read_before_qiskit_sees_it(change, reason, monkeypatch):
+def test_the_head_of_a_circuit_is_read_before_qiskit_sees_it(change, reason, version, monkeypatch):
+    if isinstance(change, int):
+        change = put(AT[version] + change, 0xFF)
+    raw = written(version)
     monkeypatch.setattr(qiskit.qpy, "load", None)
     with pytest.raises(DecodingError, match=reason):
-        repacked(codec.to_data(bell()), change).decode()
+        repacked(raw, change).decode()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(put(20, 0xFF), "OverflowError"), (put(24, 0xFF), "unpack_from requires")],
+)
+def test_where_a_circuit_begins_is_checked_too(change, reason, monkeypatch):
+    raw = written(17)
+    monkeypatch.setattr(qiskit.qpy, "load", None)
+    with pytest.raises(DecodingError, match=reason):
+        repacked(raw, change).decode()
 
 
 @pytest.mark.parametrize("value", [XGate(), 2 * THETA, info.SparsePauliOp("X", [2 * THETA])])

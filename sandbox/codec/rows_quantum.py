@@ -6,6 +6,7 @@ only choose among these rows; nothing is imported by them.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any, Final
@@ -188,7 +189,7 @@ def _pub_row(name: str, module: str, *keys: str) -> Row:
     return _container_row(name, attributes(*keys), from_data, path)
 
 
-ROWS: Final = (
+_QISKITS: Final = (
     _settings_row(f"{_OPERATORS}.symplectic.pauli", "Pauli", "data"),
     _settings_row(f"{_OPERATORS}.symplectic.pauli_list", "PauliList", "data"),
     _settings_row(f"{_OPERATORS}.symplectic.sparse_pauli_op", "SparsePauliOp", "data", "coeffs"),
@@ -232,5 +233,18 @@ ROWS: Final = (
         "EstimatorPub",
         "estimator_pub",
         *("circuit", "observables", "parameter_values", "precision"),
+    ),
+)
+
+_AERS: Final = ("Statevector", "DensityMatrix", "Operator", "SuperOp", "StabilizerState")
+"""What a simulation saves is of classes that Aer derives from these, with nothing of their own."""
+
+ROWS: Final = (
+    *_QISKITS,
+    *(
+        dataclasses.replace(row, of=f"qiskit_aer.backends.compatibility:{name}")
+        for row in _QISKITS
+        for name in _AERS
+        if row.of == f"qiskit.quantum_info:{name}"
     ),
 )

@@ -225,6 +225,39 @@ def saved():
     return circuit
 
 
+@pytest.mark.parametrize("shots", [None, 3])
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [
+        ("statevector", info.Statevector),
+        ("density_matrix", info.DensityMatrix),
+        ("unitary", info.Operator),
+        ("superop", info.SuperOp),
+        ("stabilizer", info.StabilizerState),
+        ("clifford", info.Clifford),
+        ("matrix_product_state", tuple),
+    ],
+)
+def test_what_aer_saves_arrives_as_qiskits_own(what, kind, shots):
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    getattr(circuit, f"save_{what}")(pershot=shots is not None)
+    result = AerSimulator().run(circuit, shots=shots or 1).result()
+    if shots is None and kind is not tuple:
+        (alone,) = codec.decode(codec.encode([result.data()[what]]), trusted=True)
+        assert type(alone) is kind
+    whole = codec.decode(codec.encode(result)).decode()
+    found, saved = (
+        [each.data()[what]] if shots is None else each.data()[what] for each in (whole, result)
+    )
+    assert list(map(type, found)) == [kind] * len(saved)
+    for one, other in zip(found, saved, strict=True):
+        if kind is tuple:
+            assert codec.encode(one) == codec.encode(other)
+        else:
+            assert one == kind(other)
+
+
 def with_validator():
     options = Options(shots=1)
     options.set_validator("shots", int)

@@ -264,7 +264,7 @@ def _row_of(data: dict[str, Any]) -> rows.Row | None:
 def _holds_set(key: Any) -> bool:
     """Whether comparing the key looks up members of sets, whose cost multiplies at each level."""
     if isinstance(key, Record):
-        return any(map(_holds_set, key.as_dict().values()))
+        return any(map(_holds_set, (*key.as_dict().values(), *key._more.values())))
     return isinstance(key, frozenset) or (isinstance(key, tuple) and any(map(_holds_set, key)))
 
 

@@ -7,27 +7,37 @@ class, and goes back in the form it came in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 
 class Record:
-    """The fields of a dataclass: read as attributes, compared by class name and content."""
+    """The fields of a dataclass: read as attributes, compared by class name and content.
 
-    __slots__ = ("_content", "class_name")
+    `more` are its attributes that are no fields; they are read in the same way.
+    """
+
+    __slots__ = ("_content", "_more", "class_name")
 
     class_name: str
     _content: dict[str, Any]
+    _more: dict[str, Any]
 
-    def __init__(self, class_name: str, content: dict[str, Any]) -> None:
+    def __init__(
+        self, class_name: str, content: dict[str, Any], more: dict[str, Any] | None = None
+    ) -> None:
         object.__setattr__(self, "class_name", class_name)
         object.__setattr__(self, "_content", dict(content))
+        object.__setattr__(self, "_more", dict(more or {}))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.class_name, self._content)
+        return type(self), (self.class_name, self._content, self._more)
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._content:
-            return self._content[name]
+        for found in (self._content, self._more):
+            if name in found:
+                return found[name]
         msg = f"{self.class_name!r} has no field {name!r}"
         raise AttributeError(msg)
 
@@ -41,7 +51,11 @@ class Record:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return self.class_name == other.class_name and self._content == other._content
+        return (self.class_name, self._content, self._more) == (
+            other.class_name,
+            other._content,
+            other._more,
+        )
 
     def __hash__(self) -> int:
         return hash((self.class_name, *self._content.values()))
@@ -65,23 +79,29 @@ class EnumRecord(Record):
 
 
 class TupleRecord(tuple[Any, ...]):  # noqa: SLOT001 (a tuple has no room for slots)
-    """A named tuple: a tuple whose items have names, too."""
+    """A named tuple: a tuple whose items have names, and which may have attributes besides."""
 
     class_name = "tuple"
     _fields: tuple[str, ...] = ()
+    _more: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod
-    def of(cls, class_name: str, content: dict[str, Any]) -> TupleRecord:
+    def of(
+        cls, class_name: str, content: dict[str, Any], more: dict[str, Any] | None = None
+    ) -> TupleRecord:
         record = cls(content.values())
-        record.__dict__.update(class_name=class_name, _fields=tuple(content))
+        fields = tuple(content)
+        record.__dict__.update(class_name=class_name, _fields=fields, _more=dict(more or {}))
         return record
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TupleRecord.of, (self.class_name, self._asdict())
+        return TupleRecord.of, (self.class_name, self._asdict(), dict(self._more))
 
     def __getattr__(self, name: str) -> Any:
         if name in self._fields:
             return self[self._fields.index(name)]
+        if name in self._more:
+            return self._more[name]
         msg = f"{self.class_name!r} has no field {name!r}"
         raise AttributeError(msg)
 

@@ -266,26 +266,42 @@ def _class_name(value: Any) -> str:
 
 def _named_tuple_to(value: Any) -> dict[str, Any]:
     content = dict(zip(value._fields, tuple.__iter__(value), strict=True))
-    return {"class": _class_name(value), "fields": content}
+    return _record_data(value, content)
 
 
 def _dataclass_to(value: Any) -> dict[str, Any]:
     if isinstance(value, Record):
-        content = value.as_dict()
+        return _record_data(value, value.as_dict())
+    fields = sys.modules["dataclasses"].fields(value)
+    return _record_data(value, {field.name: getattr(value, field.name) for field in fields})
+
+
+def _record_data(value: Any, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the data of a record; `more` are attributes that are no fields, if there are any.
+
+    Not the private ones (SciPy keeps modules there): they serve methods, which stay behind, too.
+    """
+    if isinstance(value, (Record, TupleRecord)):
+        more = value._more
     else:
-        fields = sys.modules["dataclasses"].fields(value)
-        content = {field.name: getattr(value, field.name) for field in fields}
-    return {"class": _class_name(value), "fields": content}
+        attributes = getattr(value, "__dict__", {})
+        names = [name for name in attributes if name not in content and name[:1] != "_"]
+        more = {name: attributes[name] for name in names}
+    data = {"class": _class_name(value), "fields": content}
+    return {**data, "more": more} if more else data
 
 
 def _record_from(data: Any, _: Reader) -> Record:
-    a_dict(data, "class", "fields")
-    return Record(a_text(data["class"]), a_record(data["fields"]))
+    return Record(*_record_parts(data))
 
 
 def _named_tuple_from(data: Any, _: Reader) -> TupleRecord:
-    a_dict(data, "class", "fields")
-    return TupleRecord.of(a_text(data["class"]), a_record(data["fields"]))
+    return TupleRecord.of(*_record_parts(data))
+
+
+def _record_parts(data: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    more = a_dict({"more": {}, **a_dict(data, *data)}, "class", "fields", "more")["more"]
+    return a_text(data["class"]), a_record(data["fields"]), a_record(more)
 
 
 ROWS: Final = (

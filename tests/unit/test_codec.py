@@ -11,6 +11,7 @@ import enum
 import fractions
 import json
 import math
+import pickle
 import subprocess
 import sys
 import types
@@ -179,6 +180,10 @@ class Level(enum.IntEnum):
 Point = collections.namedtuple("Point", "x y")
 
 
+class Marked(Point):
+    """A named tuple that may have attributes besides."""
+
+
 @dataclasses.dataclass
 class Step:
     cost: float
@@ -213,6 +218,29 @@ class TestClassesOfTheProgram:
         assert isinstance(back, TupleRecord)
         assert (back.class_name, back.x, back[1], back) == ("Point", 1, [2], (1, [2]))
         assert back._asdict() == {"x": 1, "y": [2]}
+
+    def test_attributes_that_are_no_fields_come_along(self):
+        for value in (Step(1.0, Point(1, 2)), Marked(1, 2)):
+            value.note, value._private = {"n": (1, 2)}, object()
+            back = self.back(value)
+            assert back.note == {"n": (1, 2)}
+            assert not hasattr(back, "_private")
+            assert pickle.loads(pickle.dumps(back)).note == back.note
+            value.note = object()
+            with pytest.raises(
+                EncodingError, match=r"^r\['more'\]\['note'\]: cannot carry an object"
+            ):
+                codec.encode(value, "r")
+        one, other = (Step(1.0, Point(1, 2)) for _ in range(2))
+        one.note = 1
+        assert self.back(one) != self.back(other)
+
+    def test_statistics_of_scipy_keep_what_is_no_item(self):
+        stats = pytest.importorskip("scipy.stats")
+        line = stats.linregress([1, 2, 3, 4], [1, 3, 2, 5])
+        assert self.back(line).intercept_stderr == line.intercept_stderr
+        test = stats.ttest_ind([1.0, 2, 3], [2.0, 3, 5])
+        assert (self.back(test).pvalue, self.back(test).df) == (test.pvalue, test.df)
 
     def test_a_member_of_an_enumeration_arrives_with_name_and_value(self):
         for member in (Colour.RED, Level.HIGH):
@@ -407,6 +435,8 @@ def test_no_attribute_of_a_record_is_a_protocol(name):
         tagged("SimpleNamespace", {name: 1}),
         tagged("dataclass", {"class": "C", "fields": {"a": 1, name: {}}}),
         tagged("namedtuple", {"class": "C", "fields": {name: 1}}),
+        tagged("dataclass", {"class": "C", "fields": {}, "more": {name: 1}}),
+        tagged("namedtuple", {"class": "C", "fields": {}, "more": {name: 1}}),
     ):
         with pytest.raises(DecodingError, match="an attribute called '_"):
             codec.from_data(data)

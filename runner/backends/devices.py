@@ -179,10 +179,12 @@ def _from_ibm(configuration: Mapping[str, Any], properties: Mapping[str, Any]) -
         "gates": gates,
         # In nanoseconds, but for a few files that say seconds.
         "dt": dt * _NANO if dt and dt > _LONGEST_DT_S else dt,
-        "control_flow": bool(CONTROL_FLOW & set(configuration.get("supported_instructions") or ())),
+        "control_flow": sorted(
+            CONTROL_FLOW & set(configuration.get("supported_instructions") or ())
+        ),
         "timing_constraints": constraints,
     }
-    return {key: value for key, value in described.items() if value not in (None, {})}
+    return {key: value for key, value in described.items() if value not in (None, {}, [])}
 
 
 def _qubit(parameters: list[Mapping[str, Any]]) -> dict[str, Any]:

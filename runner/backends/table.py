@@ -183,6 +183,12 @@ def _with_name(content: dict[str, Any]) -> dict[str, Any]:
 
 def _complete(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return options that are right one by one, after looking at what the schema cannot."""
+    if options.get("noise") and options.get("noise_model"):
+        msg = (
+            f"backend {name!r}: noise and noise_model are both given, and a simulator has one of "
+            "them: leave one out"
+        )
+        raise BackendError(msg)
     if name == "generic_backend_v2":
         _check_map(options.get("coupling_map"), options["num_qubits"])
         _check_widths(options.get("basis_gates", _GENERIC_BASIS), options["num_qubits"])

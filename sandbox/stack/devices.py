@@ -42,6 +42,8 @@ def generic_backend_v2(options: dict[str, Any], limits: Mapping[str, int]) -> Ge
     made_with = {name: options[name] for name in _GENERIC if name in options}
     rest = {name: value for name, value in options.items() if name not in made_with}
     backend = GenericBackendV2(**made_with)
+    if "noise_model" in rest:  # its first run would put that of its errors in the place
+        backend._sim = simulator.AerSimulator()
     backend.set_options(**simulator.run_options(rest, limits))
     return backend
 
@@ -122,9 +124,9 @@ def _target(described: Mapping[str, Any]) -> Target:
     for name in ("delay", "reset"):
         if name not in target:
             target.add_instruction(library[name], dict.fromkeys(readout))
-    if described.get("control_flow"):
-        for name, operation in _CONTROL_FLOW.items():
-            target.add_instruction(operation, name=name)
+    control_flow = described.get("control_flow") or ()
+    for name in _CONTROL_FLOW if control_flow is True else control_flow:
+        target.add_instruction(_CONTROL_FLOW[name], name=name)
     return target
 
 

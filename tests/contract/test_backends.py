@@ -12,7 +12,12 @@ from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Operator, SparsePauliOp
 from qiskit_aer import AerSimulator
-from qiskit_aer.noise import NoiseModel, ReadoutError, thermal_relaxation_error
+from qiskit_aer.noise import (
+    NoiseModel,
+    ReadoutError,
+    pauli_error,
+    thermal_relaxation_error,
+)
 from qiskit_aer.primitives import EstimatorV2, SamplerV2
 
 from runner import backends as host
@@ -409,3 +414,26 @@ def test_expressions_of_symengine_are_refused_with_what_to_do():
     assert fault.kind == "invalid_inputs"
     assert "a circuit in QPY 12 whose expressions symengine has written" in fault.error
     assert "use_symengine=False" in fault.error
+
+
+def certain(gate):
+    model = NoiseModel()
+    model.add_all_qubit_quantum_error(pauli_error([("X", 1)]), [gate])
+    return model
+
+
+def test_a_noise_model_takes_the_place_of_a_generic_backends_own():
+    options = {"num_qubits": 2, "seed": 1, "noise_model": certain("x"), "seed_simulator": 1}
+    backend = build({"name": "generic_backend_v2", "options": options})
+    circuit = QuantumCircuit(1, 1)
+    circuit.x(0)
+    circuit.measure(0, 0)
+    for _ in range(2):
+        result = backend.run(circuit, shots=1000).result()
+        assert result.get_counts() == {"0": 1000}
+
+
+def test_a_device_has_the_control_flow_that_it_is_described_with():
+    device = build({**DEVICE, "control_flow": ["if_else"]})
+    names = set(device.target.operation_names)
+    assert names & {"if_else", "for_loop", "while_loop", "switch_case"} == {"if_else"}

@@ -114,6 +114,19 @@ def test_host_and_guest_plan_with_the_same_share_of_memory():
         ),
         ({"options": {"noise": {"depolarizing": {"foo": 0.1}}}}, "unknown gate 'foo'; known are"),
         ({"options": {"noise": {"bit_flip": 0.1}}}, "'bit_flip'"),
+        (
+            {
+                "options": {
+                    "noise": {"readout": 0.1},
+                    "noise_model": {"__type__": "NoiseModel", "__value__": {"errors": []}},
+                }
+            },
+            "noise and noise_model are both given",
+        ),
+        (
+            {**LINE, "control_flow": ["goto"]},
+            "control_flow.*'goto' is not one of",
+        ),
         ({"options": {"basis_gates": ["measure", "foo"]}}, "unknown gate 'foo'"),
         ({"options": {"shots": object()}}, r"backend.options.shots: cannot be described by"),
         ({"options": {"shots": float("nan")}}, r"backend.options.shots"),
@@ -208,7 +221,11 @@ def test_a_device_is_written_out_once_and_stays_as_it_is():
 def test_ibms_files_become_the_same_form():
     found = backends.describe({"configuration": CONFIGURATION, "properties": PROPERTIES})
     device = device_of(found)
-    assert (device["name"], device["num_qubits"], device["control_flow"]) == ("ibm_tiny", 2, True)
+    assert (device["name"], device["num_qubits"], device["control_flow"]) == (
+        "ibm_tiny",
+        2,
+        ["if_else"],
+    )
     assert device["dt"] == pytest.approx(0.5e-9)
     assert device["timing_constraints"] == {"granularity": 16, "min_length": 64}
     first, second = device["qubits"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, Final, Self
@@ -14,6 +15,7 @@ from qiskit_aer.backends import aer_simulator as automatic
 from qiskit_aer.backends import qasm_simulator, statevector_simulator, unitary_simulator
 
 from sandbox import codec
+from sandbox.stack import corrections
 
 _AMPLITUDE_BYTES: Final = 16
 _HOST_QUBITS: Final = automatic.MAX_QUBITS_STATEVECTOR
@@ -26,6 +28,7 @@ _SIMULATORS: Final[tuple[tuple[Any, dict[str, Any], int], ...]] = (
 """Where Aer keeps how wide its simulators are: module, configuration, qubits that one costs."""
 
 _aer_defaults: Final = qiskit_aer.AerSimulator._default_options
+_aer_run: Final = qiskit_aer.AerSimulator.run
 
 
 class AerSimulator(qiskit_aer.AerSimulator):  # type: ignore[misc]
@@ -85,6 +88,8 @@ class AerSimulator(qiskit_aer.AerSimulator):  # type: ignore[misc]
 def fit(limits: Mapping[str, int]) -> None:
     """Make limits the defaults of every AerSimulator, also of those that a program makes.
 
+    And let each see its circuits before it runs them, in `sandbox.stack.corrections`.
+
     Aer reads the memory and the processors of the host.  With these its own check names what a
     circuit needs before the kernel ends the sandbox.
     """
@@ -97,6 +102,7 @@ def fit(limits: Mapping[str, int]) -> None:
     qiskit_aer.AerSimulator._default_options = classmethod(_default_options)
     room = limits.get("max_memory_mb", 0) << 20
     _fit_size(max(1, int(math.log2(room / _AMPLITUDE_BYTES))) if room else _HOST_QUBITS)
+    qiskit_aer.AerSimulator.run = _run
 
 
 def _fit_size(qubits: int) -> None:
@@ -104,6 +110,14 @@ def _fit_size(qubits: int) -> None:
     for module, simulator, width in _SIMULATORS:
         module.MAX_QUBITS_STATEVECTOR = qubits
         simulator["n_qubits"] = qubits // width
+
+
+@functools.wraps(_aer_run)
+def _run(self: Any, circuits: Any, parameter_binds: Any = None, **run_options: Any) -> Any:
+    """Run circuits as Aer does, but for those that it would compute wrongly."""
+    memory = bool(run_options.get("memory", self.options.memory))
+    given = corrections.corrected(circuits, memory=memory)
+    return _aer_run(self, given, parameter_binds, **run_options)
 
 
 def aer_simulator(options: dict[str, Any], limits: Mapping[str, int]) -> AerSimulator:

@@ -328,7 +328,7 @@ def is_carried(value):
 
 def documented():
     _, _, text = DOCUMENT.read_text().partition("### What QPY loses")
-    (listed,) = re.findall(r"are so:\n\n(.*?)\n\n", text, re.DOTALL)
+    (listed,) = re.findall(r"this concerns:\n\n(.*?)\n\n", text, re.DOTALL)
     return set(re.findall(r"`(\w+)`", listed))
 
 

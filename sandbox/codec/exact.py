@@ -2,8 +2,8 @@
 
 QPY has no units of delays, no schedule, and no names or metadata of the blocks of control flow:
 they travel as *marks*.  Equality of circuits looks at none of these, nor at labels or at the
-classes of parameters, so what is read back is compared here, part by part.  Imported when a circuit
-that needs a second look is carried.
+classes of parameters, so what is read back is compared here, part by part.
+Standard library only at import.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Aer's noise models as data and back, with all that acts on a circuit.
 
 The form is that of `NoiseModel.to_dict`, which IBM's clients write, and what that leaves out
-beside it: the basis gates, the sizes of errors, the pass that adds relaxation to delays.  Imported
-by the row when a model is carried.
+beside it: the basis gates, the sizes of errors, the pass that adds relaxation to delays.  Standard
+library only at import.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
+from sandbox.codec import exact
 from sandbox.codec.rows import LossError, a_dict, a_list, a_size, a_text, an_int
 
 _STATE: Final = frozenset(
@@ -29,8 +30,6 @@ _QUBIT_BYTES: Final = 200
 
 def to_data(model: Any) -> dict[str, Any]:
     """Return the data of a model; LossError for one that they would not give back as it is."""
-    from sandbox.codec import exact
-
     data = _data_of(model)
     back = _data_of(from_data(data, _Unbounded()))
     if not exact.is_same(data, back):

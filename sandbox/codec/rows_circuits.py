@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
+from sandbox.codec import exact, noise
 from sandbox.codec.rows import (
     SAFE_QPY,
     LossError,
@@ -81,8 +82,6 @@ def _dump(circuit: Any, version: int = SAFE_QPY) -> bytes:
 
 def _dump_exactly(circuit: Any, marks: dict[str, Any]) -> bytes:
     """Return the circuit in the lowest version that gives it back, with the marks; LossError."""
-    from sandbox.codec import exact
-
     qpy, reason = _qiskit().qpy, ""
     for version in range(SAFE_QPY, qpy.QPY_VERSION + 1):
         try:
@@ -106,8 +105,6 @@ def _dump_exactly(circuit: Any, marks: dict[str, Any]) -> bytes:
 
 def _loss(circuit: Any, content: bytes, marks: dict[str, Any]) -> str:
     """Return what of the circuit is lost in its QPY, "" for nothing."""
-    from sandbox.codec import exact
-
     (back,) = _qiskit().qpy.load(io.BytesIO(content))
     return exact.difference(circuit, exact.with_marks(back, marks))
 
@@ -182,8 +179,6 @@ def _circuit_to(value: Any) -> Any:
     if _is_carried_exactly(value):
         content = _dump(value)
     else:
-        from sandbox.codec import exact
-
         dropped = exact.marks_of(value)
         content = _dump_exactly(value, dropped)
         marks |= dropped
@@ -216,8 +211,6 @@ def _circuit_from(data: Any, reader: Reader) -> Any:
     if not isinstance(data, dict) or not {"qpy"} < set(data):
         msg = "neither QPY nor a dict of it and what it drops"
         raise ValueError(msg)
-    from sandbox.codec import exact
-
     marks = {name: item for name, item in data.items() if name != "qpy"}
     return exact.with_marks(_load(data["qpy"], reader), marks)
 
@@ -362,15 +355,11 @@ def _result_from(data: Any, _: Reader) -> Any:
 
 
 def _noise_to(value: Any) -> dict[str, Any]:
-    from sandbox.codec import noise
-
     return noise.to_data(value)
 
 
 def _noise_from(data: Any, reader: Reader) -> Any:
     import warnings
-
-    from sandbox.codec import noise
 
     try:
         from qiskit_aer.noise import NoiseModel

@@ -3,6 +3,8 @@
 import base64
 import inspect
 import re
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -246,6 +248,33 @@ def test_marks_that_do_not_fit_are_refused(marks):
     raw["__value__"] = {"qpy": raw["__value__"]["qpy"], **marks}
     with pytest.raises(codec.DecodingError, match="tagged 'QuantumCircuit'"):
         Value(raw).decode()
+
+
+WRITER = """
+import sys
+from qiskit import QuantumCircuit
+from qiskit_aer.noise import NoiseModel
+from sandbox import codec
+
+circuit = QuantumCircuit(1)
+circuit.delay(5, 0, unit="us")
+for name in [each for each in sys.modules if each.partition(".")[0] == "sandbox"]:
+    del sys.modules[name]
+sys.path[:] = [each for each in sys.path if each != sys.argv[1]]
+sys.meta_path[:] = [each for each in sys.meta_path if "Editable" not in str(each)]
+try:
+    import sandbox
+except ImportError:
+    codec.decode(codec.encode([circuit, NoiseModel()]), trusted=True)
+    print("written")
+"""
+
+
+def test_what_is_written_late_needs_no_module_of_ours_any_more():
+    command = [sys.executable, "-I", "-c", "import sys; sys.path[:0] = sys.argv[1:]\n" + WRITER]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run([*command, root], capture_output=True, text=True, timeout=100)
+    assert done.stdout == "written\n", done.stderr
 
 
 # --- the library ----------------------------------------------------------------------------------

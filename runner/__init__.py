@@ -1,7 +1,7 @@
-"""Run Qiskit runtime programs that nobody has to trust, each in a sandbox of its own.
+"""Run untrusted Qiskit runtime programs, each in a sandbox of its own.
 
-The public Python interface; everything else is internal and may change.  Names are loaded when
-they are first used, because the engine's client library takes longer to import than most of our
+This is the public Python interface; everything else is internal and may change.  Names are loaded
+when they are first used, because the engine's client library takes longer to import than most
 commands take to run.
 """
 

@@ -1,9 +1,9 @@
-"""Showing people what a program wrote, so that it can only be read, never obeyed.
+"""Show text from a program so that it can only be read, never obeyed.
 
-Terminals obey escape sequences, readers are fooled by bidirectional overrides, and CI systems
-take commands out of the log: some only at the start of a line, some wherever they stand in it.
-Everything a program wrote goes through `escape`, and in logs through `quoted`, which lets none of
-its text stand at the start of a line.
+Terminals obey escape sequences, bidirectional overrides mislead readers, and CI systems take
+commands out of the log: some only at the start of a line, some anywhere in it.  All text from a
+program goes through `escape`.  In logs it goes through `quoted`, which starts every line with a
+prefix, so that no text of the program stands at the start of a line.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Final
 
 LOG_PREFIX: Final = "| "
 
-# C0 without tab and newline, DEL and C1; line and paragraph separators; zero-width and
+# C0 except tab and newline, DEL and C1; line and paragraph separators; zero-width and
 # bidirectional controls, tags and other format characters; surrogates; non-characters; and the
-# first sign of what CI systems obey in the middle of a line: `##[`, `##vso[`, `##teamcity[`.
+# first character of the commands that CI systems obey within a line: `##[`, `##vso[`,
+# `##teamcity[`.
 _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ud800-\udfff\ufdd0-\ufdef\ufeff\ufff9-\uffff\U000e0000-\U000e0fff]"
@@ -26,7 +27,7 @@ _COMMAND_START: Final = ("::", "section_", "travis_", "---", "+++", "~~~", "^^^"
 
 
 def escape(text: str) -> str:
-    """Return the text with everything but visible characters, tabs and newlines made visible."""
+    """Return the text with every character escaped that is not visible, a tab or a newline."""
     return _UNSAFE.sub(_visible, text)
 
 
@@ -36,22 +37,23 @@ def one_line(text: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return the escaped text in one line, cut after `most` characters, saying so."""
+    """Return the escaped text on one line; if it is cut after `most` characters, add its length."""
     if len(text) <= most:
         return one_line(text)
     return f"{one_line(text[:most])} … ({len(text)} characters)"
 
 
 def quoted(text: str, prefix: str = LOG_PREFIX) -> str:
-    """Return the escaped text with `prefix` before each of its lines, ending in a newline."""
+    """Return the escaped text with `prefix` before each line; it ends in a newline."""
     lines = escape(text).removesuffix("\n").split("\n")
     return "".join(f"{prefix}{line}\n" for line in lines)
 
 
 def notice(text: str) -> str:
-    """Return the escaped text of a message of ours that may hold words of somebody else's.
+    """Return the escaped text of a message of the runner that may contain text from elsewhere.
 
-    It may have several lines; one that a CI system could take as a command gets the log's prefix.
+    It may have several lines.  A line that a CI system could take as a command gets the log's
+    prefix.
     """
     lines = escape(text).split("\n")
     return "\n".join(
@@ -63,8 +65,8 @@ def inert_json(text: str) -> str:
     """Return JSON text of the same value in which no CI system finds a command."""
     if not _COMMAND_IN_JSON.search(text):
         return text
-    # Outside of strings JSON has no `#`, so what is replaced stands in one.  All pairs are: a text
-    # that is full of commands takes no more memory so than its own.
+    # Outside of strings JSON has no `#`, so every match is in a string.  All pairs are replaced,
+    # so that a text full of commands takes no more memory than its own size.
     return text.replace("##", r"\u0023\u0023")
 
 

@@ -1,6 +1,6 @@
-"""Every exception the runner raises, and the exit code each one means.
+"""Every exception that the runner raises, and the exit code that each one means.
 
-    RunnerError                      4   our fault or the engine's
+    RunnerError                      4   a fault of the runner or of the engine
     ├── RequestError                 2   the caller's mistake; nothing was started
     │   ├── ManifestError                program.yaml is wrong
     │   ├── InputsError                  the inputs do not fit the program
@@ -8,7 +8,7 @@
     │   └── UnknownJobError              no such job in the store
     ├── EngineError                  4   the container engine refused, failed or vanished
     │   ├── EngineUnavailableError       no engine answers
-    │   ├── NoAnswerError                it hung up or is late: what it did is unknown
+    │   ├── NoAnswerError                the engine hung up or is late: what it did is unknown
     │   ├── NoSuchObjectError            the engine does not know this container or image
     │   └── NameTakenError               the engine has a container of this name already
     ├── PolicyError                  4   the engine or the kernel cannot honour the policy
@@ -16,9 +16,9 @@
     ├── StoreError                   4   the store of jobs cannot be read or written
     └── JobFailedError           1   a job did not complete; raised only by `Job.result()`
 
-A program that fails is normal business and arrives as a value, a `JobRecord`; exceptions are for
-the caller's mistakes and for our own faults.  Every message says what is wrong, with the value,
-then why, then what to do.
+A program that fails is a normal result and is returned as a value, a `JobRecord`.  Exceptions are
+for the caller's mistakes and for faults of the runner.  Every message says what is wrong, with the
+value, then why, then what to do.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from typing import ClassVar
 
 
 class RunnerError(Exception):
-    """Root of the tree: something on our side or the engine's went wrong."""
+    """Base class of all these errors: the runner or the engine failed."""
 
     exit_code: ClassVar[int] = 4
 
 
 class RequestError(RunnerError):
-    """The caller asked for something that cannot be done; no sandbox was used."""
+    """The request cannot be carried out as it was made; no sandbox was used."""
 
     exit_code: ClassVar[int] = 2
 
 
 class ManifestError(RequestError):
-    """A program's manifest or directory cannot be used."""
+    """The manifest or the directory of a program cannot be used."""
 
 
 class InputsError(RequestError):
@@ -47,11 +47,11 @@ class InputsError(RequestError):
 
 
 class UnknownProgramError(RequestError):
-    """No program has this name and no file or directory is there."""
+    """No program has this name, and no file or directory of this name exists."""
 
 
 class UnknownJobError(RequestError):
-    """No job has this id, or more than one begins like it."""
+    """No job has this id, or several ids begin with it."""
 
 
 class EngineError(RunnerError):
@@ -63,11 +63,11 @@ class EngineUnavailableError(EngineError):
 
 
 class NoAnswerError(EngineError):
-    """The engine did not answer in time or hung up; whether it did as asked is unknown."""
+    """The engine did not answer in time or hung up; it is unknown if it did what was asked."""
 
 
 class NoSuchObjectError(EngineError):
-    """The engine does not know the container or image it was asked about."""
+    """The engine does not know this container or image."""
 
 
 class NameTakenError(EngineError):
@@ -75,7 +75,7 @@ class NameTakenError(EngineError):
 
 
 class PolicyError(RunnerError):
-    """The engine or the kernel cannot honour an option, and the operator has not allowed that."""
+    """The engine or the kernel cannot honour an option that may not be missing."""
 
 
 class ImageError(RunnerError):
@@ -83,16 +83,20 @@ class ImageError(RunnerError):
 
 
 class StoreError(RunnerError):
-    """The store of jobs cannot be opened, read or written; names its path."""
+    """The store of jobs cannot be opened, read or written; the message names its path."""
 
 
 class JobFailedError(RunnerError):
     """A job did not complete; raised by `Job.result()` only.
 
-    Attributes: `job_id`; `outcome` (a word of the outcome table, such as "program_error");
-    `evidence` (limit, value, observed, source; empty if no limit was met); `traceback` (the
-    program's frames, or None); `log_tail` (the last lines of the log).  What the program wrote is
-    escaped in the message (`reason`), and as it was in the attributes.
+    Attributes:
+        job_id: the job's id.
+        outcome: why it ended, an `Outcome` such as "program_error".
+        evidence: the limit that was met: limit, value, observed, source; empty if none was.
+        traceback: the program's frames, or None.
+        log_tail: the last lines of the log.
+
+    Text from the program is escaped in the message (`reason`), and unchanged in the attributes.
     """
 
     exit_code: ClassVar[int] = 1
@@ -116,5 +120,5 @@ class JobFailedError(RunnerError):
 
 
 def our_own(error: Exception) -> str:
-    """Return what to say of an exception that nobody has foreseen."""
+    """Return the message for an unexpected exception."""
     return f"a fault of the runner itself: {type(error).__name__}: {error}"

@@ -1,9 +1,9 @@
-"""The public entry: run programs in sandboxes, and leave nothing behind.
+"""The public entry point: run programs in sandboxes, and leave nothing behind.
 
-`Supervisor` checks requests and submits them; what then happens to a job, in a thread of its own,
-is in `runner.running.supply`.  Each job gets a sandbox of its own, but for sessions
-(`runner.running.session`).  Jobs beyond `max_jobs` wait, those of one user in order, the users in
-turns.
+`Supervisor` checks requests and submits them.  Each job then runs in a thread of its own; that part
+is in `runner.running.supply`.  Each job gets a sandbox of its own, except in a session
+(`runner.running.session`).  At most `max_jobs` jobs run at once.  More jobs wait: the jobs of one
+user keep their order, and the users take turns.
 """
 
 from __future__ import annotations
@@ -48,33 +48,36 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs programs in sandboxes.  A context manager: leaving it ends what it started.
+    """Runs programs in sandboxes.  A context manager: leaving it ends everything that it started.
 
-    One that is neither left nor closed gives a ResourceWarning, and is closed when the interpreter
-    ends.  It belongs to the process that made it: a forked child makes its own.
+    A supervisor that is neither left nor closed gives a ResourceWarning, and is closed when the
+    interpreter ends.  It belongs to the process that made it: a forked child makes its own.
 
     Arguments:
-        limits: the ceiling for every job (default: `Limits()`).
+        limits: the upper limits for every job (default: `Limits()`).
         policy: the hardening of every sandbox (default: `Policy()`, the strictest).
-        isolation: the engine runtime, if not the policy's ("runc" or "runsc").
-        max_jobs: how many jobs may run at once; more wait (default: four per core).
-        memory_budget_bytes: what the memory limits of running jobs may add up to; more jobs wait
-            (default: 9/10 of the machine's memory; one job always runs).
-        carrier: "socket" or "stdio" to force one; None lets the first sandbox find out.
-        warm: how many sandboxes wait, warmed up, for jobs of which programs, as {program: number or
-            `Warm`}, programs named as in `run` (default: none).  They start in the background.
-            True instead has no pool, but warms up the sandbox of every job before it is handed out:
-            for tests, as it only takes longer.
-        store: where jobs are kept, a path or a `Store`; None keeps messages and results as long as
-            the `Job` objects live.
+        isolation: the engine runtime, "runc" or "runsc" (default: the policy's).
+        max_jobs: how many jobs may run at once; more jobs wait (default: four per core).
+        memory_budget_bytes: the most that the memory limits of the running jobs may add up to; more
+            jobs wait (default: 9/10 of the machine's memory; one job may always run).
+        carrier: how the host talks to a sandbox, "socket" or "stdio" (default None: the first
+            sandbox finds out which one works).
+        warm: a pool of sandboxes that wait, warmed up, for jobs: {program: number or `Warm`}, with
+            programs named as in `run` (default: no pool).  They start in the background.  True
+            means no pool, but every job's sandbox is warmed up before the job gets it.  That only
+            takes longer, and is meant for tests.
+        store: where jobs are kept, a path or a `Store`.  None (default) keeps messages and results
+            only as long as the `Job` objects live.
         progress: called with a line of text when something takes a while, such as a build.
-        engine: the connection to use, which stays open; None connects as the docker command does.
-        cluster: "ray", "ray://HOST:PORT" or "slurm" to run every job on a node of that cluster,
-            as docs/cluster.md says; None (default) runs them here.
-        retries: how often a job is tried again, from its beginning, whose cluster node was lost; on
-            one machine nothing ever is.
+        engine: the connection to use, which stays open.  None (default) connects as the docker
+            command does.
+        cluster: "ray", "ray://HOST:PORT" or "slurm" to run every job on a node of that cluster
+            (docs/cluster.md).  None (default) runs jobs on this machine.
+        retries: how often a job is run again, from its beginning, after its cluster node was lost
+            (default: 0).  Has no effect on one machine.
 
-    Raises EngineUnavailableError if no engine answers, StoreError if the store cannot be used.
+    Raises EngineUnavailableError if no engine answers, StoreError if the store cannot be used, and
+    RequestError if an argument cannot be used.
     """
 
     def __init__(  # noqa: PLR0913  keywords only, each with a default
@@ -149,24 +152,25 @@ class Supervisor:
         """Submit a program and return its `Job` at once.
 
         Arguments:
-            program: a name, a directory with a manifest, or a `.py` file; read now.
-            inputs: the keyword arguments of `main`; any value that the codec carries.
-            backend: a backend's name, {"name": …, "options": {…}}, or the description of a device;
-                `runner.backends` knows which there are.
-            callback: called as `callback(job_id, message)` for each interim result, in order,
-                from a thread of its own; an exception in it is logged and does no harm.
+            program: a name, a directory with a manifest, or a `.py` file.  It is read now.
+            inputs: the keyword arguments of `main`; any values that the codec carries.
+            backend: the name of a backend, {"name": …, "options": {…}}, or the description of a
+                device; `runner.backends` lists the backends.
+            callback: called as `callback(job_id, message)` for each interim result, in order, from
+                a thread of its own.  An exception in it is logged and does not affect the job.
             on_final: called once as `on_final(job_id, result)`, after the last message, if the job
-                completes: a function of its own, so that the two can never be confused.
-            limits: limits to lower for this job, as `Limits` or by their names.
-            options: "log_level", one of the names of the logging module (default "WARNING"), and
-                "tags", a list of texts by which jobs are found again.
-            user: the person for whom it runs: kept with the job, which is found again by it.  Users
-                whose jobs wait take turns, the jobs of one run in order.
+                completes.  It is separate from `callback`, so that the two cannot be confused.
+            limits: lower limits for this job, as `Limits` or by name.
+            options: "log_level", one of the level names of the logging module (default "WARNING"),
+                and "tags", a list of texts by which the job can be found later.
+            user: the person for whom the job runs, "" (default) for no one in particular.  It is
+                kept with the job and can be searched for.  Waiting users take turns; the jobs of
+                one user run in order.
             retries: overrides the supervisor's `retries` for this job.
-            owner: the name that `user` had until 0.1; gives a DeprecationWarning.
+            owner: the name of `user` until 0.1; gives a DeprecationWarning.
 
         Raises RequestError (ManifestError, InputsError, UnknownProgramError) if the request is
-        refused; nothing was started then.
+        refused; then nothing was started.
         """
         trace = Trace()
         self._check_usable()
@@ -190,9 +194,10 @@ class Supervisor:
         trace: Trace | None = None,
         queue: Queue | None = None,
     ) -> Job:
-        """Submit what has been checked already, here or on another machine; else as `run`.
+        """Submit a request that has been checked already, here or on another machine.
 
-        `queue` is that of the session whose sandbox it gets, if any.
+        `queue` is the queue of a session whose sandbox the job gets; None for a sandbox of its own.
+        The other arguments and the errors are those of `run`.
         """
         self._check_usable()
         self._site.check(request.limits)
@@ -226,16 +231,17 @@ class Supervisor:
         user: str = "",
         owner: str | None = None,
     ) -> Session:
-        """Return a session: many jobs of one program, forked one after another in one sandbox.
+        """Return a session: it runs many jobs of one program in one sandbox, one fork per job.
 
-        Many times as many jobs a second as with a sandbox for each, and a weaker boundary between
-        them: docs/sessions.md.  For jobs of one user, never of several.
+        A session runs many more jobs per second than one sandbox per job, but separates the jobs
+        less strictly: see docs/sessions.md.  Use it for jobs of one user, never of several.
 
         Arguments:
-            program, backend, limits, options, user, owner: as in `run`; they hold for all jobs.
-            sandboxes: how many jobs run at the same time, each in a sandbox of its own.
+            program, backend, limits, options, user, owner: as in `run`; they apply to all jobs.
+            sandboxes: how many jobs run at the same time, each in a sandbox of its own (default:
+                1).
 
-        Raises RequestError if the program or an argument is refused; nothing is started before the
+        Raises RequestError if the program or an argument is refused.  Nothing is started before the
         first job.
         """
         if sandboxes < 1:
@@ -266,14 +272,14 @@ class Supervisor:
         user: str = "",
         owner: str | None = None,
     ) -> MappedJobs:
-        """Run a program once for each of many inputs; yield each job when it has ended, in order.
+        """Run a program once for each of many inputs; yield each ended job, in the order of inputs.
 
-        The jobs run in a session of `sandboxes` (default: one per core), on a cluster each in a
-        sandbox of its own.  `inputs_list` is read as it is needed, at most `WINDOW` per sandbox
-        ahead of the job that is yielded.  Refused inputs come as jobs that have ended as
-        `invalid_inputs`, and so does an `InputsError` in the place of inputs; failing jobs come as
-        what they are.  Closing the iterator cancels the rest; a loop that may be left early uses
-        it in a `with`.
+        The jobs run in a session of `sandboxes` (default: one per core); on a cluster each job gets
+        a sandbox of its own.  `inputs_list` is read lazily, at most `WINDOW` inputs per sandbox
+        ahead of the job that is yielded.  Refused inputs are yielded as jobs with the outcome
+        `invalid_inputs`; an `InputsError` in the place of inputs is too.  Jobs that fail are
+        yielded like any other. Closing the iterator cancels the remaining jobs; use it in a `with`
+        if the loop may end early.
 
         Raises RequestError if the program or an argument is refused.
         """
@@ -289,10 +295,10 @@ class Supervisor:
         return MappedJobs(session, inputs_list, callback, ahead=WINDOW * count)
 
     def job(self, name: str, *, user: str | None = None) -> Job:
-        """Return the job with this id: one of this supervisor's, or one that is kept.
+        """Return the job with this id: one of this supervisor's jobs, or one from the store.
 
-        With a store also by the beginning of an id that no other has, or "last".  With `user`, the
-        jobs of others are as unknown as those that never were.  A job that runs in another process
+        With a store, `name` may also be "last", or the beginning of an id if no other id begins so.
+        With `user`, jobs of other users are treated as unknown.  A job that runs in another process
         is followed there, and can be cancelled.  Raises UnknownJobError, StoreError.
         """
         return self._archive.job(name, user=user)
@@ -311,16 +317,20 @@ class Supervisor:
         created_before: datetime | None = None,
         descending: bool = True,
     ) -> list[Job]:
-        """Return the jobs that fit, the newest first: the kept ones, or those whose handles live.
+        """Return the jobs that match, the newest first.
+
+        With a store, the jobs in it; without one, the jobs whose handles are alive.  Raises
+        StoreError, and RequestError if an argument cannot be used.
 
         Arguments:
-            limit, skip: how many, after how many; None for all.
+            limit: the most jobs to return; None for all.
+            skip: how many matching jobs to leave out first.
             program_id: the program's name.
-            user: the person for whom they ran; "" for jobs of nobody in particular.
-            pending: True for those that have not ended, False for those that have.
-            outcome: a word of the outcome table, or of `JobStatus`.
-            job_tags: tags that it has, all of them.
-            created_after, created_before: when it was submitted.
+            user: the person for whom the jobs ran; "" for jobs without a user, None for any.
+            pending: True for jobs that have not ended, False for jobs that have.
+            outcome: an outcome such as "completed", or a status of `JobStatus`.
+            job_tags: tags that a job must have, all of them.
+            created_after, created_before: bounds on the time of submission.
             descending: False for the oldest first.
         """
         query = Query(
@@ -345,13 +355,13 @@ class Supervisor:
         on_final: Callback | None = None,
         user: str | None = None,
     ) -> Job:
-        """Submit again what a kept job was asked to do, and return the new `Job` at once.
+        """Submit a kept job's request again, and return the new `Job` at once.
 
-        `name` is as for `job`; the new job is for the same user, or for `user`.  Inputs (seeds
-        among them), backend, options and limits are those of the kept job; limits above this
-        supervisor's are lowered.  The image is the same if the engine still has it and its guest
-        is ours, else it is made again from the kept files: compare `Job.image`.  Raises
-        RequestError (UnknownJobError), StoreError.
+        `name` is as for `job`.  The new job is for the same user, unless `user` names another.
+        Inputs (including seeds), backend, options and limits are those of the kept job; limits
+        above this supervisor's are lowered.  The same image is used if the engine still has it and
+        it holds this version's guest; otherwise the image is built again from the kept files.
+        Compare `Job.image` to find out.  Raises RequestError (UnknownJobError), StoreError.
         """
         kept, program = self._archive.request_of(name)
         request = repeated(kept.request, program, self._limits, job=kept.summary.id, user=user)
@@ -360,18 +370,18 @@ class Supervisor:
         return self.accept(program, request, callback=callback, on_final=on_final)
 
     def pool(self) -> PoolState:
-        """Return how many warm sandboxes wait, and what memory they use."""
+        """Return the number of warm sandboxes that wait, and the memory they use."""
         return PoolState() if self._site.pool is None else self._site.pool.state()
 
     def wait_until_warm(self, timeout: float | None = None) -> bool:
-        """Wait until as many warm sandboxes wait as are wanted; False after `timeout` seconds."""
+        """Wait until the pool is full; return False if it is not after `timeout` seconds."""
         return self._site.pool is None or self._site.pool.wait(timeout)
 
     def close(self) -> None:
-        """Cancel what is running, wait for the clean-up, and release the engine.
+        """Cancel running jobs, wait until everything is removed, and release the engine.
 
-        Takes as long as the clean-up does; if the engine is stuck, 5 s, and then the rest is
-        removed when this process has ended.
+        If the engine does not answer, this returns after 5 s; a separate process removes the rest
+        once this process has ended.
         """
         self._close()
 
@@ -393,19 +403,21 @@ def _found(program: str | os.PathLike[str] | Program) -> Program:
 
 
 def _user(user: str, owner: str | None) -> str:
-    """Return the user; for one release that may be given as `owner` as well."""
+    """Return the user, which for one release may also be given as `owner`."""
     if owner is None:
         return user
-    msg = "owner= is called user= now: write user=… instead; the next release knows no owner"
+    msg = "owner= is now called user=: write user=… instead; the next release removes owner="
     warnings.warn(msg, DeprecationWarning, stacklevel=3)
     if user not in {"", owner}:
-        msg = f"user is {user!r:.100} and owner {owner!r:.100}: both mean the user, so give one"
+        msg = (
+            f"user is {user!r:.100} and owner {owner!r:.100}: both mean the user, so give only one"
+        )
         raise RequestError(msg)
     return owner
 
 
 def _has_our_guest(kept: Kept) -> bool:
-    """Return whether the guest in a kept job's image speaks as this version's does."""
+    """Return True if the image of a kept job holds the guest of this version."""
     return kept.record is not None and kept.record.versions.get("guest") == build_id()
 
 

@@ -1,7 +1,7 @@
-"""Frozen values as JSON data and back: the one way in which whatever is kept or sent is written.
+"""Frozen dataclasses as JSON data and back: the one format of everything that is stored or sent.
 
-A value is an object whose members are its fields, so a new field needs nothing here.  Reading
-follows the annotations of the fields and is total: a value or `ValueError`, whatever the data.
+A value becomes an object whose members are its fields, so a new field needs no code here.  Reading
+follows the field annotations.  For any data it returns a value or raises ValueError.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PLAIN: Final = frozenset({str, int, float, bool, types.NoneType, dict})
 
 
 def data_of(value: Any) -> Any:
-    """Return a value as JSON data.  Mappings must be JSON data already, and are not copied."""
+    """Return a value as JSON data.  Mappings must hold JSON data already, and are not copied."""
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -36,15 +36,15 @@ def data_of(value: Any) -> Any:
 
 
 def value_of(kind: type[T], data: object) -> T:
-    """Return the value of a dataclass that `data_of` wrote.
+    """Return the value of a dataclass from the data that `data_of` wrote.
 
-    Members that the class does not know are left out, those that are missing have their default: so
-    data of an older or newer version can be read.  Null stands for an empty text, and for a value
-    that has only defaults.  Raises ValueError that names the member.
+    Unknown members are ignored and missing ones get their default, so that data of an older or
+    newer version can be read.  Null stands for an empty text, and for a value whose fields all have
+    their default.  Raises ValueError that names the member.
     """
     if not isinstance(data, Mapping):
         raise _wrong(data, kind.__name__)
-    of: Any = kind  # mypy takes no class for hashable
+    of: Any = kind  # mypy does not take a class for hashable
     name, given = "", {}
     try:
         for name, read in _readers(of).items():
@@ -72,7 +72,7 @@ def _readers(kind: Any) -> dict[str, _Reader]:
 
 
 def _reader(hint: Any) -> _Reader:
-    """Return what reads a member that is annotated so."""
+    """Return the function that reads a member with this annotation."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin in {types.UnionType, typing.Union}:
         (some,) = (_reader(each) for each in inside if each is not types.NoneType)
@@ -94,7 +94,7 @@ def _reader(hint: Any) -> _Reader:
 
 
 def _whole(data: Any) -> Any:
-    if isinstance(data, bool):  # which Python takes for a number
+    if isinstance(data, bool):  # bool is a subclass of int
         raise _wrong(data, "number")
     return _checked(data, int)
 

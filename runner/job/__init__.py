@@ -1,4 +1,4 @@
-"""Jobs: one execution of a program, as its caller holds it and as values that outlive it."""
+"""Jobs: one execution of a program, as the handle that a caller holds and as stored values."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Calling back with what a job says: one call per message, then one for the final result.
+"""Callbacks of a job: one call per message, then one for the final result.
 
-Callbacks are the user's code: they may be slow and they may raise, and neither does any harm to
-the job or to later calls.
+Callbacks are the user's code.  A callback that is slow or raises does not affect the job or later
+calls.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from sandbox.wire.protocol import JsonText
 log = logging.getLogger(__name__)
 
 CALLBACK_GRACE_S: Final = 2.0
-"""How long `Job.result` waits for a callback that is behind, before it returns anyway."""
+"""How long `Job.result` waits for a late callback before it returns anyway."""
 
 MAX_BACKLOG: Final = 1024
-"""Messages that a callback may be behind before the sandbox's channel is no longer read."""
+"""How many messages a callback may be behind before the sandbox's channel is no longer read."""
 
 Callback: TypeAlias = Callable[[str, Any], object]
 
 
 class Delivery:
-    """The callbacks of one job; `final` returns its result in encoded form if it has completed."""
+    """The callbacks of one job; `final` returns its encoded result, None unless it completed."""
 
     def __init__(
         self,
@@ -49,25 +49,25 @@ class Delivery:
     # --- the callbacks that a job was submitted with ----------------------------------------------
 
     def expect(self) -> None:
-        """Say that `deliver` will be called."""
+        """Announce that `deliver` will be called."""
         self._is_expected = True
         self._is_done = False
 
     @property
     def is_congested(self) -> bool:
-        """Whether a callback is so far behind that no further message should be taken."""
+        """Return True if a callback is so far behind that no further message should be taken."""
         return self._is_expected and self._history.message_count - self._delivered >= MAX_BACKLOG
 
     def deliver(
         self, callback: Callback, on_final: Callback, on_progress: Callable[[], None]
     ) -> None:
-        """Call back for everything; blocks.  `on_progress` tells that congestion has ended."""
+        """Call back for every message, blocking; call `on_progress` when congestion ends."""
         for event in self._history.events():
             if not isinstance(event, MessageEvent):
                 continue
             self._call(callback, event.body, f"message {event.seq}")
             with self._history.changed:
-                # Only now: it may have come to that while the callback was at it.
+                # Checked only now: the callback may have caused congestion while it ran.
                 was_congested = self.is_congested
                 self._delivered += 1
                 self._history.changed.notify_all()
@@ -80,18 +80,21 @@ class Delivery:
 
     @property
     def is_settled(self) -> bool:
-        """Whether no callback that the job was submitted with is behind."""
+        """Return True if no callback that the job was submitted with is behind."""
         return self._is_done
 
     def settle(self) -> None:
-        """Wait a moment for callbacks that are behind, no longer than `CALLBACK_GRACE_S`."""
+        """Wait up to `CALLBACK_GRACE_S` for callbacks that are behind."""
         with self._history.changed:
             self._history.changed.wait_for(lambda: self._is_done, CALLBACK_GRACE_S)
 
-    # --- callbacks that come later ----------------------------------------------------------------
+    # --- callbacks that are added later ----------------------------------------------------------
 
     def stream(self, callback: Callback, on_final: Callback | None) -> None:
-        """Begin to call back from the first message on, in a thread, one such stream at a time."""
+        """Start a thread that calls back from the first message on; only one such stream at a time.
+
+        Raises RequestError if a stream runs already, RunnerError if no thread can be started.
+        """
         with self._history.changed:
             if self._stop is not None:
                 msg = (

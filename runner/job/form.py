@@ -1,8 +1,8 @@
 """The serialised form of a job: its request, its events and its record, each in one form only.
 
-The store, clusters and `--format json` all write jobs so.  A value is an object whose members are
-its fields (`runner.host.forms`); what a program wrote, and the inputs that it gets, are spliced in
-as the JSON text that they are, and never parsed.
+The store, clusters and `--format json` all use it.  A value is an object whose members are its
+fields (`runner.host.forms`).  Text from a program, and the inputs it gets, are already JSON text; they
+are inserted as they are and never parsed.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ encode: Final = json.JSONEncoder(allow_nan=False).encode
 _NAMES: Final = {StartedEvent: "started", MessageEvent: "message", LogEvent: "log"}
 
 _PLACE: Final = ("node", "attempt")
-"""What only the start of a job on a cluster says."""
+"""Members that only the `started` event of a job on a cluster has."""
 
 
 def on_one_line(text: JsonText) -> JsonText:
-    """Return JSON text without line ends, which can only stand between its tokens."""
+    """Return JSON text without line breaks, which can only stand between its tokens."""
     return JsonText(text.replace("\n", " ").replace("\r", " "))
 
 
 def object_text(content: Mapping[str, Any], **texts: str) -> str:
-    """Return a JSON object on one line: `content`, and behind it members that are JSON text."""
+    """Return a JSON object on one line: `content`, then members that are already JSON text."""
     members = "".join([f', "{name}": {text}' for name, text in texts.items()])
     return f"{encode(content)[:-1]}{members}}}"
 
 
 def request_data(request: Request) -> dict[str, Any]:
-    """Return a request without its inputs."""
+    """Return the data of a request, without its inputs."""
     data: dict[str, Any] = data_of(request)
     del data["inputs"]
     return data
@@ -54,16 +54,15 @@ def request_data(request: Request) -> dict[str, Any]:
 def request_of(data: Mapping[str, Any], inputs: JsonText) -> Request:
     """Return the request that `request_data` wrote, with its inputs.
 
-    Raises ValueError, or RequestError for a limit that none can have.
+    Raises ValueError, or RequestError for an impossible limit.
     """
     return value_of(Request, {**data, "inputs": inputs})
 
 
 def record_data(record: JobRecord) -> dict[str, Any]:
-    """Return a record without its result.
+    """Return the data of a record, without its result.
 
-    What is absent is null: the id of a job that never had one, its user, evidence that says
-    nothing.
+    Missing values are null: the id of a job that never got one, its user, empty evidence.
     """
     data: dict[str, Any] = data_of(record)
     del data["result"]
@@ -77,7 +76,7 @@ def record_of(data: Mapping[str, Any], result: JsonText | None) -> JobRecord:
 
 
 def event_data(event: Event) -> dict[str, Any]:
-    """Return an event without the text of a message."""
+    """Return the data of an event, without the text of a message."""
     data: dict[str, Any] = {"event": _NAMES[type(event)], **data_of(event)}
     if isinstance(event, MessageEvent):
         del data["body"]
@@ -88,7 +87,7 @@ def event_data(event: Event) -> dict[str, Any]:
 
 
 def event_text(event: Event, text: Callable[[JsonText], str] = on_one_line) -> str:
-    """Return an event as one line; `text` makes a message's body fit for it."""
+    """Return an event as one line; `text` converts the body of a message to a fitting form."""
     data = event_data(event)
     if isinstance(event, MessageEvent):
         return object_text(data, body=text(event.body))
@@ -103,15 +102,15 @@ def message_of(data: Mapping[str, Any], body: JsonText) -> MessageEvent:
 def finished_text(
     record: JobRecord, text: Callable[[JsonText], str] = on_one_line, **more: object
 ) -> str:
-    """Return a job's last event, `finished`, as one line, with some members `more`.
+    """Return the last event of a job, `finished`, as one line, with the additional members `more`.
 
-    `text` makes the result fit for it.
+    `text` converts the result to a fitting form.
     """
     result = "null" if record.result is None else text(record.result)
     return object_text({"event": "finished", **record_data(record), **more}, result=result)
 
 
 def finished_of(data: Mapping[str, Any], result: JsonText) -> JobRecord:
-    """Return the record of a `finished` event: there, no result is null as well."""
+    """Return the record of a `finished` event, in which a missing result is null."""
     is_none = result == "null" and data["outcome"] != Outcome.COMPLETED
     return record_of(data, None if is_none else result)

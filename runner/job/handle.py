@@ -1,7 +1,7 @@
 """Jobs as handles: one execution as its caller sees it, while it runs and after it has ended.
 
-A `Job` only reads what the threads write into its `Life`; what it can do is to cancel, and to
-change tags.
+A `Job` only reads the `Life` that the runner's threads write.  It can change two things: cancel the
+job, and replace its tags.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _LOG_TAIL_LINES: Final = 20
 class Job(RuntimeJobNames):
     """One execution of a program, as its caller sees it; `await job` waits for its result.
 
-    Made by `Supervisor.run`, or out of a store by `Supervisor.job`.  Everything may be called from
-    any thread, at any time; messages and log stay available as long as the object lives.
+    Made by `Supervisor.run`, or read from a store by `Supervisor.job`.  Every member may be used
+    from any thread at any time.  Messages and log stay available as long as the object lives.
     """
 
     def __init__(self, life: Life) -> None:
         self._life = life
 
-    # --- what was asked -------------------------------------------------------------------------
+    # --- the request ------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -53,12 +53,12 @@ class Job(RuntimeJobNames):
 
     @property
     def request(self) -> Request:
-        """What was asked."""
+        """The request."""
         return self._life.request
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """The inputs, defaults filled in, decoded as results are."""
+        """The inputs, with defaults filled in, decoded in the same way as results."""
         decoded: dict[str, Any] = self._life.decode(self._life.request.inputs)
         return decoded
 
@@ -72,75 +72,76 @@ class Job(RuntimeJobNames):
         return list(self._life.tags)
 
     def update_tags(self, new_tags: list[str]) -> list[str]:
-        """Replace the tags, in the store too if there is one, and return the new ones.
+        """Replace the tags, also in the store if there is one, and return the new ones.
 
-        Raises RequestError for what cannot be a tag, StoreError if the store fails.
+        Raises RequestError for invalid tags, StoreError if the store fails.
         """
         self._life.retag(checked_tags(new_tags))
         return self.tags
 
-    # --- where it is, and how it ended ----------------------------------------------------------
+    # --- state and end ----------------------------------------------------------------------------
 
     def status(self) -> JobStatus:
-        """Return where the job is now."""
+        """Return the current status of the job."""
         return self._life.status
 
     @property
     def created(self) -> datetime:
-        """When the job was submitted, in UTC."""
+        """The time of submission, in UTC."""
         return self._life.created
 
     @property
     def started(self) -> datetime | None:
-        """When the program began to run, in UTC; None before."""
+        """The time at which the program began to run, in UTC; None before that."""
         return self._life.started
 
     @property
     def image(self) -> str | None:
-        """The id of the image, which `docker run` takes; None while it is not known."""
+        """The id of the image, which `docker run` accepts; None while it is unknown."""
         return self._life.image
 
     @property
     def node(self) -> str | None:
-        """The cluster's node; None before the job has one, and on one machine."""
+        """The cluster node that runs the job; None before it has one, and on one machine."""
         return self._life.node
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1 on: a cluster may try a job again."""
+        """The number of the current attempt, counted from 1: a cluster may run a job again."""
         return self._life.attempt
 
     def memory_bytes(self) -> int | None:
-        """Return the memory that the job's sandbox uses now, in bytes; None if unknown."""
+        """Return the current memory use of the job's sandbox in bytes; None if unknown."""
         return self._life.gauge()
 
     @property
     def record(self) -> JobRecord | None:
-        """Everything about the finished job, None while it runs."""
+        """The complete record of the ended job; None while it runs."""
         return self._life.record
 
     @property
     def outcome(self) -> Outcome | None:
-        """Why the job ended, None while it has not."""
+        """Why the job ended; None while it runs."""
         record = self._life.record
         return record.outcome if record else None
 
     @property
     def usage(self) -> Usage | None:
-        """What the job consumed, None while it runs."""
+        """The resources that the job used; None while it runs."""
         record = self._life.record
         return record.usage if record else None
 
     @property
     def evidence(self) -> Evidence | None:
-        """What the outcome rests on, None while the job runs."""
+        """The evidence for the outcome; None while the job runs."""
         record = self._life.record
         return record.evidence if record else None
 
     def error_message(self) -> str | None:
-        """Return why the job failed: the traceback that ended it, else a line in words.
+        """Return why the job failed: the traceback that ended it, or else one line of text.
 
-        None while the job runs, and if it completed or was cancelled.  Never the log: see `logs`.
+        None while the job runs, and if it completed or was cancelled.  The log is never part of it:
+        see `logs`.
         """
         record = self._life.record
         if record is None or not self.errored():
@@ -148,10 +149,11 @@ class Job(RuntimeJobNames):
         return record.traceback or record.error or record.evidence.in_words() or str(record.outcome)
 
     def metrics(self) -> dict[str, Any]:
-        """Return what was measured: times, usage, versions.
+        """Return the measurements of the job: times, usage, versions.
 
         `timestamps` has `created`, `running` and `finished` (ISO 8601 in UTC, or None); `usage` has
-        the figures of `Usage`, `qiskit_version` is the image's: both None while the job runs.
+        the fields of `Usage`; `qiskit_version` is the version in the image.  The last two are None
+        while the job runs.
         """
         record = self._life.record
         return {
@@ -166,59 +168,61 @@ class Job(RuntimeJobNames):
         }
 
     def mismatches(self) -> list[str]:
-        """Return how messages and result differ from what the program's manifest says of them.
+        """Return how messages and result differ from the program's manifest.
 
-        In words, for people, found when asked for: a mismatch changes neither value nor outcome.
+        The differences are text for people, and are computed on each call.  A mismatch changes
+        neither the values nor the outcome.
         """
         record = self._life.record
         return self._life.compare(self._life.history.bodies(), record.result if record else None)
 
-    # --- what it says ---------------------------------------------------------------------------
+    # --- messages and log -------------------------------------------------------------------------
 
     def messages(self, start: int = 0) -> Messages:
         """Yield the interim results from number `start` on, live, until the job has ended.
 
-        For `for`, and in a coroutine for `async for`, which holds up nothing else.  Any number of
-        iterators may run at the same time, during and after the job; each sees every message once,
-        in publishing order.  Of a job that a cluster has tried again, those of the last attempt;
-        who is reading when that begins sees both, each from its number 0.
+        Works in `for` and, in a coroutine, in `async for`, which does not block the event loop.
+        Any number of iterators may run at the same time, during and after the job; each one gets
+        every message once, in publishing order.  If a cluster has run the job again, only the
+        messages of the last attempt are yielded; an iterator that runs when a new attempt begins
+        yields the messages of both, each counted from 0.
         """
         return Messages(self._life.history, self._life.decode, start)
 
     def events(self) -> Iterator[Event]:
-        """Yield the start, messages (still encoded) and log as they come, until the end."""
+        """Yield start, messages (still encoded) and log as they arrive, until the end."""
         return self._life.history.events()
 
     def logs(self) -> str:
-        """Return what the program has printed so far, its middle cut out if it was too much."""
+        """Return what the program has printed so far; the middle of a long log is cut out."""
         return self._life.history.logs()
 
     def live_logs(self) -> Iterator[str]:
-        """Yield what the program prints as it comes, in pieces of whole lines, until the end."""
+        """Yield the program's output as it arrives, in pieces of whole lines, until the end."""
         return (each.text for each in self.events() if isinstance(each, LogEvent))
 
     def log_tail(self) -> str:
         """Return the last lines of the log."""
         return "\n".join(self.logs().splitlines()[-_LOG_TAIL_LINES:])
 
-    # --- its end --------------------------------------------------------------------------------
+    # --- waiting for the end ----------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Ask the job to end as cancelled; harmless if it has ended, or been asked before."""
+        """Ask the job to end as cancelled; does nothing if it has ended or was asked before."""
         self._life.cancel()
 
     def wait(self, timeout: float | None = None) -> JobRecord:
-        """Wait for the end and return the record; TimeoutError after `timeout` seconds.
+        """Wait for the end and return the record.
 
-        The job goes on if the time runs out.
+        Raises TimeoutError after `timeout` seconds; the job continues.
         """
         return self._life.wait(timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end and return the result, decoded.
 
-        Raises JobFailedError (outcome, evidence, log tail) if the job did not complete, and
-        TimeoutError after `timeout` seconds, which leaves the job alive.
+        Raises JobFailedError (with outcome, evidence and log tail) if the job did not complete, and
+        TimeoutError after `timeout` seconds, in which case the job continues.
         """
         record = self._life.wait(timeout)
         self._life.delivery.settle()
@@ -227,8 +231,8 @@ class Job(RuntimeJobNames):
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the end in a coroutine: `await job` returns or raises what `result` does.
 
-        In any event loop of asyncio, any number of times.  Whoever waits can be cancelled, also by
-        `asyncio.timeout`: the job goes on.
+        Works in any asyncio event loop, any number of times.  The waiting can be cancelled, for
+        example by `asyncio.timeout`; the job continues.
         """
         return self._result_async().__await__()
 
@@ -260,7 +264,7 @@ class Job(RuntimeJobNames):
         assert record.result is not None
         return self._life.decode(record.result)
 
-    # --- how it looks ---------------------------------------------------------------------------
+    # --- pictures and notebooks -------------------------------------------------------------------
 
     def plot(
         self, *fields: str, by: str | None = None, counts: bool = False, bars: int = 16
@@ -268,15 +272,15 @@ class Job(RuntimeJobNames):
         """Return a picture of the counts and of the numbers in the messages, as they are now.
 
         Arguments:
-            fields: keys of messages with numbers, or JSON Pointers into them such as `/point/0`;
-                default: those that are obvious, and the counts.
-            by: the key to draw them against; default: one that counts the messages, else their
-                numbers.
-            counts: the counts, if there are `fields` beside them.
-            bars: how many outcomes are drawn, the others are added up; 1 to 128.
+            fields: keys of numbers in the messages, or JSON Pointers into them such as `/point/0`
+                (default: the obvious ones, and the counts).
+            by: the key for the horizontal axis (default: a key that counts the messages, else the
+                message numbers).
+            counts: True to draw the counts as well when `fields` are given.
+            bars: how many outcomes are drawn, 1 to 128; the others are added up into one bar.
 
-        A notebook shows it, `save` writes it to a file.  Raises RequestError if there is nothing
-        to draw; it says what there is.
+        A notebook displays it, and `save` writes it to a file.  Raises RequestError if there is
+        nothing to draw; the message lists what there is.
         """
         from runner.job import showing
         from runner.pictures.contents import Wanted
@@ -287,10 +291,10 @@ class Job(RuntimeJobNames):
         )
 
     def watch(self, timeout: float | None = None) -> None:
-        """Show the job in a Jupyter notebook until it has ended, its messages as they come.
+        """Show the job and its messages in a Jupyter notebook until it has ended.
 
-        Raises RequestError elsewhere, TimeoutError after `timeout` seconds; interrupting the cell
-        ends the watching only.
+        Raises RequestError outside a notebook, and TimeoutError after `timeout` seconds.
+        Interrupting the cell stops watching; the job continues.
         """
         from runner.pictures.notebook import watch
 
@@ -308,5 +312,5 @@ class Job(RuntimeJobNames):
 
 
 def trace_of(job: Job) -> Trace:
-    """Return where a job's time goes, for `qrunner run --trace`."""
+    """Return the time that each step of a job took, for `qrunner run --trace`."""
     return job._life.trace

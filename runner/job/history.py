@@ -1,7 +1,7 @@
-"""What a job has said so far, in the order in which it came: start, messages, log.
+"""Everything that a job has reported so far, in the order of arrival: start, messages, log.
 
-One thread writes, any number read, live or later.  What it holds is bounded by the job's limits,
-so readers may be as slow as they like.
+One thread writes; any number of threads read, live or later.  The job's limits bound the size, so
+readers may be as slow as they like.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from sandbox.wire.protocol import JsonText
 
 _AT_ONCE: Final = 256
 _CHARS_AT_ONCE: Final = 1 << 16
-"""Events, and characters of them, that a coroutine takes before it lets others run."""
+"""Number of characters that a coroutine reads before it lets others run."""
 
 
 class History:
-    """The events of one job; `changed` is notified of each, and of the end.
+    """The events of one job; `changed` is notified of each event, and of the end.
 
-    `load` brings the events of a job that has ended long ago, once somebody asks for them.
+    `load` reads the events of a job that has ended long ago; it is called on first use.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class History:
             return self._events[start : None if limit is None else start + limit]
 
     def wait(self, start: int, stop: threading.Event) -> list[Event]:
-        """Wait for events from `start` on; there are none after the end, or when `stop` is set.
+        """Wait for events from position `start` on; none after the end or when `stop` is set.
 
-        Who sets `stop` notifies `changed`.
+        The caller that sets `stop` must notify `changed`.
         """
         with self.changed:
             self.changed.wait_for(
@@ -60,19 +60,19 @@ class History:
     def events(
         self, stop: threading.Event | None = None, *, last_attempt: bool = False
     ) -> Iterator[Event]:
-        """Yield every event as it comes, until the end or until `stop`.
+        """Yield every event as it arrives, until the end or until `stop` is set.
 
-        From the first on, or from the first of the attempt that is the last one now.
+        With `last_attempt`, begins with the first event of the current last attempt.
         """
         stop = stop or threading.Event()
-        self.since(0, 0)  # what has to be loaded is
+        self.since(0, 0)  # load the events if need be
         position = self._attempt_start if last_attempt else 0
         while batch := self.wait(position, stop):
             position += len(batch)
             yield from batch
 
     async def events_async(self, *, last_attempt: bool = False) -> AsyncIterator[Event]:
-        """Yield what `events` does to a coroutine; it holds up neither its loop nor a thread."""
+        """Yield the same as `events` in a coroutine; block neither its loop nor a thread."""
         import asyncio
 
         self.since(0, 0)
@@ -86,7 +86,7 @@ class History:
                 for each in batch:
                     yield each
                     taken += length(each)
-                    if taken > _CHARS_AT_ONCE:  # which may take its reader long to decode
+                    if taken > _CHARS_AT_ONCE:  # decoding may take the reader long
                         taken = 0
                         await asyncio.sleep(0)
                 if batch:
@@ -97,30 +97,30 @@ class History:
                     await sleeper.sleep()
 
     def messages(self) -> list[MessageEvent]:
-        """Return the messages so far; of the last attempt only."""
+        """Return the messages of the last attempt so far."""
         return [each for each in self._last_attempt() if isinstance(each, MessageEvent)]
 
     def bodies(self) -> list[JsonText]:
-        """Return the messages so far, in encoded form; of the last attempt only."""
+        """Return the messages of the last attempt so far, in encoded form."""
         return [each.body for each in self.messages()]
 
     def logs(self) -> str:
-        """Return the log so far; of the last attempt only."""
+        """Return the log of the last attempt so far."""
         events = self._last_attempt()
         return "".join(each.text for each in events if isinstance(each, LogEvent))
 
     def _last_attempt(self) -> list[Event]:
         return self.since()[self._attempt_start :]
 
-    # --- for the one who writes -----------------------------------------------------------------
+    # --- for the thread that writes ---------------------------------------------------------------
 
     def begin_again(self) -> None:
-        """Say that what follows is another attempt, of which nothing has been seen yet."""
+        """Record that a new attempt begins, which has reported nothing yet."""
         with self.changed:
             self._attempt_start = len(self._events)
 
     def extend(self, events: list[Event]) -> None:
-        """Add events as they are, numbers and times included."""
+        """Add events unchanged, with their numbers and times."""
         with self.changed:
             self._take(events)
             self.changed.notify_all()
@@ -144,7 +144,7 @@ class History:
             self._append_log(self._log.feed(data))
 
     def close_log(self) -> None:
-        """Add what the log has held back: nothing more will come."""
+        """Add the text that the log still holds back; no output follows."""
         with self.changed:
             self._append_log(self._log.finish())
 

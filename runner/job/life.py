@@ -1,8 +1,8 @@
-"""The life of a job: the part of it that changes, from its submission to its end.
+"""The changing state of a job, from its submission to its end.
 
-Pure bookkeeping: no engine, no sockets, no files.  The thread that executes the job writes, any
-thread may read.  Callers get a `Job` (`runner/job/handle.py`), which only reads it; what the job
-says goes into its `History`.
+Bookkeeping only: no engine, no sockets, no files.  The thread that executes the job writes, and any
+thread may read.  Callers get a `Job` (`runner/job/handle.py`), which only reads this state.  Events
+of the job go into its `History`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from sandbox.wire.protocol import JsonText
 
 
 def nothing_known() -> int | None:
-    """Stand for the memory of a job that has no sandbox."""
+    """Return None: the memory use of a job that has no sandbox."""
     return None
 
 
 class Keeper:
-    """Who keeps jobs beyond the life of their handles; this one keeps nothing."""
+    """Keeps jobs beyond the life of their handles; this base class keeps nothing."""
 
     def keep(self, job: Life, record: JobRecord) -> JobRecord:
-        """Keep a job that has just ended, and return its record as others may now see it.
+        """Store a job that has just ended, and return its record as others may now see it.
 
         Never raises.
         """
@@ -37,15 +37,21 @@ class Keeper:
         return record
 
     def retag(self, job: Life, tags: tuple[str, ...]) -> None:
-        """Keep the new tags of a job.  Raises StoreError."""
+        """Store the new tags of a job.  Raises StoreError."""
 
 
 class Life:
-    """What happens to one job; `Job` shows it to the job's caller.
+    """The state of one job; `Job` shows it to the job's caller.
 
-    Attributes: `history` is what it has said, `delivery` its callbacks, `status` where it is now,
-    `record` everything about its end (None before), `gauge` tells the memory that its sandbox uses,
-    `trace` where its time goes.  The others are those of `Job`.
+    Attributes:
+        history: the events of the job.
+        delivery: its callbacks.
+        status: its current status.
+        record: everything about its end, None before that.
+        gauge: returns the memory that its sandbox uses, in bytes.
+        trace: the time that each step took.
+
+    The other attributes are those of `Job`.
     """
 
     def __init__(  # noqa: PLR0913  keywords only but for the first two
@@ -85,12 +91,12 @@ class Life:
         self._finishing = threading.Lock()
 
     def ends_within(self, seconds: float | None) -> bool:
-        """Wait for the end; return whether it has come, False after so many seconds."""
+        """Wait for the end for at most `seconds`; return True if the job has ended."""
         with self.changed:
             return self.changed.wait_for(lambda: self.record is not None, seconds)
 
     def wait(self, timeout: float | None) -> JobRecord:
-        """Wait for the end and return the record; TimeoutError after `timeout` seconds."""
+        """Wait for the end and return the record.  Raises TimeoutError after `timeout` seconds."""
         if not self.ends_within(timeout):
             msg = f"job {self.id} has not ended within {timeout:g} s; it goes on"
             raise TimeoutError(msg)
@@ -98,7 +104,7 @@ class Life:
         return self.record
 
     def cancel(self) -> None:
-        """Ask the job to end as cancelled; harmless if it has ended, or been asked before."""
+        """Ask the job to end as cancelled; does nothing if it has ended or was asked before."""
         with self.changed:
             if self.record or self.is_cancelled:
                 return
@@ -107,7 +113,7 @@ class Life:
         on_cancel()
 
     def retag(self, tags: tuple[str, ...]) -> None:
-        """Replace the tags, kept ones too.  Raises StoreError."""
+        """Replace the tags, also where the job is stored.  Raises StoreError."""
         self._keeper.retag(self, tags)
         self.tags = tags
 
@@ -115,11 +121,11 @@ class Life:
 
     @property
     def is_congested(self) -> bool:
-        """Whether a callback is so far behind that no further message should be taken."""
+        """Return True if a callback is so far behind that no further message should be taken."""
         return self.delivery.is_congested
 
     def start(self) -> bool:
-        """Say that the program runs from now on; False if the job has been cancelled before."""
+        """Record that the program starts to run; return False if the job was cancelled."""
         with self.changed:
             if self.is_cancelled:
                 return False
@@ -136,7 +142,7 @@ class Life:
         return True
 
     def begin_again(self) -> None:
-        """Queue the job once more, as another attempt: its node was lost."""
+        """Queue the job for another attempt, because its node was lost."""
         with self.changed:
             self.attempt += 1
             self.node = self.started = None
@@ -144,7 +150,7 @@ class Life:
             self.history.begin_again()
 
     def follow(self, status: JobStatus, image: str | None, started: datetime | None) -> None:
-        """Take over where the job is, as another process has kept it."""
+        """Set status, image and start as another process has stored them."""
         with self.changed:
             self.status, self.image, self.started = status, image, started
 
@@ -153,13 +159,13 @@ class Life:
         self.history.add_message(body)
 
     def add_log(self, data: bytes) -> None:
-        """Add what the program has printed."""
+        """Add output that the program has printed."""
         self.history.add_log(data)
 
     def finish(self, record: JobRecord) -> None:
-        """Fix the record; the job has ended.  Only the first call counts.
+        """Set the record and end the job.  Only the first call has an effect.
 
-        It is kept before anybody sees it.
+        The record is stored before any waiting thread sees it.
         """
         with self._finishing:
             if self.record is None:
@@ -167,11 +173,11 @@ class Life:
                 self.settle(self._keeper.keep(self, record))
 
     def settle(self, record: JobRecord) -> None:
-        """Fix the record of a job that is kept already."""
+        """Set the record of a job that is stored already."""
         with self.changed:
             self.record = record
             self.status = JobStatus.of(record.outcome)
-            self._on_cancel = lambda: None  # and let go of all that it holds
+            self._on_cancel = lambda: None  # release everything that it refers to
             self.history.has_ended = True
             self.changed.notify_all()
 

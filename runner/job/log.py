@@ -1,4 +1,4 @@
-"""The log of a job: what its program printed, bounded, as text for people."""
+"""The log of a job: the program's output, bounded in size, as text for people."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Final
 _MAX_LINE_BYTES: Final = 64 * 1024
 _FREE_PIECES: Final = 10_000
 _PIECE_BYTES: Final = 64
-"""From `_FREE_PIECES` on, pieces of the log are this large on average, however short its lines:
+"""After `_FREE_PIECES` pieces, further pieces have at least this size on average, however short
+the lines:
 an event costs a hundred bytes of ours, and a program can write two million empty lines."""
 
 
 class Log:
-    """A bounded record of one output stream: the head is kept, then only the tail.
+    """A bounded record of one output stream: keeps its head and its tail.
 
-    Bytes in between are dropped and counted.  Text is decoded here once, whatever the pieces.
+    Bytes in between are dropped and counted.  Text is decoded once, here, independent of how the
+    bytes were split into pieces.
     """
 
     def __init__(self, kept_bytes: int) -> None:
@@ -28,7 +30,7 @@ class Log:
         self.dropped_bytes = 0
 
     def feed(self, data: bytes) -> str:
-        """Take bytes; return the text that belongs to the head and is ready to be shown."""
+        """Add bytes; return the text of the head that is ready to be shown."""
         room = max(0, self._half - self.bytes)
         self.bytes += len(data)
         head, rest = data[:room], data[room:]
@@ -46,11 +48,11 @@ class Log:
     def _keep_tail(self, data: bytes) -> None:
         self._tail += data
         surplus = max(0, len(self._tail) - self._half)
-        del self._tail[:surplus]  # from its front a bytearray gives up bytes without moving any
+        del self._tail[:surplus]  # deleting from the front of a bytearray moves no bytes
         self.dropped_bytes += surplus
 
     def finish(self) -> str:
-        """Return what was held back: the unfinished line, the count of dropped bytes, the tail."""
+        """Return the text held back: the unfinished line, the count of dropped bytes, the tail."""
         text = self._line
         self._line = ""
         if self.dropped_bytes:

@@ -1,4 +1,4 @@
-"""The interim results of a job as they come, for a loop or, in a coroutine, for an `async for`."""
+"""The interim results of a job as they arrive, for a `for` or, in a coroutine, an `async for`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sandbox.wire.protocol import JsonText
 
 
 class Messages(Iterator[Any]):
-    """Iterates over what a job publishes, decoded, until the job has ended; either way, once."""
+    """Iterates once, by either loop, over the decoded messages of a job until the job has ended."""
 
     def __init__(self, history: History, decode: Callable[[JsonText], Any], start: int) -> None:
         self._history = history

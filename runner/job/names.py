@@ -1,4 +1,4 @@
-"""Names that Qiskit users know: those of `RuntimeJob` for what `Job` calls otherwise."""
+"""The method names of Qiskit's `RuntimeJob`, for members that `Job` names differently."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from runner.job.record import JobStatus
 
 
 class RuntimeJobNames:
-    """The part of a `Job` that is there for code written for Qiskit Runtime.
+    """The part of a `Job` that exists for code written for Qiskit Runtime.
 
-    Each of these says or does what another member does as well; docs/from-qiskit-runtime.md lists
-    them.
+    Each member is equivalent to another member of `Job`; docs/from-qiskit-runtime.md lists them.
     """
 
     _life: Life
@@ -30,46 +29,46 @@ class RuntimeJobNames:
 
     @property
     def creation_date(self) -> datetime:
-        """When the job was submitted, in UTC: `created`."""
+        """The time of submission, in UTC: `created`."""
         return self._life.created
 
     def running(self) -> bool:
-        """Return whether the program runs now."""
+        """Return True if the program is running."""
         return self._life.status is JobStatus.RUNNING
 
     def done(self) -> bool:
-        """Return whether the job has completed."""
+        """Return True if the job has completed."""
         return self._life.status is JobStatus.DONE
 
     def cancelled(self) -> bool:
-        """Return whether the job has ended by being cancelled."""
+        """Return True if the job was cancelled."""
         return self._life.status is JobStatus.CANCELLED
 
     def errored(self) -> bool:
-        """Return whether the job has ended, neither completed nor cancelled."""
+        """Return True if the job has ended and was neither completed nor cancelled."""
         return self._life.status is JobStatus.ERROR
 
     def in_final_state(self) -> bool:
-        """Return whether the job has ended, however that was."""
+        """Return True if the job has ended, with any outcome."""
         return self._life.record is not None
 
     def wait_for_final_state(self, timeout: float | None = None) -> None:
-        """Wait for the end; TimeoutError after `timeout` seconds, which leaves the job alive."""
+        """Wait for the end.  Raises TimeoutError after `timeout` seconds; the job continues."""
         self._life.wait(timeout)
 
     def interim_results(self) -> list[Any]:
-        """Return the interim results that have been published so far, without waiting."""
+        """Return the interim results published so far, without waiting."""
         return [self._life.decode(body) for body in self._life.history.bodies()]
 
     def stream_results(self, callback: Callback, on_final: Callback | None = None) -> None:
         """Call `callback(job_id, message)` for every interim result, the earlier ones first.
 
-        Then `on_final(job_id, result)`, a function of its own, if the job completes.  Both are
-        called from a thread; their exceptions are logged and do no harm.  Raises RequestError if
-        such a stream runs already, RunnerError if no thread can be started.
+        After the last one, call `on_final(job_id, result)` if the job completes.  Both are called
+        from a thread; their exceptions are logged and do not affect the job.  Raises RequestError
+        if such a stream runs already, RunnerError if no thread can be started.
         """
         self._life.delivery.stream(callback, on_final)
 
     def cancel_result_streaming(self) -> None:
-        """End what `stream_results` began, while the job goes on; harmless if nothing streams."""
+        """End the stream of `stream_results`; the job continues.  Does nothing without a stream."""
         self._life.delivery.cancel_stream()

@@ -1,4 +1,4 @@
-"""The options of a job, as its caller gives them: checked before anything is started."""
+"""The options of a job, as its caller gives them; they are checked before anything is started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_USER_CHARS: Final = 128
 
 
 def checked_tags(tags: object) -> tuple[str, ...]:
-    """Return the tags without duplicates, in their order.  Raises RequestError for odd ones."""
+    """Return the tags in order, without duplicates.  Raises RequestError for an invalid tag."""
     if isinstance(tags, str) or not isinstance(tags, Iterable):
         msg = f"tags are {tags!r:.100}: give a list of texts"
         raise RequestError(msg)
@@ -28,13 +28,13 @@ def checked_tags(tags: object) -> tuple[str, ...]:
             msg = f"tag {each!r:.200}: a tag is 1 to {MAX_TAG_CHARS} printable characters"
             raise RequestError(msg)
     if len(found) > MAX_TAGS:
-        msg = f"{len(found)} tags: at most {MAX_TAGS} go with a job"
+        msg = f"{len(found)} tags: a job has at most {MAX_TAGS}"
         raise RequestError(msg)
     return found
 
 
 def checked_user(user: object) -> str:
-    """Return a user's name, "" for nobody's.  Raises RequestError for what cannot be one."""
+    """Return the name of a user; "" means no user.  Raises RequestError for an invalid name."""
     if not isinstance(user, str) or len(user) > MAX_USER_CHARS or not user.isprintable():
         msg = f"user is {user!r:.200}: a user is at most {MAX_USER_CHARS} printable characters"
         raise RequestError(msg)
@@ -44,7 +44,7 @@ def checked_user(user: object) -> str:
 def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a job: `log_level` for its guest, and its `tags`.
 
-    `job_tags`, as Qiskit's users write it, means the same.  Raises RequestError.
+    `job_tags`, the name that Qiskit uses, means the same as `tags`.  Raises RequestError.
     """
     known = {"log_level", "tags", "job_tags"}
     if unknown := sorted(str(each) for each in set(options) - known):

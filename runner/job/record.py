@@ -1,6 +1,6 @@
-"""What is said of jobs, as values: where one is, why it ended, what it used, what it told.
+"""Values that describe a job: its status, why it ended, what it used, what it reported.
 
-No behaviour and nothing mutable: `Job` is the handle, `runner/store/jobs.py` what keeps them.
+No behaviour and nothing mutable: `Job` is the handle, and `runner/store/jobs.py` stores the values.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        """The exit code of `qrunner run` for a job that ended so."""
+        """The exit code of `qrunner run` for this outcome."""
         return _EXIT_CODES[self]
 
 
@@ -59,7 +59,7 @@ _EXIT_CODES: Final = {
 
 
 class JobStatus(StrEnum):
-    """Where a job is, in the words that Qiskit users know."""
+    """The status of a job, with the names that Qiskit uses."""
 
     INITIALIZING = "INITIALIZING"
     QUEUED = "QUEUED"
@@ -70,18 +70,18 @@ class JobStatus(StrEnum):
 
     @classmethod
     def of(cls, outcome: Outcome) -> JobStatus:
-        """Return the status of a job that has ended so."""
+        """Return the status of a job that ended with this outcome."""
         ends = {Outcome.COMPLETED: cls.DONE, Outcome.CANCELLED: cls.CANCELLED}
         return ends.get(outcome, cls.ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a job consumed; None where nobody could tell, with the reason in `sources`.
+    """The resources that a job used; None where they are unknown, with the reason in `sources`.
 
-    `wall_s` runs from hand-out to the end.  `stdout_bytes` are those of the result stream,
-    `stderr_bytes` those of the log, to which everything the program prints goes.  `sources` says
-    for each figure who measured it ("host", "cgroup", "engine", "guest") or why it is null.
+    `wall_s` runs from hand-out to the end.  `stdout_bytes` counts the result stream, `stderr_bytes`
+    the log, to which everything the program prints goes.  `sources` names for each figure its
+    source ("host", "cgroup", "engine", "guest"), or the reason why it is None.
     """
 
     wall_s: float | None = None
@@ -96,7 +96,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the outcome rests on: a limit, its value, what was seen, and who measured it.
+    """The evidence for an outcome: a limit, its value, what was observed, and who measured it.
 
     All four are None when no limit was met; `detail` then says in words what happened.
     """
@@ -108,7 +108,7 @@ class Evidence:
     detail: str | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """Return the keys of the job record; `detail` only where there is one."""
+        """Return the members of the job record; `detail` only if it is set."""
         content: dict[str, object] = {
             "limit": self.limit,
             "value": self.value,
@@ -118,7 +118,7 @@ class Evidence:
         return content if self.detail is None else {**content, "detail": self.detail}
 
     def in_words(self) -> str:
-        """Return one line for people, empty if there is nothing to say."""
+        """Return one line for people, empty if there is nothing to report."""
         if self.limit is None:
             return self.detail or ""
         value = "" if self.value is None else f" {self.value:g}"
@@ -128,7 +128,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageEvent:
-    """One interim result; `seq` and `time` (seconds since the epoch) are the host's."""
+    """One interim result; the host sets `seq` and `time` (seconds since the epoch)."""
 
     seq: int
     time: float
@@ -145,10 +145,10 @@ class LogEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedEvent:
-    """The request was handed out: the program's time runs from here.
+    """The request was handed out; the program's time runs from here.
 
-    Of a job on a cluster, `node` runs it; a second one, whose `attempt` is 2, says that the first
-    was lost with its node and that what follows is another run, from its beginning.
+    On a cluster, `node` is the node that runs the job.  A further event with `attempt` 2 means that
+    the first node was lost, and that another run follows, from the beginning.
     """
 
     job: str
@@ -162,7 +162,7 @@ Event: TypeAlias = StartedEvent | MessageEvent | LogEvent
 
 
 def length(event: Event) -> int:
-    """Return how many characters of the program's an event holds."""
+    """Return the number of characters from the program that an event holds."""
     match event:
         case MessageEvent():
             return len(event.body)
@@ -174,13 +174,13 @@ def length(event: Event) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """Everything that is known of how a job ended.
+    """Everything that is known about how a job ended.
 
-    `policy` is the hash of all that the sandbox was made of; `exceptions` names what the operator
-    has loosened in it, or allowed to be missing.  `versions` are those of the runner, the
-    protocol, the guest's build and the stack in the image.  `stored` says whether the job is in
-    the store; None if there is none, False if the store has failed.  `node` and `attempt` are
-    those of a job that ran on a cluster.  `user` is the person for whom it ran, "" if nobody said.
+    `policy` is the hash of everything that defines the sandbox; `exceptions` lists what the
+    operator has loosened, or allowed to be missing.  `versions` holds the versions of the runner,
+    of the protocol, of the guest and of the stack in the image.  `stored` is True if the job is in
+    the store, False if the store has failed, None without a store.  `node` and `attempt` are set
+    for a job that ran on a cluster.  `user` is the person for whom it ran, "" if none was given.
     """
 
     job: str
@@ -205,7 +205,7 @@ class JobRecord:
 
     @property
     def reason(self) -> str:
-        """Why it ended so, in words that may be the program's; limit and numbers, or the error."""
+        """Why the job ended, as text: limit and numbers, or an error in the program's words."""
         evidence = self.evidence
         if evidence.limit is None or evidence.value is None:
             return self.error or evidence.detail or ""

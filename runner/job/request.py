@@ -1,4 +1,4 @@
-"""What a job is asked to do, as one value: the same on its way, in a store and on a cluster."""
+"""The request of a job as one value: the same for execution, in the store and on a cluster."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ NO_INPUTS: Final = JsonText("{}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What one job is asked to do, checked: enough to ask for it again.
+    """The checked request of one job; it holds everything needed to submit the job again.
 
     Attributes:
-        program, path, entry: the program's name, what its user calls it, and its main file.
-        inputs: the keyword arguments of `main` in encoded form, defaults filled in: one line of
-            strict JSON, encoded once and then passed on as text.
+        program: the program's name.
+        path: the program as its user named it.
+        entry: the program's main file.
+        inputs: the keyword arguments of `main` in encoded form, with defaults filled in: one line
+            of strict JSON, encoded once and then passed on as text.
         backend: the description of the backend: `name` and `options`.
         options: `log_level`, for the guest.
-        limits: those that the host holds the job to.
-        tags: texts by which the job is found again.
-        user: the person for whom the job runs, "" if nobody said.
+        limits: the limits that the host enforces.
+        tags: texts by which the job can be found.
+        user: the person for whom the job runs, "" if none was given.
         replay_of: the id of the job that this one repeats, None for most.
         image: the id of the image to run instead of the program's own, if any.
     """
@@ -44,9 +46,9 @@ class Request:
 
 
 def frame(request: Request, job: int, *, log_end: str = "") -> bytes:
-    """Return the request as its guest gets it, under the job number `job`.
+    """Return the request as the frame that the guest reads, under the job number `job`.
 
-    `log_end` is what the guest writes behind the job's log.
+    The guest writes `log_end` after the job's log.
     """
     run = protocol.Run(
         job=job,

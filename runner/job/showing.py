@@ -1,4 +1,4 @@
-"""How a job looks: what pictures and notebooks need to know of it."""
+"""The data that pictures and notebooks need to show a job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def picture(
     wanted: Wanted,
     bars: int,
 ) -> Picture:
-    """Return the picture of a job as it is now.  Raises RequestError if there is nothing in it."""
+    """Return the picture of a job as it is now.  Raises RequestError if it has none."""
     messages = ((event.seq, event.body) for event in history.messages())
     state = f"{record.outcome.value}{after(record)}" if record else "has not ended yet"
     return Picture(
@@ -33,7 +33,7 @@ def picture(
 
 
 def view(job: Life) -> View:
-    """Return what a page says of a job as it is now."""
+    """Return the current content of a job's page."""
     record = job.record
     latest = job.history.messages()[-MAX_MESSAGES:]
     if record is not None:

@@ -1,6 +1,6 @@
-"""Waiting for what happens to a job: a condition for threads and, without a thread, for coroutines.
+"""Waiting for changes of a job: a condition for threads and, without a thread, for coroutines.
 
-Whoever changes a job notifies its condition and needs to know nothing of who waits, or how.
+Code that changes a job notifies its condition, and need not know who waits or how.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class Changes(threading.Condition):
-    """A condition whose `notify_all` wakes coroutines as well, in whatever loops they run."""
+    """A condition whose `notify_all` also wakes coroutines, in any event loop."""
 
     def __init__(self) -> None:
         super().__init__()
         self._sleepers: list[Sleeper] = []
 
     def notify_all(self) -> None:
-        """Wake every thread and every coroutine that waits; the lock is held."""
+        """Wake every waiting thread and coroutine; the caller holds the lock."""
         super().notify_all()
         for each in self._sleepers:
             each.wake()
 
     @contextlib.contextmanager
     def sleeper(self) -> Iterator[Sleeper]:
-        """Lend the running coroutine what it waits with; to be used in its event loop only."""
+        """Provide the running coroutine with a `Sleeper`, to be used in its event loop only."""
         one = Sleeper()
         with self:
             self._sleepers.append(one)
@@ -41,10 +41,10 @@ class Changes(threading.Condition):
 
 
 class Sleeper:
-    """One coroutine that waits for changes.  It looks at what has changed after each `sleep`."""
+    """One coroutine that waits for changes.  It must check the state after each `sleep`."""
 
     def __init__(self) -> None:
-        # Here and not above: it takes longer to import than all of the rest.
+        # Imported here because it takes longer than all the other imports.
         import asyncio
 
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -52,15 +52,15 @@ class Sleeper:
         self._is_called = False
 
     async def sleep(self) -> None:
-        """Wait until there has been a change since the last time; cancelling is harmless."""
+        """Wait until something has changed since the last call; may be cancelled safely."""
         await self._event.wait()
         self._event.clear()
-        # A change from now on calls again; one before it is seen by who looks after this.
+        # A later change sets it again; the caller checks the state next, and sees earlier ones.
         self._is_called = False
 
     def wake(self) -> None:
-        """Call from any thread, once for as many changes as come before the loop has time."""
+        """Wake the coroutine from any thread; calls are merged until the loop has run."""
         if not self._is_called:
             self._is_called = True
-            with contextlib.suppress(RuntimeError):  # a loop that was closed meanwhile
+            with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
                 self._loop.call_soon_threadsafe(self._event.set)

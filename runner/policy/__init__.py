@@ -1,4 +1,4 @@
-"""What a sandbox may do and use: limits, hardening, isolation, and what the operator allows."""
+"""What a sandbox may do and use: limits, hardening, isolation, and the operator's settings."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What runs a sandbox, and where the choices differ: who enforces what, and what happens then.
+"""The engine runtimes that can run a sandbox, and how they differ in enforcing the policy.
 
 `runc` shares the host's kernel, which enforces everything.  `runsc` (gVisor) puts a kernel of its
-own, the sentry, between program and host: the program sees only that one, and the control groups
-of the host hold for the sentry as a whole.  `runner.doctor.differences` says so option by option.
+own, the sentry, between program and host.  The program sees only the sentry, and the host's control
+groups apply to the sentry as a whole.  `runner.doctor.differences` lists the effect per option.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GET_RUNSC: Final = (
 
 _SENTRY_TASKS: Final = 256
 _TASKS_OF_A_PROCESS: Final = 16
-"""What the host sees of one process in a sentry; measured: about 50 tasks, and 6 for each."""
+"""Host tasks to allow for one process in a sentry; measured: about 50 tasks, and 6 per process."""
 
 
 class Isolation(StrEnum):
@@ -30,7 +30,7 @@ class Isolation(StrEnum):
 
     @property
     def program_can_end_sandbox(self) -> bool:
-        """Whether a program can take its whole sandbox down, so that its end accuses nobody else.
+        """Return True if a program can end its whole sandbox, so that this is no fault of ours.
 
         gVisor lets a process kill PID 1, and dies itself at the limits of its control groups.
         """
@@ -38,24 +38,25 @@ class Isolation(StrEnum):
 
 
 _NAMES: Final = {"pselect6": "pselect"}
-"""What gVisor calls a system call that has another name in Linux, where it differs."""
+"""gVisor's names of system calls, where they differ from Linux."""
 
 _READING_ATTRIBUTES: Final = frozenset(
     {"fgetxattr", "flistxattr", "getxattr", "lgetxattr", "listxattr", "llistxattr"}
 )
-"""Allowed where a rule would answer them with ENOTSUP: files in the sentry have no attributes."""
+"""Allowed where a rule would return ENOTSUP: files in the sentry have no extended attributes."""
 
 
 def seccomp_profile(isolation: Isolation, profile: str) -> str:
-    """Return the profile in the words that this runtime understands.
+    """Return the profile in a form that this runtime understands.
 
-    gVisor passes over names that it does not know, as runc does, and has one of its own.  It
-    ignored until 2026 which error a rule asks for and answered EPERM:
+    gVisor, like runc, ignores system calls that it does not know; one of them it names differently.
+    Before 2026 it also ignored the error that a rule asks for, and returned EPERM, which has two
+    consequences:
 
-    * After that the C library does not fall back from `clone3`, and no thread starts.  But gVisor
-      knows the action of a traced call, and like Linux answers ENOSYS where nobody traces.
-    * And whoever copies a file fails at its attributes, instead of going on without.  There is no
-      other way to ENOTSUP, so there they can be read.
+    * The C library does not fall back from `clone3` after EPERM, and no thread starts.  gVisor
+      supports the trace action, though, and like Linux returns ENOSYS when there is no tracer.
+    * Copying a file fails at its extended attributes instead of skipping them.  There is no other
+      way to return ENOTSUP, so under gVisor the attributes may be read.
     """
     if isolation is not Isolation.RUNSC:
         return profile
@@ -76,7 +77,7 @@ def seccomp_profile(isolation: Isolation, profile: str) -> str:
 
 
 def host_tasks(isolation: Isolation, processes: int) -> int:
-    """Return how many tasks the host's control group must allow for so many processes inside."""
+    """Return how many tasks the host's control group must allow for `processes` in the sandbox."""
     if isolation is Isolation.RUNSC:
         return _SENTRY_TASKS + _TASKS_OF_A_PROCESS * processes
     return processes
@@ -85,6 +86,6 @@ def host_tasks(isolation: Isolation, processes: int) -> int:
 def process_ulimits(isolation: Isolation, processes: int) -> dict[str, int]:
     """Return the resource limits that bound processes where the control group cannot.
 
-    Not under runc: there RLIMIT_NPROC counts every process of the user on the whole host.
+    Empty under runc, where RLIMIT_NPROC would count every process of the user on the whole host.
     """
     return {"nproc": processes} if isolation is Isolation.RUNSC else {}

@@ -1,7 +1,6 @@
 """What a sandbox may do and use: every limit and every hardening option, as frozen values.
 
-What an operator may choose, with the strictest as default.  `runner.sandboxes.container` writes it
-down in the engine's own form.
+Defaults are the strictest.  `runner.sandboxes.container` translates them into the engine's form.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ _SECCOMP_FILE: Final = Path(__file__).with_name("seccomp.json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one job may use.  Reaching any of them is an outcome of its own.
+    """The limits of one job.  Reaching any of them is an outcome of its own.
 
-    Times are seconds, sizes bytes.  `timeout_s` runs from hand-out, the program's import
-    included; `startup_s` is for our own code before it.  Manifests and callers may lower what the
-    operator set, never raise it: see `lowered_by`.
+    Times are in seconds, sizes in bytes.  `timeout_s` runs from hand-out and includes the program's
+    import; `startup_s` is for the guest's own code before that.  Manifests and callers may lower
+    the operator's limits, never raise them: see `lowered_by`.
     """
 
     timeout_s: float = 300.0
@@ -61,11 +60,13 @@ class Limits:
                 msg = f"limit {each.name} is {value!r}: it must be {_meaning_of(each)}"
                 raise RequestError(msg)
             if isinstance(value, float) and not _is_fractional(each):
-                object.__setattr__(self, each.name, int(value))  # 2e9 is no number for the engine
+                object.__setattr__(
+                    self, each.name, int(value)
+                )  # the engine does not accept 2e9 as a number
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
-        """Return the JSON Schema of a table of limits, as manifests and other files hold it."""
+        """Return the JSON Schema of a table of limits, as in manifests and other files."""
         return {
             "type": "object",
             "properties": {
@@ -81,10 +82,10 @@ class Limits:
         }
 
     def lowered_by(self, wanted: Mapping[str, float] | Limits) -> Limits:
-        """Return these limits with each one lowered to what `wanted` asks for, never raised.
+        """Return these limits, each lowered to the value in `wanted` if that is smaller.
 
-        `wanted` are some limits by their names, or all.  Raises RequestError for a name that is no
-        limit, and for a value that none can have.
+        `wanted` holds some limits by name, or all of them.  Raises RequestError for an unknown name
+        and for an impossible value.
         """
         if isinstance(wanted, Limits):
             wanted = dataclasses.asdict(wanted)
@@ -101,14 +102,14 @@ class Limits:
         return dataclasses.replace(self, **lower)
 
     def for_container(self) -> Limits:
-        """Return what of these a container is made with; the others are as by default.
+        """Return the limits that a container is created with; all others have their default.
 
-        Jobs whose limits differ in the others only can have the same sandbox.
+        Jobs that differ only in the other limits can use the same sandbox.
         """
         return Limits(**{name: getattr(self, name) for name in _OF_THE_CONTAINER})
 
     def for_guest(self) -> dict[str, float]:
-        """Return the limits that the guest checks too, so that a program sees them as errors."""
+        """Return the limits that the guest also checks, so that a program sees them as errors."""
         return {
             "wall_s": self.timeout_s,
             "memory_bytes": self.memory_bytes,
@@ -121,7 +122,7 @@ class Limits:
 
 
 _LEAST: Final = {"cpus": 0.01, "memory_bytes": 6 * MIB}
-"""Engines refuse less; less than a billionth of a CPU they would even take for no limit."""
+"""Engines refuse smaller values, and take less than a billionth of a CPU to mean no limit."""
 
 _ABOVE_0: Final = {"exclusiveMinimum": 0}
 
@@ -131,7 +132,7 @@ def _is_fractional(limit: dataclasses.Field[Any]) -> bool:
 
 
 def _meaning_of(limit: dataclasses.Field[Any]) -> str:
-    """Return in words which numbers a limit may be."""
+    """Return the values that a limit accepts, in words."""
     number = "a number" if _is_fractional(limit) else "a whole number"
     units = {"s": " of seconds", "bytes": " of bytes"}
     unit = units.get(limit.name.rpartition("_")[2], "")
@@ -151,7 +152,7 @@ _OF_THE_CONTAINER: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """Something that not every engine or kernel can do.
+    """Something that not every engine or kernel supports.
 
     `fact` is the key of the engine's self-description that must be true, `lost` what a program
     could do without it, `remedy` what to change.
@@ -189,13 +190,13 @@ REQUIREMENTS: Final[Mapping[str, Requirement]] = {
         "use a kernel and an engine with seccomp",
     ),
 }
-"""What is found out before the first program runs, and refused where it is missing."""
+"""Checked before the first program runs; a missing one is refused."""
 
 ENGINE_WARNINGS: Final = "engine-warnings"
-"""The exception for whatever else the engine says, when it makes a container, that it discards."""
+"""Name of the exception for any other option that the engine says it discards."""
 
 
-@functools.cache  # records are written when no file can be opened any more, too
+@functools.cache  # records are also written when no more files can be opened
 def _own_seccomp() -> str:
     return _SECCOMP_FILE.read_text()
 
@@ -204,9 +205,9 @@ def _own_seccomp() -> str:
 class Policy:
     """Every hardening option that does not follow from the limits.  Defaults are the strictest.
 
-    `allow_missing` names what the operator is ready to do without where the engine or the kernel
-    cannot honour it: names of `REQUIREMENTS`, or `ENGINE_WARNINGS`.  `swappiness` is not to be
-    chosen: `fitted_to` sets it where the kernel has it.
+    `allow_missing` lists what may be missing where the engine or the kernel cannot honour it: names
+    of `REQUIREMENTS`, or `ENGINE_WARNINGS`.  `swappiness` is not meant to be set: `fitted_to` sets
+    it where the kernel supports it.
     """
 
     isolation: Isolation = Isolation.RUNC
@@ -232,9 +233,9 @@ class Policy:
             "/proc/sched_debug",
             "/proc/scsi",
             "/sys/firmware",
-            # … and what tells one sandbox about its neighbours or about the host: counts, activity,
+            # … and files that reveal something about other sandboxes or the host: counts, activity,
             # hardware, and file systems in kernel space.  /proc/meminfo, /proc/cpuinfo and
-            # /sys/fs/cgroup stay: the stack sizes itself by them.
+            # /sys/fs/cgroup stay, because the stack sizes itself by them.
             "/proc/buddyinfo",
             "/proc/bus",
             "/proc/cgroups",
@@ -275,7 +276,7 @@ class Policy:
             "/sys/kernel",
             "/sys/module",
             "/sys/power",
-            # Terminals and queues are numbered by the kernel for everybody together.
+            # The kernel numbers terminals and queues for all containers together.
             "/dev/pts",
             "/dev/mqueue",
         )
@@ -292,13 +293,14 @@ class Policy:
         known = {*REQUIREMENTS, ENGINE_WARNINGS}
         if unknown := sorted(self.allow_missing - known):
             names = ", ".join(sorted(known))
-            msg = f"nothing is called {unknown[0]!r}: what may be missing is {names}"
+            msg = f"unknown requirement {unknown[0]!r}: known are {names}"
             raise RequestError(msg)
 
     def fitted_to(self, info: Mapping[str, Any]) -> Policy:
-        """Return the policy for the engine that describes itself so; PolicyError if it falls short.
+        """Return the policy adapted to the engine with the self-description `info`.
 
-        What the operator allowed to be missing, but is there, is required after all.
+        A requirement that the operator allowed to be missing is enforced if the engine meets it.
+        Raises PolicyError if another one is missing.
         """
         runtimes = info.get("Runtimes")
         if runtimes is not None and self.isolation.value not in runtimes:
@@ -318,12 +320,12 @@ class Policy:
         return dataclasses.replace(
             self,
             allow_missing=self.allow_missing & {*missing, ENGINE_WARNINGS},
-            # cgroup v2 knows no swappiness; there the closed swap alone has to do.
+            # cgroup v2 has no swappiness; there the swap limit of 0 has to do.
             swappiness=0 if str(info.get("CgroupVersion", "1")) == "1" else None,
         )
 
     def exceptions(self) -> tuple[str, ...]:
-        """Return, for the job record, what is looser than by default or different from it."""
+        """Return, for the job record, what is looser than or different from the default."""
         default = Policy()
         changed = {
             each.name
@@ -334,7 +336,7 @@ class Policy:
         return (*sorted(changed), *(f"missing {name}" for name in sorted(self.allow_missing)))
 
     def digest(self, limits: Limits) -> str:
-        """Return the hash that a job record carries: same hash, same sandbox."""
+        """Return the hash for the job record: equal hashes mean equal sandboxes."""
         return _digest(self, limits)
 
 
@@ -346,7 +348,7 @@ def _digest(policy: Policy, limits: Limits) -> str:
 
 
 def is_met(name: str, info: Mapping[str, Any]) -> bool:
-    """Return whether the engine that describes itself so meets one of the `REQUIREMENTS`."""
+    """Return True if the engine with the self-description `info` meets this requirement."""
     if name == "seccomp":
         options = info.get("SecurityOptions") or ()
         return any(option.split(",")[0] in {"seccomp", "name=seccomp"} for option in options)
@@ -354,7 +356,7 @@ def is_met(name: str, info: Mapping[str, Any]) -> bool:
 
 
 def isolation_named(name: str) -> Isolation:
-    """Return the isolation of this name.  Raises RequestError if there is none."""
+    """Return the isolation of this name.  Raises RequestError for an unknown name."""
     try:
         return Isolation(name)
     except ValueError:
@@ -367,7 +369,7 @@ _SIZE: Final = re.compile(r"(?P<number>\d{1,15}(\.\d{1,15})?)(?P<unit>[kmg]?)(i?
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that "512m", "2GiB", "1.5g" or "1048576" mean (powers of 1024).
+    """Return the number of bytes that "512m", "2GiB", "1.5g" or "1048576" mean (powers of 1024).
 
     Raises RequestError for anything else.
     """

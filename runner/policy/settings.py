@@ -1,8 +1,8 @@
-"""What the operator allows: `qrunner.toml`, and the flags that replace parts of it.
+"""The operator's settings: `qrunner.toml`, and the flags that override parts of it.
 
-The file is never looked for in the working directory or in a checkout, because what is checked
-must not hold its own ceiling: it is the one that is named, or that of the user.  Programs and
-cases lower these limits, never raise them.
+The file is never searched for in the working directory or in a checkout, because code under check
+must not set its own limits.  It is the file that is named, or the user's own.  Programs and cases
+can lower these limits, never raise them.
 """
 
 from __future__ import annotations
@@ -64,12 +64,14 @@ _SCHEMA: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The operator's word: the ceiling of every job, and how jobs are run.
+    """The operator's settings: the upper limits of every job, and how jobs are run.
 
-    `isolation` and `jobs` (sandboxes at once) are None where the default counts;
-    `check_deadline_s` is what all of a `qrunner check` may take; `cluster` the one whose nodes run
-    the jobs, None for this machine, and `retries` what it may try again, neither of which stands in
-    the file; `source` the file it came from.
+    Attributes:
+        isolation, jobs: None for the default; `jobs` is the number of sandboxes at once.
+        check_deadline_s: the longest that a whole `qrunner check` may take, in seconds.
+        cluster: the cluster whose nodes run the jobs, None for this machine; not in the file.
+        retries: how often a job is run again after its node was lost; not in the file.
+        source: the file that the settings came from.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -90,7 +92,7 @@ class Settings:
         return dataclasses.replace(chosen, isolation=self.isolation)
 
     def replaced_by(self, flags: Mapping[str, Any]) -> Settings:
-        """Return these settings with what the command line says instead; None says nothing.
+        """Return these settings, overridden by the flags of the command line that are not None.
 
         Takes `timeout`, `memory`, `cpus`, `isolation`, `allow_missing`, `jobs`, `cluster` and
         `retries`.  Raises RequestError.
@@ -112,7 +114,7 @@ class Settings:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the file, as editors get it: what limits there are stands there."""
+    """Return the JSON Schema of the file, for editors; it includes the limits."""
     limits = Limits.json_schema()
     for name, schema in limits["properties"].items():
         if name.endswith("_bytes"):
@@ -126,9 +128,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def load(named: Path | None = None) -> Settings:
-    """Return the settings of the file that is named, else of $QRUNNER_CONFIG, else the user's.
+    """Return the settings of the named file, else of $QRUNNER_CONFIG, else of the user's file.
 
-    Raises RequestError that names file and key; a file that is named must be there.
+    Raises RequestError that names file and key; a file that is named must exist.
     """
     variable = os.environ.get(VARIABLE)
     if named is None and variable:
@@ -172,7 +174,7 @@ def _settings(data: dict[str, Any], path: Path) -> Settings:
 
 
 def _limits(given: Mapping[str, Any], ceiling: Limits, where: str) -> Limits:
-    """Return limits with some replaced; sizes may be texts such as "512m"."""
+    """Return the limits with some replaced; sizes may be texts such as "512m"."""
     names = [each.name for each in dataclasses.fields(Limits)]
     values: dict[str, Any] = {}
     for name, value in given.items():

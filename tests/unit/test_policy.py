@@ -184,7 +184,7 @@ def test_an_option_that_may_be_missing_is_not_asked_for():
 
 
 def test_an_exception_has_a_name_that_is_known():
-    with pytest.raises(RequestError, match="nothing is called 'everything'"):
+    with pytest.raises(RequestError, match="unknown requirement 'everything'"):
         Policy(allow_missing=frozenset({"everything"}))
 
 

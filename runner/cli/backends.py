@@ -1,4 +1,4 @@
-"""`qrunner backends`: which backends main can be given, and what options they take."""
+"""`qrunner backends`: the backends that main can get, and their options."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _NAME_WIDTH: Final = 22
 @click.command()
 @click.option("--format", "form", type=FORMATS, default="human", show_default=True)
 def backends(form: str) -> int:
-    """List the backends that main can be given, with their options.
+    """List the backends that main can get, with their options.
 
-    Give one to `run` as --backend NAME, as --backend '{"name": NAME, "options": {...}}', or as
+    Pass one to `run` as --backend NAME, as --backend '{"name": NAME, "options": {...}}', or as
     --backend @FILE, which may also describe a device in this project's form or in IBM's.
     """
     from runner import backends as table

@@ -1,6 +1,6 @@
-"""`qrunner check`: the command around `runner.checking.check`, its files and its exit code.
+"""`qrunner check`: the command for `runner.checking.check`, with its files and exit code.
 
-stdout gets the report, or one JSON event per line; stderr the progress.
+The report, or one JSON event per line, goes to stdout, and progress to stderr.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FILE: Final = click.Path(dir_okay=False, path_type=Path)
     "--summary",
     type=_FILE,
     metavar="FILE",
-    help="Write a Markdown summary; $GITHUB_STEP_SUMMARY gets one in any case.",
+    help="Write a Markdown summary; $GITHUB_STEP_SUMMARY always gets one.",
 )
 @click.option("--warm", is_flag=True, help="Warm every sandbox up first, as a pool does.")
 @operator_options
@@ -53,8 +53,8 @@ def check(paths: tuple[str, ...], form: str, **options: Any) -> int:
     """Run the cases of every program under PATH (default: images/programs, else here).
 
     Each case runs in a sandbox of its own, several at once. The exit code is the highest of the
-    cases': 0 all hold, 1 a program failed, 2 one was refused, 3 a limit, 4 our fault, 130 you
-    interrupted it.
+    cases': 0 all passed, 1 a program failed, 2 refused, 3 a limit was reached, 4 our fault, 130
+    interrupted.
     """
     from runner.checking.report import Summary, summary_line
     from runner.errors import RunnerError
@@ -77,7 +77,7 @@ def check(paths: tuple[str, ...], form: str, **options: Any) -> int:
 
 
 def _check(paths: tuple[str, ...], form: str, options: dict[str, Any]) -> list[CaseReport]:
-    """Run the check that the options describe, and write its files."""
+    """Run the check that the options describe, and write its reports."""
     from runner.checking.check import Check, Deadline, discover, plan
     from runner.checking.report import check_writable, junit, markdown, write_file
     from runner.cli.watching import watching
@@ -114,7 +114,7 @@ def _check(paths: tuple[str, ...], form: str, options: dict[str, Any]) -> list[C
 
 
 def _changed(programs: Iterable[str], since: str | None) -> Iterator[str]:
-    """Yield the programs that differ from a revision, all if there is none."""
+    """Yield the programs that differ from a revision; all programs without one."""
     if since is None:
         yield from programs
         return
@@ -123,7 +123,7 @@ def _changed(programs: Iterable[str], since: str | None) -> Iterator[str]:
     changes: dict[Path, Changes] = {}
     for each in programs:
         path = Path(each)
-        # A name: what it stands for is not in question here.  So is what cannot be read.
+        # The file system is not asked about a name.  A path that cannot be read is checked too.
         if not os.path.exists(path):  # noqa: PTH110  no OSError
             yield each
             continue
@@ -136,26 +136,26 @@ def _changed(programs: Iterable[str], since: str | None) -> Iterator[str]:
 
 
 def _check_outside(config: Path | None, paths: Sequence[str]) -> None:
-    """Refuse a ceiling that stands in what is checked: a pull request could raise it."""
+    """Refuse a configuration inside the tree under check: a pull request could raise its limits."""
     from runner.errors import RequestError
 
     if config is None:
         return
     place = config.resolve()
     for each in paths:
-        whole = Path(os.path.realpath(each))  # resolve() fails where links lead in a circle
+        whole = Path(os.path.realpath(each))  # resolve() fails for circular links
         tops = [above for above in (whole, *whole.parents) if os.path.lexists(above / ".git")]
         top = tops[0] if tops else whole
         if place.is_relative_to(top):
             msg = (
-                f"{config}: stands in {top}, which is checked, so whoever changes a program could "
+                f"{config}: lies in {top}, which is checked, so a change to a program could also "
                 "change the operator's limits: keep it outside"
             )
             raise RequestError(msg)
 
 
 def _append_step_summary(reports: Sequence[CaseReport]) -> None:
-    """Append to the summary of a GitHub step; a check does not fail because that cannot be."""
+    """Append to the summary of a GitHub step; a failure to write does not fail the check."""
     from runner.checking.report import append_file, markdown
     from runner.errors import RequestError
 

@@ -1,6 +1,6 @@
-"""What the commands share: their options, the supervisor that these ask for, and how they speak.
+"""Parts that the commands share: options, the supervisor made from them, and messages.
 
-stdout carries what the caller asked for; everything else goes to stderr, through `say`.
+Only the requested data goes to stdout; everything else goes to stderr, through `say`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _OPERATOR_OPTIONS: Final = (
         "--allow-missing",
         multiple=True,
         metavar="NAME",
-        help="Run although this engine cannot honour NAME, such as swap-limit (may be repeated).",
+        help="Run even if this engine cannot honour NAME, such as swap-limit (may be repeated).",
     ),
     click.option(
         "--cluster",
@@ -53,7 +53,7 @@ _OPERATOR_OPTIONS: Final = (
         "--retries",
         type=click.IntRange(0, 10),
         metavar="N",
-        help="Tries again after a lost cluster node, from the beginning (0).",
+        help="How often to run a job again after its cluster node was lost (0).",
     ),
     click.option(
         "--config",
@@ -65,21 +65,21 @@ _OPERATOR_OPTIONS: Final = (
 
 
 def operator_options(command: _Command) -> _Command:
-    """Give a command the options with which the operator sets ceiling and hardening."""
+    """Add the options with which the operator sets limits and hardening."""
     for option in reversed(_OPERATOR_OPTIONS):
         command = option(command)
     return command
 
 
 class ProgramType(click.ParamType):  # type: ignore[type-arg]
-    """A program: a name, a directory or a `.py` file; the shell completes all three."""
+    """A program: a name, a directory or a `.py` file; shell completion covers all three."""
 
     name = "program"
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the names that begin so, and let the shell complete files as well."""
+        """Return the matching names, and let the shell complete files as well."""
         from runner import programs
 
         del ctx, param
@@ -92,7 +92,7 @@ PROGRAM: Final = ProgramType()
 
 
 def settings(options: dict[str, Any]) -> Settings:
-    """Take the operator's options out of a command's, and return what they and the file say."""
+    """Remove the operator's options from `options`, and return the settings of file and options."""
     from runner.policy import settings
 
     names = (
@@ -107,7 +107,7 @@ def settings(options: dict[str, Any]) -> Settings:
 def supervisor(
     chosen: Settings, *, progress: Callable[[str], object] | None = None, **more: Any
 ) -> Iterator[Supervisor]:
-    """Make a supervisor whose ceiling is the operator's; `more` are arguments of its own."""
+    """Make a supervisor with the operator's settings; `more` are further arguments of it."""
     from runner.supervisor import Supervisor
 
     with Supervisor(
@@ -124,7 +124,7 @@ def supervisor(
 
 @contextlib.contextmanager
 def cancelling(cancel: Callable[[], object]) -> Iterator[None]:
-    """Turn the first Ctrl-C in the block into a cancellation, and let the rest go on."""
+    """Turn the first Ctrl-C in the block into a cancellation; the block continues."""
 
     def on_signal(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -139,7 +139,7 @@ def cancelling(cancel: Callable[[], object]) -> Iterator[None]:
 
 
 def keeping(*, wanted: bool) -> contextlib.AbstractContextManager[Store | None]:
-    """Open the store of the command line, or give None where jobs are not to be kept."""
+    """Open the store of the command line, or give None if jobs are not to be kept."""
     return kept_jobs() if wanted else contextlib.nullcontext()
 
 
@@ -153,7 +153,7 @@ def kept_jobs() -> Iterator[Store]:
 
 
 def output_for(form: str, program: str) -> Output:
-    """Return what shows a job: events, plain lines, or a live view where the terminal can."""
+    """Return the output for a job: events, plain lines, or a live view on a capable terminal."""
     from runner.cli import output, terminal
 
     if form == "json":
@@ -166,7 +166,7 @@ def output_for(form: str, program: str) -> Output:
 
 
 def show_job(job: Job, output: Output) -> int:
-    """Show a job until its end, which Ctrl-C asks for, and return the exit code."""
+    """Show a job until its end and return the exit code; Ctrl-C cancels the job."""
     with cancelling(job.cancel):
         for event in job.events():
             output.event(event)
@@ -176,14 +176,14 @@ def show_job(job: Job, output: Output) -> int:
 
 
 def say(text: str) -> None:
-    """Write a message of ours on stderr."""
+    """Write a message of the runner to stderr."""
     from runner.display import notice
 
     click.echo(f"qrunner: {notice(text)}", err=True)
 
 
 class LogHandler(logging.Handler):
-    """Our own log as messages on stderr, wherever that leads just now."""
+    """Writes the runner's log as messages to the current stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one entry."""
@@ -194,7 +194,7 @@ class LogHandler(logging.Handler):
 
 
 def forgiving(stream: Any) -> None:
-    """Let a stream that cannot encode a character write it escaped instead of failing."""
+    """Make a stream escape characters that it cannot encode, instead of failing."""
     with contextlib.suppress(AttributeError):
         stream.reconfigure(errors="backslashreplace")
 

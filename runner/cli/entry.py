@@ -1,8 +1,8 @@
 """The command line: arguments → calls → output and exit code.
 
-stdout carries what the caller asked for (the result, or events with `--format json`); everything
-else goes to stderr.  Commands import what they need when they run, so that `--help` does not wait
-for the engine's client library.
+Only the requested data (the result, or events with `--format json`) goes to stdout; everything else
+goes to stderr.  Commands import what they need when they run, so that `--help` does not wait for
+the engine's client library.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     """Run the command line and exit; every RunnerError becomes a message and its exit code."""
     from runner.errors import RunnerError
 
-    # Ending politely and Ctrl-C are the same wish: cancel, clean up, leave.
+    # SIGTERM and Ctrl-C mean the same: cancel, clean up, exit.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     prepare_streams()
     try:
@@ -63,7 +63,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
-        # Whoever read our output has gone: nothing more can be said, not even at exit.
+        # The reader of our output has gone: nothing more can be written, not even at exit.
         sys.stdout = None
         code = 1
     sys.exit(code)
@@ -72,7 +72,7 @@ def main() -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="qrunner")
 def cli() -> None:
-    """Run Qiskit runtime programs that nobody has to trust, each in a sandbox of its own."""
+    """Run untrusted Qiskit runtime programs, each in a sandbox of its own."""
 
 
 cli.add_command(check)
@@ -105,7 +105,7 @@ for _command in jobs.COMMANDS:
     help="Backend that main gets (aer_simulator); `qrunner backends` lists them.",
 )
 @click.option("--tag", "tags", multiple=True, help="A tag to find the job by (may be repeated).")
-@click.option("--log-level", type=LOG_LEVELS, help="What the program logs at least (WARNING).")
+@click.option("--log-level", type=LOG_LEVELS, help="Lowest level that the program logs (WARNING).")
 @click.option("--store/--no-store", default=True, help="Keep the job, for `qrunner jobs` (yes).")
 @operator_options
 @click.option("--trace", "traced", is_flag=True, help="Show where each millisecond went.")
@@ -182,7 +182,7 @@ def build(
 
     found = [find(each) for each in programs]
     if base and found:
-        msg = "--base builds the base images only: name no program beside it"
+        msg = "--base builds the base images only: give no program with it"
         raise click.UsageError(msg)
     engine = Engine.connect()
     store = ImageStore(engine, progress=say)
@@ -220,9 +220,9 @@ def list_() -> int:
 @click.argument("program", type=PROGRAM)
 @click.option("--format", "form", type=FORMATS, default="human", show_default=True)
 def show(program: str, form: str) -> int:
-    """Show what PROGRAM says of itself and the inputs it takes, or a kept job: `job-…` or `last`.
+    """Show the description and inputs of PROGRAM, or a kept job: `job-…` or `last`.
 
-    With --format json a job's whole record, or what a program's manifest says, as one object.
+    With --format json, one object: the whole record of a job, or the manifest of a program.
     """
     if program == "last" or program.startswith("job-"):
         return jobs.show(program, form)
@@ -256,7 +256,7 @@ def show(program: str, form: str) -> int:
 @cli.command()
 @click.argument("program", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def lock(program: Path) -> int:
-    """Pin what PROGRAM, a directory, requires beyond the stack, with hashes."""
+    """Pin the requirements of PROGRAM, a directory, beyond the stack, with hashes."""
     from runner import programs
 
     click.echo(f"wrote {programs.lock(program, say)}")
@@ -277,9 +277,9 @@ def new(name: str) -> int:
 @cli.command()
 @click.option("--format", "form", type=FORMATS, default="human", show_default=True)
 def doctor(form: str) -> int:
-    """Say whether this machine can run programs safely, and what to change if not.
+    """Check if this machine can run programs safely, and say what to change if not.
 
-    Looks at the engine and its versions, then runs a program in a sandbox of each isolation that
+    Examines the engine and its versions, then runs a program in a sandbox of each isolation that
     tries what must be impossible. The exit code is 4 if anything failed; warnings are 0.
     """
     from runner import doctor as examination
@@ -301,7 +301,7 @@ def doctor(form: str) -> int:
 @cli.command()
 @click.option("--all", "everything", is_flag=True, help="Remove the base images too.")
 def clean(everything: bool) -> int:  # noqa: FBT001  click passes options so
-    """Remove what dead runs left and old program images."""
+    """Remove old program images and what crashed runs left behind."""
     from runner.engine import Engine
     from runner.images import ImageStore
     from runner.sandboxes.sweep import sweep
@@ -318,7 +318,7 @@ def clean(everything: bool) -> int:  # noqa: FBT001  click passes options so
 
 
 def _input_rows(program: Program) -> list[tuple[str, ...]]:
-    """Return a row for each input that schema or signature names, those without default first."""
+    """Return a row for each input in the schema or signature, those without a default first."""
     from runner.display import shortened
 
     parameters = program.manifest.parameters or {}
@@ -343,7 +343,7 @@ def _input_rows(program: Program) -> list[tuple[str, ...]]:
 
 
 def _inputs(text: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Return the inputs of the two options; RequestError says which part is not understood."""
+    """Return the inputs of both options.  Raises RequestError that names the unreadable part."""
     from runner.errors import InputsError
     from sandbox.wire.protocol import MAX_INPUTS_BYTES
 
@@ -356,10 +356,10 @@ def _inputs(text: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
                 content = sys.stdin.buffer.read(MAX_INPUTS_BYTES + 1)
             elif text.startswith("@"):
                 source = text[1:]
-                with Path(source).open("rb") as file:  # a pipe of the shell's as well
+                with Path(source).open("rb") as file:  # the file may also be a pipe of the shell
                     content = file.read(MAX_INPUTS_BYTES + 1)
             if len(content) > MAX_INPUTS_BYTES:
-                msg = f"{source}: longer than {MAX_INPUTS_BYTES} bytes, which no sandbox takes"
+                msg = f"{source}: longer than {MAX_INPUTS_BYTES} bytes, the most a sandbox takes"
                 raise InputsError(msg)
             given = json.loads(content)
         except (OSError, ValueError, RecursionError) as error:

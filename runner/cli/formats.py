@@ -1,7 +1,7 @@
-"""The files that people write, each as a JSON Schema for their editors.
+"""The JSON Schemas of the files that people write, for their editors.
 
-Made from what the code itself checks these files with; `qrunner schema` prints them, and the
-documentation publishes them.
+They are made from the data that the code itself checks these files with.  `qrunner schema` prints
+them, and the documentation publishes them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from runner.programs import manifest
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-# A schema that names no draft is read as the newest, and must be right in itself; what other drafts
-# say of theirs is for the code to know.
+# A schema that names no draft is read as the newest draft and must be valid in it; the code checks
+# a schema that names another draft.
 _SCHEMA_OF_2020: Final = {
     "if": {"type": "object", "properties": {"$schema": {"const": _DRAFT}}},
     "then": {"$ref": _DRAFT},

@@ -1,7 +1,7 @@
 """The commands for kept jobs: list, show, result, logs, messages, cancel, delete, replay.
 
-stdout carries the data that was asked for, stderr the rest.  Jobs come out of the store, wherever
-they run or have run; what a program wrote is escaped before people see it.
+Only the requested data goes to stdout, the rest to stderr.  Jobs are read from the store, whichever
+process runs them.  Text from a program is escaped before people see it.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ _job = click.argument("job")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N")
 @_format
 def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
-    """List the jobs that are kept, the newest first.
+    """List the kept jobs, the newest first.
 
-    --format json writes one object per line. A job is named by its id, by the beginning of one
-    that no other has, or as `last`.
+    --format json writes one object per line. A job is named by its id, by a unique beginning of
+    its id, or as `last`.
     """
     from runner.cli.output import write_line
     from runner.cli.terminal import table
@@ -67,7 +67,7 @@ def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
         for each in found:
             write_line(json.dumps(_summary(each)))
     elif found:
-        # Where nobody ever said for whom, a column of nobodies would only take room.
+        # No column of users if no job has one.
         users = any(each.user for each in found)
         columns = ("job", *(["user"] * users), "program", "outcome", "created", "took", "tags")
         table(columns, [_cells(each, users=users) for each in found])
@@ -79,9 +79,9 @@ def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
 @click.command()
 @_job
 def result(job: str) -> int:
-    """Write the result of JOB on stdout, as `run` did; waits for a job that still runs.
+    """Write the result of JOB to stdout, as `run` did; wait for a job that still runs.
 
-    The exit code is the outcome's, as of `run`; what a failed job says of itself goes to stderr.
+    The exit code is that of the outcome, as for `run`; the error of a failed job goes to stderr.
     """
     from runner.cli.output import HumanOutput
     from runner.store.kept import open_job
@@ -89,7 +89,7 @@ def result(job: str) -> int:
     with kept_jobs() as store:
         found = open_job(store, store.find(job))
         if found.record is None:
-            say(f"{found.id} still runs; Ctrl-C ends the waiting only")
+            say(f"{found.id} still runs; Ctrl-C stops waiting, not the job")
         record = found.wait()
         HumanOutput().finished(record)
     return record.outcome.exit_code
@@ -100,7 +100,7 @@ def result(job: str) -> int:
 @_follow
 @_format
 def logs(job: str, follow: bool, form: str) -> int:  # noqa: FBT001  click passes options so
-    """Write what JOB has printed, escaped; with --format json as events."""
+    """Write the output of JOB, escaped; with --format json as events."""
     from runner.display import quoted
     from runner.job.record import LogEvent
 
@@ -126,7 +126,7 @@ def messages(job: str, follow: bool, form: str) -> int:  # noqa: FBT001  click p
 @click.command()
 @_job
 def cancel(job: str) -> int:
-    """Cancel JOB, whichever process it runs in, and wait until it has ended.
+    """Cancel JOB, in whichever process it runs, and wait until it has ended.
 
     The exit code is 0 if it ended as cancelled, 2 if it had ended before, 1 if it ended
     otherwise, 4 if it has not ended within 10 s.
@@ -147,15 +147,15 @@ def cancel(job: str) -> int:
                 return 0 if outcome is Outcome.CANCELLED else 1
             time.sleep(_POLL_S)
             store.mark_interrupted()
-    say(f"{job_id} has been asked to end, but its process has not reacted within {_CANCEL_S:g} s")
+    say(f"{job_id} was asked to end, but its process has not reacted within {_CANCEL_S:g} s")
     return 4
 
 
 @click.command()
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@click.option("--force", is_flag=True, help="Even if it runs: it goes on, but is not kept.")
+@click.option("--force", is_flag=True, help="Even if it runs: it continues, but is not kept.")
 def delete(jobs: tuple[str, ...], force: bool) -> int:  # noqa: FBT001  click passes options so
-    """Remove each JOB from the store, with all that it said."""
+    """Remove each JOB from the store, with its messages and log."""
     from runner.errors import RequestError
 
     with kept_jobs() as store:
@@ -172,10 +172,10 @@ def delete(jobs: tuple[str, ...], force: bool) -> int:  # noqa: FBT001  click pa
 @operator_options
 @_format
 def replay(job: str, form: str, **options: Any) -> int:
-    """Run again what JOB was asked to do: the same image, inputs, backend, options and seeds.
+    """Run JOB again: the same image, inputs, backend, options and seeds.
 
-    Prints and exits as `run` does. The image is made again from the kept files if it is gone, or
-    if this version of qrunner cannot use it; that is said then.
+    Prints and exits as `run` does. If the image is gone, or this version of qrunner cannot use it,
+    it is built again from the kept files, with a note.
     """
     from runner.errors import RunnerError
     from runner.store.kept import program_of
@@ -197,12 +197,12 @@ def replay(job: str, form: str, **options: Any) -> int:
                 output.refused(summary.program, error)
                 return error.exit_code
         if again.image not in {None, summary.image}:
-            say(f"the image of {summary.id} is gone or too old: this was one of the same files")
+            say(f"the image of {summary.id} is gone or too old: it was rebuilt from the same files")
         return code
 
 
 def show(job: str, form: str) -> int:
-    """Show a kept job: for people what matters, with "json" all of it, as one object."""
+    """Show a kept job: the main facts for people, or with "json" the whole job as one object."""
     with kept_jobs() as store:
         job_id = store.find(job)
         (_show_json if form == "json" else _show_human)(store, job_id)
@@ -248,7 +248,7 @@ def _show_human(store: Store, job_id: str) -> None:
 
 
 def _show_json(store: Store, job_id: str) -> None:
-    """Write the whole record: the payloads as the text they are, never parsed."""
+    """Write the whole job; messages and result are inserted as text, never parsed."""
     from runner.cli.output import strict, write_line
     from runner.job import form
     from runner.job.record import LogEvent, MessageEvent
@@ -271,7 +271,7 @@ def _show_json(store: Store, job_id: str) -> None:
 
 
 def _for_people(job: str, kind: type[T], *, follow: bool, form: str) -> Iterator[T]:
-    """Yield a job's events of one kind; with the format json write them instead."""
+    """Yield a job's events of one kind; with "json", write them instead."""
     from runner.cli.output import JsonOutput
 
     for event in _events(job, follow=follow):
@@ -283,7 +283,7 @@ def _for_people(job: str, kind: type[T], *, follow: bool, form: str) -> Iterator
 
 
 def _events(job: str, *, follow: bool) -> Iterator[Event]:
-    """Yield what a job has said so far, or until its end."""
+    """Yield the events of a job so far, or with `follow` until its end."""
     from runner.store.kept import open_job
 
     with kept_jobs() as store:
@@ -298,7 +298,7 @@ def _events(job: str, *, follow: bool) -> Iterator[Event]:
 
 
 def _words(outcome: str | None) -> tuple[str, ...]:
-    """Return the word as it is in the store.  Raises RequestError for one that is none."""
+    """Return the outcome or status as stored.  Raises RequestError if it is unknown."""
     from runner.errors import RequestError
     from runner.job.record import JobStatus, Outcome
 
@@ -348,7 +348,7 @@ def _cells(job: Summary, *, users: bool) -> tuple[str, ...]:
 
 
 def _when(stamp: float) -> str:
-    """Return a time for people, in their own time zone."""
+    """Return a time for people, in the local time zone."""
     return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 

@@ -1,6 +1,6 @@
-"""How `qrunner run` shows a job on a terminal: what it uses now, its progress, counts as bars.
+"""The live view of `qrunner run` on a terminal: resource use, progress, counts as bars.
 
-Everything stands on stderr; stdout gets the result only, as in a pipe.  A message that is an
+Everything is drawn on stderr; only the result goes to stdout, as in a pipe.  A message that is an
 object with the key `progress` moves the bar: a number from 0 to 1, or {"done": n, "total": m}.
 """
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 MAX_SHOWN: Final = 2000
-"""Characters of one message or line of the log that a terminal gets; a pipe gets all."""
+"""Characters of one message or log line that a terminal shows; a pipe gets all of them."""
 
 MAX_PROGRESS_BYTES: Final = 4096
-"""A message that is longer is not looked at for progress."""
+"""A longer message is not searched for progress."""
 
 MAX_BARS: Final = 16
 MAX_EXPERIMENTS: Final = 4
@@ -45,12 +45,12 @@ _BAR: Final = (("█", "░"), ("#", "."))
 
 
 def _unknown() -> int | None:
-    """Stand for a memory that nobody measures."""
+    """Return None: a memory use that is not measured."""
     return None
 
 
 class LiveOutput:
-    """Messages and log as they come, above a line that says what the job uses.
+    """Shows messages and log as they arrive, above a line with the job's resource use.
 
     A context manager: leaving it, or the end of the job, removes the line.
     """
@@ -76,16 +76,16 @@ class LiveOutput:
         self._screen.close()
 
     def watch(self, limits: Limits, memory: Callable[[], int | None]) -> None:
-        """Show the effective limits, and what `memory` returns, beside what is used."""
+        """Show the effective limits, and the value of `memory()` in bytes, beside what is used."""
         self._limits, self._memory = limits, memory
 
     def doing(self, line: str) -> None:
-        """Say what takes a while before the program starts, such as a build."""
+        """Show a step that takes a while before the program starts, such as a build."""
         self._doing = one_line(line)
         self._screen.add((f"qrunner: {notice(line)}", "dim"))
 
     def event(self, event: Event) -> None:
-        """Show one event as it comes."""
+        """Show one event."""
         match event:
             case StartedEvent():
                 self._program, self._started = one_line(event.program), time.monotonic()
@@ -105,7 +105,7 @@ class LiveOutput:
             self._screen.add(f"#{event.seq} {shortened(event.body, MAX_SHOWN)}")
 
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
-        """Remove the live line, show how the job ended, its counts as bars, and the result."""
+        """Remove the live line; show how the job ended, its counts as bars, and the result."""
         self._screen.close()
         show_end(record, mismatches, after(record))
         for name, counts in counts_in_text(record.result, MAX_EXPERIMENTS):
@@ -117,12 +117,12 @@ class LiveOutput:
             write_result(record.result)
 
     def refused(self, program: str, error: RunnerError) -> None:
-        """Say why nothing was run: refused, or our fault."""
+        """Show why nothing was run: the request was refused, or the runner failed."""
         del program
         self._screen.close()
         show(f"qrunner: {notice(str(error))}\n", COLOURS[False])
 
-    # --- the region -----------------------------------------------------------------------------
+    # --- the live line --------------------------------------------------------------------------
 
     def _region(self, columns: int) -> RenderableType:
         from rich.text import Text
@@ -130,7 +130,7 @@ class LiveOutput:
         line = Text().append(f"{spinner(unicode=self._unicode)} ", "cyan")
         line.append(self._program, "bold")
         for part in self._parts():
-            # What does not fit is left out, the last parts first.
+            # Parts that do not fit are left out, the last ones first.
             if line.cell_len + 2 + len(part) > columns - 1:
                 break
             line.append(f"  {part}")
@@ -155,9 +155,9 @@ class LiveOutput:
 
 
 def progress_of(body: JsonText) -> tuple[float | None, bool]:
-    """Return how far a message says that the program is, and whether it says nothing else.
+    """Return the progress that a message reports, and True if it contains nothing else.
 
-    The fraction is from 0 to 1, None if the message does not report progress.
+    The progress is a number from 0 to 1, None if the message does not report any.
     """
     if len(body) > MAX_PROGRESS_BYTES or '"progress"' not in body:
         return None, False
@@ -174,7 +174,7 @@ def progress_of(body: JsonText) -> tuple[float | None, bool]:
 
 
 def histogram(counts: Mapping[str, int], columns: int, *, unicode: bool = True) -> Text:
-    """Return the counts as bars, the most frequent first, the rest in one line."""
+    """Return the counts as bars, the most frequent first, the others summed up in one line."""
     from rich.text import Text
 
     most = largest(counts, MAX_BARS)
@@ -202,13 +202,13 @@ def _cut(text: str, most: int) -> str:
 
 
 def spinner(*, unicode: bool) -> str:
-    """Return the character that turns, as it stands now."""
+    """Return the current character of the spinner."""
     frames = _SPINNER[0] if unicode else _SPINNER[1]
     return frames[int(time.monotonic() * 10) % len(frames)]
 
 
 def bar(fraction: float, columns: int, *, unicode: bool, rest: bool = True) -> Text:
-    """Return a bar that is filled up to `fraction`; `rest` draws the empty part too."""
+    """Return a bar filled up to `fraction`; `rest` draws the empty part too."""
     from rich.text import Text
 
     full, empty = _BAR[0] if unicode else _BAR[1]
@@ -218,5 +218,5 @@ def bar(fraction: float, columns: int, *, unicode: bool, rest: bool = True) -> T
 
 
 def _is_amount(value: object) -> bool:
-    """Return whether it is a number that nothing overflows with; True and NaN are none."""
+    """Return True if the value is a number of bounded size; True and NaN are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST

@@ -1,6 +1,6 @@
-"""`qrunner map`: one program, many inputs, and a line of JSON for each, in the order of the inputs.
+"""`qrunner map`: run one program for many inputs; one line of JSON each, in the order of inputs.
 
-stdout carries these lines only; progress goes to stderr.
+Only these lines go to stdout; progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from runner.job import Job
 
 _EVERY_S: Final = 5.0
-"""How often progress is told."""
+"""Interval at which progress is reported, in seconds."""
 
 
 @click.command("map")
@@ -44,7 +44,7 @@ _EVERY_S: Final = 5.0
 )
 @click.option("--backend", metavar="NAME|JSON|@FILE", help="Backend that main gets.")
 @click.option("--tag", "tags", multiple=True, help="A tag for each job (may be repeated).")
-@click.option("--log-level", type=LOG_LEVELS, help="What the program logs at least (WARNING).")
+@click.option("--log-level", type=LOG_LEVELS, help="Lowest level that the program logs (WARNING).")
 @click.option(
     "--sandboxes",
     type=click.IntRange(1),
@@ -57,8 +57,8 @@ def map_(program: str, lines: BinaryIO, sandboxes: int | None, **options: Any) -
     """Run PROGRAM once for each line of inputs, many jobs in one sandbox.
 
     Writes one line of JSON per job, in the order of the inputs: the `finished` event of `qrunner
-    run --format json` with `index`, counted from 0. A job that fails is a line like any other; the
-    exit code is the highest of the jobs'. Jobs that share a sandbox are kept apart less strictly:
+    run --format json` with `index`, counted from 0. A failed job is a line like any other; the
+    exit code is the highest of the jobs'. Jobs that share a sandbox are separated less strictly:
     see docs/sessions.md.
     """
     from runner.backends import read
@@ -89,7 +89,7 @@ def map_(program: str, lines: BinaryIO, sandboxes: int | None, **options: Any) -
 
 
 def _read(lines: BinaryIO) -> Iterator[Mapping[str, Any] | InputsError]:
-    """Yield the inputs of each line, and for one that has none the reason."""
+    """Yield the inputs of each line, or an InputsError that says why the line has none."""
     from runner.errors import InputsError
     from sandbox.wire.protocol import MAX_INPUTS_BYTES
 
@@ -100,7 +100,7 @@ def _read(lines: BinaryIO) -> Iterator[Mapping[str, Any] | InputsError]:
             yield InputsError(
                 f"line {number} of the inputs is longer than {MAX_INPUTS_BYTES} bytes"
             )
-            return  # where the next one begins is not worth a search
+            return  # the next line could be anywhere
         if not line.strip():
             continue
         try:
@@ -115,7 +115,7 @@ def _read(lines: BinaryIO) -> Iterator[Mapping[str, Any] | InputsError]:
 
 
 class _Tally:
-    """How far it is, on stderr, every few seconds."""
+    """Counts ended jobs, and reports on stderr every few seconds."""
 
     def __init__(self) -> None:
         self._outcomes: Counter[str] = Counter()
@@ -132,7 +132,7 @@ class _Tally:
             self.tell()
 
     def tell(self) -> None:
-        """Say how many jobs have ended, how, and how many in a second."""
+        """Report how many jobs have ended, with which outcomes, and the rate per second."""
         count = self._outcomes.total()
         rate = count / max(1e-3, time.monotonic() - self._started)
         how = ", ".join(f"{number} {outcome}" for outcome, number in self._outcomes.most_common())

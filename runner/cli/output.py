@@ -1,6 +1,6 @@
-"""How `qrunner run` shows a job: plain lines on stderr, or one JSON event per line on stdout.
+"""The output of `qrunner run`: plain lines on stderr, or one JSON event per line on stdout.
 
-What a terminal gets instead of the plain lines is in `runner.cli.live`.
+`runner.cli.live` replaces the plain lines on a terminal.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from sandbox.wire.protocol import JsonText
 
 
 class Output(Protocol):
-    """What shows a job: a context manager around its life, told what happens.
+    """The output for one job: a context manager that is told what happens.
 
-    `trace` is that of the job, if it is to be part of the record.
+    `trace` is the job's trace, if it is to be part of the record.
     """
 
     trace: Trace | None
@@ -42,23 +42,23 @@ class Output(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def doing(self, line: str) -> None:
-        """Say what takes a while before the program starts, such as a build."""
+        """Show a step that takes a while before the program starts, such as a build."""
 
     def watch(self, limits: Limits, memory: Callable[[], int | None]) -> None:
-        """Take the effective limits, and what returns the bytes that the sandbox has now."""
+        """Take the effective limits, and a function for the sandbox's memory in bytes."""
 
     def event(self, event: Event) -> None:
-        """Show one event as it comes."""
+        """Show one event."""
 
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Show how the job ended, and its result."""
 
     def refused(self, program: str, error: RunnerError) -> None:
-        """Say why nothing was run: refused, or our fault."""
+        """Show why nothing was run: the request was refused, or the runner failed."""
 
 
 class _Plain:
-    """What an output does that writes each line once."""
+    """Base class of outputs that write each line once."""
 
     trace: Trace | None = None
 
@@ -69,18 +69,18 @@ class _Plain:
         pass
 
     def doing(self, line: str) -> None:
-        """Say what takes a while before the program starts, such as a build."""
+        """Show a step that takes a while before the program starts, such as a build."""
         show(f"qrunner: {notice(line)}\n")
 
     def watch(self, limits: Limits, memory: Callable[[], int | None]) -> None:
-        """Show nothing of it: a line that is written once cannot say what changes."""
+        """Show nothing: a line that is written once cannot show values that change."""
 
 
 class HumanOutput(_Plain):
-    """The result on stdout; messages, log and the way it ended on stderr."""
+    """Writes the result to stdout; messages, log and the end to stderr."""
 
     def event(self, event: Event) -> None:
-        """Show one event as it comes."""
+        """Show one event."""
         match event:
             case StartedEvent():
                 place = "" if event.node is None else f" on {event.node} (run {event.attempt})"
@@ -91,23 +91,23 @@ class HumanOutput(_Plain):
                 show(quoted(event.text))
 
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
-        """Show how the job ended; a traceback is the program's own, its path the user's."""
+        """Show how the job ended; a traceback is the program's, with the user's path."""
         seconds = record.usage.wall_s
         show_end(record, mismatches, "" if seconds is None else f" after {seconds:.2f} s")
         if record.result is not None:
             write_result(record.result)
 
     def refused(self, program: str, error: RunnerError) -> None:
-        """Say why nothing was run: refused, or our fault."""
+        """Show why nothing was run: the request was refused, or the runner failed."""
         del program
         show(f"qrunner: {notice(str(error))}\n")
 
 
 class JsonOutput(_Plain):
-    """One strict JSON object per line; the last one is `finished`, in every case."""
+    """Writes one strict JSON object per line; the last one is always `finished`."""
 
     def event(self, event: Event) -> None:
-        """Write one event as it comes."""
+        """Write one event."""
         write_line(form.event_text(event, strict))
 
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
@@ -129,18 +129,18 @@ class JsonOutput(_Plain):
 
 
 def finished_line(record: JobRecord, mismatches: Sequence[str] = (), **more: object) -> str:
-    """Return the last event of a job, with some fields `more`, as one line of strict JSON."""
+    """Return the last event of a job as one line of strict JSON, with additional members."""
     return form.finished_text(record, strict, **more, mismatches=list(mismatches))
 
 
 def write_line(line: str) -> None:
-    """Write a line of JSON on stdout, at once."""
+    """Write a line of JSON to stdout and flush it."""
     sys.stdout.buffer.write(inert_json(line).encode() + b"\n")
     sys.stdout.buffer.flush()
 
 
 COLOURS: Final = {True: "green", False: "red"}
-"""The colour of what is good, and of what is not."""
+"""The colours of success and of failure."""
 
 
 _ADVICE: Final = {
@@ -151,22 +151,22 @@ _ADVICE: Final = {
     Outcome.MESSAGE_LIMIT: "publish less, or allow more in qrunner.toml",
     Outcome.RESULT_LIMIT: "return less, or allow more in qrunner.toml",
     Outcome.NO_RESULT: "the process ended before main returned: os._exit, a crash, a signal",
-    Outcome.SANDBOX_ERROR: "`qrunner doctor` says whether this machine can run programs",
+    Outcome.SANDBOX_ERROR: "`qrunner doctor` checks if this machine can run programs",
 }
 
 
 def advice(outcome: Outcome) -> str:
-    """Return what to do about an outcome, as a line of its own; empty if that is plain."""
+    """Return advice for an outcome, as a line of its own; empty if none is needed."""
     return f"→ {_ADVICE[outcome]}\n" if outcome in _ADVICE else ""
 
 
 def show(text: str, colour: str | None = None) -> None:
-    """Write text on stderr, without a newline of its own."""
+    """Write text to stderr; adds no newline."""
     write(styled(text, colour, sys.stderr) if colour else text, sys.stderr)
 
 
 def show_end(record: JobRecord, mismatches: Sequence[str], took: str) -> None:
-    """Write on stderr how a job ended, and what to do about it; `took` is part of the line."""
+    """Write to stderr how a job ended, and advice; `took` is part of the line."""
     for each in mismatches:
         show(f"not as the manifest says: {one_line(each)}\n", "yellow")
     if record.traceback:
@@ -177,7 +177,7 @@ def show_end(record: JobRecord, mismatches: Sequence[str], took: str) -> None:
 
 
 def write_result(result: JsonText) -> None:
-    """Write the final result on stdout, as one line of JSON."""
+    """Write the final result to stdout, as one line of JSON."""
     write(f"{inert_json(strict(result))}\n", sys.stdout)
 
 
@@ -187,20 +187,20 @@ _SPACES: Final = "\t\n\r"
 
 
 def strict(text: JsonText) -> str:
-    """Return JSON text that is safe on one line of ASCII, whatever whitespace it came with."""
+    """Return the same JSON value as one line of printable ASCII."""
     if text.isascii() and text.isprintable():
         return text
-    # In pieces, so that it takes no more memory than what it returns, and is never parsed.
+    # In pieces, so that it needs little memory beyond its result, and is never parsed.
     starts = range(0, len(text), _PIECE_CHARS)
     return "".join([_ascii(text[start : start + _PIECE_CHARS]) for start in starts])
 
 
 def _ascii(piece: str) -> str:
-    """Return a piece of JSON text with all that is not printable ASCII escaped, or made a space.
+    """Return a piece of JSON text with every character escaped that is not printable ASCII.
 
-    Whitespace other than spaces can only stand between tokens, every other such character only in
-    a string.  Quotes and backslashes are hidden from what escapes, as control characters, of which
-    JSON text has none.
+    Whitespace other than spaces can only stand between tokens and becomes a space; any other such
+    character can only stand in a string.  During escaping, quotes and backslashes are replaced by
+    control characters, which JSON text cannot contain.
     """
     for each in _SPACES:
         piece = piece.replace(each, " ")

@@ -1,4 +1,4 @@
-"""`qrunner plot`: a kept job as a picture, its counts and the numbers in its messages."""
+"""`qrunner plot`: draw a kept job, its counts and the numbers in its messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from runner.cli.common import kept_jobs, say
 
 _MAX_NAME: Final = 40
-"""Characters of a field's name, which the program chose, that are said."""
+"""Characters that are shown of a field's name, which the program chose."""
 
 
 @click.command()
@@ -54,8 +54,8 @@ def plot(  # noqa: PLR0913  click passes options so
     """Draw JOB: the counts that it measured, and numbers in its messages such as an energy.
 
     Counts come from the result, or else from the last messages that have some. Numbers that change
-    from message to message are found by themselves, or named by --field. stdout gets the name of
-    the file. Needs matplotlib: pip install 'qiskit-program-runner[plot]'.
+    from message to message are found automatically, or named by --field. The name of the file goes
+    to stdout. Needs matplotlib: pip install 'qiskit-program-runner[plot]'.
     """
     from runner.display import shortened
     from runner.job.history import History

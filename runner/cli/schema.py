@@ -6,7 +6,7 @@ import json
 
 import click
 
-_NAMES = ("manifest", "case", "config")  # runner.cli.formats has the same, and imports much more
+_NAMES = ("manifest", "case", "config")  # as in runner.cli.formats, which imports much more
 
 
 @click.command("schema")
@@ -14,8 +14,8 @@ _NAMES = ("manifest", "case", "config")  # runner.cli.formats has the same, and 
 def schema_(name: str) -> int:
     """Print the JSON Schema of a file that people write, for their editor.
 
-    That is program.yaml (manifest), cases/*.json (case) or qrunner.toml (config). An editor that
-    knows the schema completes keys and marks mistakes: docs/programs.md says how.
+    The file is program.yaml (manifest), cases/*.json (case) or qrunner.toml (config). An editor
+    that knows the schema completes keys and marks mistakes; docs/programs.md explains how.
     """
     from runner.cli import formats
 

@@ -1,8 +1,8 @@
-"""What the terminal can do, and drawing on it: colour, tables, and a region that stays below.
+"""The terminal's abilities, and drawing on it: colour, tables, and a live region below the text.
 
-Colours follow NO_COLOR and FORCE_COLOR; a live region needs a terminal on stderr that can move its
+Colours follow NO_COLOR and FORCE_COLOR.  A live region needs a terminal on stderr that can move its
 cursor.  rich is imported only where something is drawn, so that a pipe does not wait for it.
-Callers escape what a program wrote before it comes here; nothing is read as markup.
+Callers escape text from a program before it gets here; nothing is interpreted as markup.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 TICK_S: Final = 0.1
-"""How often the live region is drawn again, and at most how late a line appears."""
+"""Interval at which the live region is redrawn and new lines appear, in seconds."""
 
 _DUMB: Final = frozenset({"", "dumb", "unknown"})
 _GAP: Final = "  "
 
 
 def can_move_cursor(stream: IO[str]) -> bool:
-    """Return whether the stream is a terminal on which something can be drawn again."""
+    """Return True if the stream is a terminal that can be redrawn."""
     return stream.isatty() and os.environ.get("TERM", "") not in _DUMB
 
 
 def wants_colour(stream: IO[str]) -> bool:
-    """Return whether to write colours there: NO_COLOR forbids, FORCE_COLOR wants them."""
+    """Return True if colours may be written: NO_COLOR forbids them, FORCE_COLOR demands them."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or can_move_cursor(stream)
 
 
 def styled(text: str, colour: str, stream: IO[str]) -> str:
-    """Return the text in a colour of click's, or as it is where none is wanted."""
+    """Return the text in one of click's colours, or unchanged if colours are not wanted."""
     return click.style(text, fg=colour) if wants_colour(stream) else text
 
 
 def write(text: str, stream: IO[str]) -> None:
-    """Write text that may have colours of ours in it; click would drop them in a pipe."""
+    """Write text that may contain our colours, which click would remove in a pipe."""
     click.echo(text, file=stream, nl=False, color=wants_colour(stream))
 
 
 def speaks_unicode(stream: TextIO) -> bool:
-    """Return whether bars and spinners may be made of more than ASCII."""
+    """Return True if bars and spinners may use characters beyond ASCII."""
     return (stream.encoding or "").lower().replace("-", "").startswith("utf")
 
 
 def console(stream: IO[str]) -> Console:
-    """Return a console that draws there, and takes nothing as markup."""
+    """Return a console that draws on the stream, and interprets nothing as markup."""
     from rich.console import Console
 
     return Console(
@@ -67,9 +67,9 @@ def console(stream: IO[str]) -> Console:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on stdout: drawn on a terminal, aligned and never cut in a pipe.
+    """Print a table to stdout: drawn on a terminal, aligned and never cut in a pipe.
 
-    Cells are escaped text of one line each.
+    Cells are escaped text on one line each.
     """
     if can_move_cursor(sys.stdout):
         _draw_table(headers, rows)
@@ -95,11 +95,11 @@ def _draw_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 class Screen:
-    """Lines that stay, above a region on stderr that is drawn again several times a second.
+    """Draws permanent lines above a region on stderr that is redrawn several times a second.
 
-    `region` is called with the number of columns for what is to stand there, from a thread of the
-    screen's own.  Lines may be added from any thread, as fast as they come; they are drawn
-    together at the next tick.
+    `region` returns the content of the region for a number of columns; it is called in a thread of
+    the screen.  Lines may be added from any thread at any rate; they are drawn together at the next
+    tick.
     """
 
     def __init__(self, region: Callable[[int], RenderableType]) -> None:
@@ -128,7 +128,7 @@ class Screen:
         self.close()
 
     def close(self) -> None:
-        """Draw the lines that are left, and remove the region; harmless if it was done before."""
+        """Draw the remaining lines, and remove the region; may be called again."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -136,9 +136,10 @@ class Screen:
         self._live.stop()
 
     def add(self, *parts: str | tuple[str, str]) -> None:
-        """Add lines above the region, as soon as possible.
+        """Add lines above the region, drawn at the next tick.
 
-        A part is escaped text, or a pair of it and a style; a newline at the end is not needed.
+        A part is escaped text, or a pair of escaped text and a style; it needs no newline at the
+        end.
         """
         with self._lock:
             self._lines.append(parts)
@@ -149,7 +150,7 @@ class Screen:
                 self._flush()
                 self._live.refresh()
             except OSError:
-                return  # the terminal has gone: the job goes on, its end is reported elsewhere
+                return  # the terminal has gone; the job continues, its end is reported elsewhere
 
     def _flush(self) -> None:
         from rich.text import Text

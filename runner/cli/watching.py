@@ -1,4 +1,4 @@
-"""How a check is shown while it runs: report lines on stdout, and how far it is on a terminal."""
+"""The display of a running check: report lines on stdout, and progress on a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MAX_RUNNING: Final = 4
-"""How many of the cases that run now are named below."""
+"""How many of the running cases are named below the bar."""
 
 
 class Watching(Observer):
@@ -36,7 +36,7 @@ class Watching(Observer):
         pass
 
     def doing(self, line: str) -> None:
-        """Say what takes a while, such as a build."""
+        """Show a step that takes a while, such as a build."""
         say(line)
 
     def report(self, report: CaseReport) -> None:
@@ -49,7 +49,7 @@ class Watching(Observer):
 
 
 class LiveWatching(Watching):
-    """The same, above a bar and the names of what runs now."""
+    """Prints each report, above a bar and the names of the running cases."""
 
     def __init__(self, form: str) -> None:
         super().__init__(form)
@@ -68,26 +68,26 @@ class LiveWatching(Watching):
         self._screen.close()
 
     def doing(self, line: str) -> None:
-        """Say what takes a while, such as a build."""
+        """Show a step that takes a while, such as a build."""
         self._screen.add((f"qrunner: {notice(line)}", "dim"))
 
     def planned(self, cases: int) -> None:
-        """Take the number of cases that are going to be run."""
+        """Set the number of cases that will be run."""
         self._cases = cases
 
     def began(self, case: Planned) -> None:
-        """Name a case below from now on."""
+        """Show the name of a case below the bar from now on."""
         with self._lock:
             self._since[case] = time.monotonic()
 
     def ended(self, case: Planned) -> None:
-        """Name it no more."""
+        """Remove the name of a case."""
         with self._lock:
             self._ended += 1
             del self._since[case]
 
     def report(self, report: CaseReport) -> None:
-        """Print the report of the next case in order, where stdout is: above the bar, or away."""
+        """Print the report of the next case to stdout, above the bar if it is the same terminal."""
         self._failed += not report.holds
         if not self._shared:
             super().report(report)
@@ -116,19 +116,19 @@ class LiveWatching(Watching):
         for case, since in running:
             name = f"{one_line(case.program)} :: {one_line(case.case)}"
             room = max(columns - len("  100.0 s  ") - 1, 0)
-            if len(name) > room:  # its end says most
+            if len(name) > room:  # the end of a name says most
                 name = f"...{name[len(name) - max(room - 3, 0) :]}"
             line.append(f"\n  {now - since:5.1f} s  {name}")
         return line
 
 
 def watching(form: str) -> Watching:
-    """Return how to show a check here."""
+    """Return the display that suits this terminal."""
     return LiveWatching(form) if can_move_cursor(sys.stderr) else Watching(form)
 
 
 def _is_one_terminal() -> bool:
-    """Return whether stdout and stderr lead to the same terminal."""
+    """Return True if stdout and stderr are the same terminal."""
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
         return False
     return os.ttyname(sys.stdout.fileno()) == os.ttyname(sys.stderr.fileno())

@@ -1,4 +1,4 @@
-"""Programs: found by name, directory or file, read once, and never run to be understood."""
+"""Programs: found by name, directory or file, read once, and never executed on the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program as JSON data, all of it, to be kept in a store or sent to a cluster; and back."""
+"""A program as JSON data, to be stored or sent to a cluster, and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.programs.wheels import Pin
 
 
 def data_of(program: Program) -> dict[str, Any]:
-    """Return a program as data: all that is needed to run it again."""
+    """Return a program as data: everything needed to run it again."""
     return {
         "name": program.name,
         "path": str(program.path),
@@ -26,7 +26,7 @@ def data_of(program: Program) -> dict[str, Any]:
 
 
 def program_of(bundle: Mapping[str, Any]) -> Program:
-    """Return the program that `data_of` made data of.
+    """Return the program from the data that `data_of` returned.
 
     Raises ValueError, TypeError, AttributeError or LookupError for other data.
     """

@@ -1,6 +1,6 @@
-"""Which modules a program's import statements name, read without running any of it.
+"""The modules that a program's import statements name, read without executing the program.
 
-A warm sandbox imports those of them that the base image has, before there is a job.
+A warm sandbox imports those that the base image has, before there is a job.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MAX_PROGRAM_BYTES: Final = 4 * source.MAX_BYTES
 
 
 def modules(files: Mapping[str, bytes], entry: str = "") -> tuple[str, ...]:
-    """Return the names in a stable order, those of the program's own files left out.
+    """Return the imported names in a stable order, without the modules of the program itself.
 
-    `from a import b` names both `a` and `a.b`, as either may be a module.  Hostile sources yield
-    fewer names: no more than `MAX_MODULES`, each an ASCII identifier with dots.  Files longer than
-    `source.MAX_BYTES` are not looked at, nor what goes beyond `MAX_PROGRAM_BYTES` of them all, the
-    file `entry` being the first.
+    `from a import b` gives both `a` and `a.b`, since either may be a module.  Every name is an
+    ASCII identifier with dots, and at most `MAX_MODULES` are returned.  Files longer than
+    `source.MAX_BYTES` are ignored, and so are files beyond `MAX_PROGRAM_BYTES` in total, counted
+    from the file `entry`.
     """
     own = frozenset(name.partition("/")[0].partition(".")[0] for name in files)
     sources: list[bytes] = []
@@ -37,7 +37,7 @@ def modules(files: Mapping[str, bytes], entry: str = "") -> tuple[str, ...]:
     return _named_in(tuple(sources), own)
 
 
-@functools.lru_cache(maxsize=16)  # every warm job asks; at most 4 MiB of sources are kept so
+@functools.lru_cache(maxsize=16)  # called for every warm job; holds at most 4 MiB of sources
 def _named_in(sources: tuple[bytes, ...], own: frozenset[str]) -> tuple[str, ...]:
     trees = (tree for each in sources if (tree := source.parse(each)) is not None)
     nodes = (node for tree in trees for node in ast.walk(tree))
@@ -55,7 +55,7 @@ def _names(node: ast.AST) -> Iterator[str]:
         yield from (each.name for each in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
         yield node.module
-        # What is too long by itself is not joined with each of thousands of names.
+        # A module name that is too long by itself need not be joined with thousands of names.
         if len(node.module) < MAX_NAME_CHARS:
             yield from (f"{node.module}.{each.name}" for each in node.names if each.name != "*")
 

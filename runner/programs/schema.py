@@ -1,14 +1,13 @@
-"""Values against JSON Schemas, bounded in time and memory whatever the schema and the value.
+"""Validation against JSON Schemas, bounded in time and memory for any schema and any value.
 
-Both sides may be hostile: a pattern can backtrack for ever, `uniqueItems` compares all with all,
-a large value costs seconds anywhere, and so does reading a schema itself.  Small values and schemas
-of harmless words are looked at here; everything else in a child process, one for all that is asked
-together, with one budget of CPU time and memory.
+Both may be hostile: a pattern can backtrack for ever, `uniqueItems` compares every pair of items,
+and a large value, or reading a large schema, takes seconds.  Small values and schemas with harmless
+keywords are checked in this process.  All others of a call are checked together in one child
+process, with one budget of CPU time and memory.
 
-Values are looked at in their encoded form: tuples and sets count as arrays, NumPy arrays as
-arrays whose items are not looked at, NumPy numbers and members of enumerations as their values,
-dataclasses, counters and the like as objects; everything else that is tagged as an object without
-properties.
+Values are checked in their encoded form: tuples and sets count as arrays; NumPy arrays as arrays
+whose items are not checked; NumPy numbers and members of enumerations as their values; dataclasses,
+counters and the like as objects; every other tagged value as an object without properties.
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ WALL_S: Final = 10.0
 MEMORY_BYTES: Final = 1 << 30
 
 Flaw: TypeAlias = tuple[list[Any], str]
-"""Where in a schema something is wrong, and what that is."""
+"""The path in a schema to an error, and the error in words."""
 
 Question: TypeAlias = tuple[Mapping[str, Any], str, str]
-"""A schema, the JSON text of an encoded value, and what that is called."""
+"""A schema, the JSON text of an encoded value, and the name of the value."""
 
 IN_PROCESS_WORK: Final = 20_000
-"""Nodes of the schema times nodes of the value: about 0.1 s at most."""
+"""Limit for the nodes of the schema times the nodes of the value: about 0.1 s."""
 
 _QUICK_NODES: Final = 400
 _QUICK_CHARS: Final = 8192
 _SLOW_PATTERNS: Final = ("(?", "\\u")
-"""Flags, and characters beyond ASCII, by which compiling a pattern can take seconds."""
+"""Flags, and characters beyond ASCII, with which compiling a pattern can take seconds."""
 
 _MAX_PATH: Final = 200
 
-# Words whose cost is one look at the value each.  `pattern`, `format`, `uniqueItems` and
+# Keywords that cost one look at the value each.  `pattern`, `format`, `uniqueItems` and
 # references are not among them.
 _HARMLESS: Final = frozenset(
     {
@@ -88,7 +87,7 @@ _HARMLESS: Final = frozenset(
     }
 )
 _VALUES: Final = frozenset({"const", "default", "enum", "examples", "properties"})
-"""Harmless words in whose values no schemas stand, or not as such."""
+"""Harmless keywords whose value is not a schema itself."""
 
 _ARRAYS: Final = frozenset({"ndarray", "masked_array", "matrix", "recarray", "sparse", "spmatrix"})
 _PAIRS: Final = frozenset({"OrderedDict", "Counter"})
@@ -96,18 +95,18 @@ _OBJECTS: Final = frozenset({"SimpleNamespace", "OptimizeResult"})
 
 
 def problems(schema: Mapping[str, Any], data: Any, *, name: str) -> list[str]:
-    """Return every way in which encoded `data` violates `schema`, in words, with its path.
+    """Return every way in which encoded `data` violates `schema`, as text with the path.
 
-    `name` stands for the value as a whole.  At most `MAX_PROBLEMS` are named.  A check that would
-    take more than the bounds is itself a problem.
+    `name` denotes the value as a whole.  At most `MAX_PROBLEMS` are returned.  A check that exceeds
+    the bounds is itself a problem.
     """
     return all_problems([(schema, json.dumps(data), name)])
 
 
 def all_problems(questions: Iterable[Question]) -> list[str]:
-    """Return what `problems` does, of several values: they share its bounds.
+    """Return the problems of several values, as `problems` does; the values share its bounds.
 
-    What comes after the value at which the bounds were reached is not looked at, which is said.
+    Values after the one at which the bounds were reached are not checked, and the text says so.
     """
     first: list[Question] = []
     work = 0
@@ -122,7 +121,7 @@ def all_problems(questions: Iterable[Question]) -> list[str]:
 
 
 def cost(schema: Mapping[str, Any], text: str) -> int:
-    """Return how much work it is to check a value, more than any bound if nobody can say."""
+    """Return the work to check a value, or more than any bound if it cannot be estimated."""
     enough = IN_PROCESS_WORK
     nodes = 1 + (len(text) >> 6) + sum(map(text.count, ",[{"))
     if nodes > enough or not _is_harmless(schema):
@@ -131,15 +130,15 @@ def cost(schema: Mapping[str, Any], text: str) -> int:
 
 
 def flaw(schema: Mapping[str, Any]) -> Flaw | None:
-    """Return what is wrong with a JSON Schema, None if it is right; at what is said first.
+    """Return the first error in a JSON Schema, None if it is valid.
 
-    What names no draft is read as 2020-12.
+    A schema that names no draft is read as 2020-12.
     """
     return flaws([schema])[0]
 
 
 def flaws(schemas: Sequence[Mapping[str, Any]]) -> list[Flaw | None]:
-    """Return what is wrong with each of several schemas: they share one set of bounds."""
+    """Return the first error in each of several schemas, which share one set of bounds."""
     if all(map(_is_quickly_read, schemas)):
         return [flaw_here(each) for each in schemas]
     answers = _ask(json.dumps(["flaw", each]) for each in schemas)
@@ -149,7 +148,7 @@ def flaws(schemas: Sequence[Mapping[str, Any]]) -> list[Flaw | None]:
 
 
 def flaw_here(schema: Mapping[str, Any]) -> Flaw | None:
-    """Return what `flaw` does, without bounds: for a process that has some."""
+    """Return the same as `flaw`, without bounds, for a process that has its own."""
     try:
         validator_for(schema, default=Draft202012Validator).check_schema(dict(schema))
     except SchemaError as error:
@@ -162,7 +161,7 @@ def flaw_here(schema: Mapping[str, Any]) -> Flaw | None:
 
 
 def with_defaults(schema: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with the defaults of the schema's properties filled in, also inside."""
+    """Return the values with the schema's defaults filled in, also in nested objects."""
     filled = dict(values)
     properties = schema.get("properties")
     for key, inner in properties.items() if isinstance(properties, dict) else ():
@@ -176,15 +175,15 @@ def with_defaults(schema: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
 
 
 class _OpaqueObject(dict[str, Any]):
-    """Something tagged that counts as an object."""
+    """A tagged value that counts as an object."""
 
 
 class _OpaqueArray(list[Any]):
-    """An array whose items are not looked at."""
+    """An array whose items are not checked."""
 
 
 def _view(data: Any) -> Any:
-    """Return encoded data as a schema is to see it."""
+    """Return encoded data in the form that is checked against a schema."""
     if isinstance(data, list):
         return [_view(each) for each in data]
     if not isinstance(data, dict):
@@ -196,7 +195,7 @@ def _view(data: Any) -> Any:
         return _OpaqueObject()
     if tag in LISTS and isinstance(value, list):
         return [_view(each) for each in value]
-    if tag == "float" and value in ("nan", "inf", "-inf"):  # it may be no text
+    if tag == "float" and value in ("nan", "inf", "-inf"):  # `value` may be of any type
         return float(value)
     if tag in _ARRAYS:
         return _OpaqueArray()
@@ -204,7 +203,7 @@ def _view(data: Any) -> Any:
 
 
 def _view_of_content(tag: Any, value: Any) -> Any:
-    """Return what stands for a tagged value that has JSON's own values inside."""
+    """Return the form of a tagged value that contains JSON values."""
     match tag, value:
         case "numpy", [_, bool() | int() | float() | str() as item]:
             return item
@@ -226,10 +225,10 @@ def _is_pair(item: Any) -> bool:
 
 
 def problems_here(schema: Mapping[str, Any], data: Any, name: str) -> list[str]:
-    """Return what `problems` does, without bounds: for a process that has some."""
+    """Return the same as `problems`, without bounds, for a process that has its own."""
     try:
         kind = _kind(validator_for(schema, default=Draft202012Validator))
-        # An empty registry: a `$ref` must never make this host fetch something.
+        # An empty registry, so that a `$ref` never makes this host fetch something.
         validator = kind(schema, registry=Registry())
         found = itertools.islice(validator.iter_errors(_view(data)), MAX_PROBLEMS)
         return [_words(each, name) for each in found]
@@ -240,9 +239,9 @@ def problems_here(schema: Mapping[str, Any], data: Any, name: str) -> list[str]:
         return [f"{name}: the schema cannot be used: {words}"]
 
 
-@functools.cache  # there are half a dozen drafts of JSON Schema
+@functools.cache  # JSON Schema has half a dozen drafts
 def _kind(base: Any) -> Any:
-    # Items of an array that is not looked at cannot be too few.
+    # An array whose items are not checked never has too few.
     checks = {"minItems": _min_items(base.VALIDATORS["minItems"])}
     return extend(base, checks)  # type: ignore[no-untyped-call]
 
@@ -273,7 +272,7 @@ def _problems_in_child(questions: Iterable[Question]) -> list[str]:
     names: list[str] = []
 
     def lines() -> Iterator[str]:
-        """Yield the questions, the schema before the first of those that it is asked of."""
+        """Yield the questions, each schema before the first question about it."""
         last = None
         for schema, text, name in questions:
             if schema is not last:
@@ -287,7 +286,7 @@ def _problems_in_child(questions: Iterable[Question]) -> list[str]:
     if len(found) < MAX_PROBLEMS and len(answers) < len(names):
         late = names[len(answers)]
         rest = len(names) - len(answers) - 1
-        others = f", and {rest} more values were not looked at" if rest else ""
+        others = f", and {rest} more values were not checked" if rest else ""
         found.append(
             f"{late}: checking it against the schema takes more than {_BOUNDS}: "
             f"make the schema simpler or the value smaller{others}"
@@ -296,7 +295,7 @@ def _problems_in_child(questions: Iterable[Question]) -> list[str]:
 
 
 def _answers(questions: Iterator[Any]) -> Iterator[Any]:
-    """Answer what is asked; runs in the child."""
+    """Answer the questions; runs in the child."""
     schema: Mapping[str, Any] = {}
     count = 0
     for verb, first, *others in questions:
@@ -305,14 +304,14 @@ def _answers(questions: Iterator[Any]) -> Iterator[Any]:
         elif verb == "schema":
             schema = first
         else:
-            # Each value has an answer, but none is looked for once there are enough.
+            # Each value gets an answer, but is not checked once there are enough problems.
             found = problems_here(schema, others[0], first) if count < MAX_PROBLEMS else []
             count += len(found)
             yield found
 
 
 def _count(data: Any, enough: int) -> int:
-    """Return the number of nodes in JSON data, at most about `enough`."""
+    """Return the number of nodes in JSON data; stops counting soon after `enough`."""
     count, pending = 1, [data]
     while pending and count <= enough:
         each = pending.pop()
@@ -326,18 +325,18 @@ def _count(data: Any, enough: int) -> int:
 
 
 def _is_quickly_read(schema: Mapping[str, Any]) -> bool:
-    """Return whether reading a schema, of whatever words, takes a tenth of a second at most."""
+    """Return True if reading a schema takes at most a tenth of a second, for any keywords."""
     if _count(schema, _QUICK_NODES) > _QUICK_NODES:
         return False
     try:
         text = json.dumps(schema)
     except (RecursionError, TypeError, ValueError):
-        return True  # nor can the library read it
+        return True  # the library cannot read it either
     return len(text) <= _QUICK_CHARS and not any(each in text.lower() for each in _SLOW_PATTERNS)
 
 
 def _is_harmless(schema: Any) -> bool:
-    """Return whether a schema, and those in it, use harmless words only, in whatever draft."""
+    """Return True if a schema and its subschemas use harmless keywords only, in any draft."""
     if isinstance(schema, list):
         return all(map(_is_harmless, schema))
     if not isinstance(schema, dict):
@@ -347,7 +346,7 @@ def _is_harmless(schema: Any) -> bool:
     properties = schema.get("properties", {})
     if not isinstance(properties, dict):
         return False
-    # In the oldest draft a type can be a schema.
+    # In the oldest draft, a type can be a schema.
     inner = [value for word, value in schema.items() if word not in _VALUES]
     return all(map(_is_harmless, (*inner, *properties.values())))
 

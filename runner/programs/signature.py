@@ -16,7 +16,7 @@ _WORDS: Final = ("backend, its first parameter,", "messenger, its second paramet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """Names of the keyword arguments of `main`, beyond backend and user_messenger.
+    """Names of the keyword arguments of `main`, without backend and user_messenger.
 
     `given` is what it calls these two, so that no input can have that name; "" where one can.
     """
@@ -28,21 +28,22 @@ class Signature:
 
     @classmethod
     def of_source(cls, source: bytes) -> Signature | None:
-        """Return the signature of the one plain `def main` at top level, else None.
+        """Return the signature of the only plain `def main` at top level, else None.
 
-        None as well of a source that is too long to be parsed here.
+        None as well for a source that is too long to be parsed here.
         """
         return cls._of_short(source) if len(source) <= sources.MAX_BYTES else None
 
     @classmethod
-    @functools.lru_cache(maxsize=16)  # by the source itself: at most 1 MiB is kept so
+    @functools.lru_cache(maxsize=16)  # keyed by the source itself: holds at most 1 MiB
     def _of_short(cls, source: bytes) -> Signature | None:
         main = _main(source)
         if not isinstance(main, ast.FunctionDef):
             return None
         given = main.args
         positional = [each.arg for each in [*given.posonlyargs, *given.args]]
-        if len(positional) < 2 or len(given.posonlyargs) > 2:  # backend and messenger may be
+        # Only backend and messenger may be positional-only.
+        if len(positional) < 2 or len(given.posonlyargs) > 2:
             return None
         both = [*given.posonlyargs, *given.args][:2]
         without_default = positional[: len(positional) - len(given.defaults)][2:]
@@ -58,7 +59,7 @@ class Signature:
         )
 
     def problems(self, given: set[str]) -> list[str]:
-        """Return what is wrong with inputs of these names, in words."""
+        """Return the errors in the names of the given inputs, as text."""
         takes = ", ".join([*self.required, *self.optional]) or "nothing"
         taken = given & {*self.given}
         unknown = given - taken - {*self.required, *self.optional}

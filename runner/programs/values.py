@@ -1,7 +1,7 @@
 """Values in and out: inputs are checked and encoded here, messages and results decoded.
 
-The only host module that uses the codec.  What comes from a sandbox is decoded as plain data and
-arrays; anything that would need Qiskit stays an opaque `Value` until the caller asks.
+The only host module that uses the codec.  Data from a sandbox is decoded as plain data and arrays;
+anything that needs Qiskit stays an opaque `Value` until the caller decodes it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from sandbox import codec
 from sandbox.wire.protocol import JsonText, ProtocolError, check_json
 
 Value = codec.Value
-"""What is not decoded unasked: `raw` is its JSON, `decode()` builds it and may need Qiskit."""
+"""A value not decoded yet: `raw` is its JSON, `decode()` builds it and may need Qiskit."""
 
 
 def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: int) -> JsonText:
-    """Return the inputs, defaults filled in, as the text that goes to the sandbox.
+    """Return the inputs as the text that goes to the sandbox, with defaults filled in.
 
-    Raises InputsError that names every problem: names that `main` does not take or misses, values
-    that do not fit the program's schema, that cannot be encoded, or are too large.
+    Raises InputsError that names every problem: unknown or missing arguments of `main`, and values
+        that
+    do not fit the program's schema, that cannot be encoded, or that exceed `limit_bytes`.
     """
     parameters = program.manifest.parameters or {}
     inputs = schema.with_defaults(parameters, inputs)
@@ -46,7 +47,7 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
 
 
 def encoded(value: Any, name: str) -> Any:
-    """Return any value as JSON data.  Raises InputsError that names the part that cannot be."""
+    """Return a value as JSON data.  Raises InputsError that names the part it cannot encode."""
     try:
         return json.loads(codec.encode(value, name))
     except codec.EncodingError as error:
@@ -56,10 +57,10 @@ def encoded(value: Any, name: str) -> Any:
 def mismatches(
     manifest: Manifest, messages: Iterable[JsonText], result: JsonText | None
 ) -> list[str]:
-    """Return how messages and result differ from what the program's manifest says of them.
+    """Return how messages and result differ from the program's manifest.
 
-    In words, for people: a mismatch changes neither the values nor the outcome.  All of them are
-    looked for within one set of bounds.
+    The differences are text for people; a mismatch changes neither the values nor the outcome.  All
+    checks share one set of bounds.
     """
 
     def questions() -> Iterator[schema.Question]:
@@ -75,8 +76,8 @@ def mismatches(
 def decode(text: JsonText) -> Any:
     """Return the value of a message or result: plain data and arrays, safe for any content.
 
-    What only Qiskit can build comes as an opaque `Value`; so does the whole, if any of it is tagged
-    but malformed, or if it would take more than 256 MiB of memory.
+    A value that only Qiskit can build is returned as an opaque `Value`.  The whole text becomes one
+    `Value` if any part is tagged but malformed, or if it would take more than 256 MiB of memory.
     """
     try:
         return codec.decode(text, trusted=False)

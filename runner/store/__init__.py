@@ -1,4 +1,4 @@
-"""Jobs that are kept on disk: written while they run, found again, removed by retention."""
+"""Jobs kept on disk: written while they run, searchable later, removed by retention."""
 
 from __future__ import annotations
 

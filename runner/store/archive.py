@@ -1,4 +1,4 @@
-"""The jobs that a supervisor knows: those whose handles live, and those in its store."""
+"""The jobs that a supervisor knows: those whose handles are alive, and those in its store."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from runner.store.rows import Kept, Query
 
 
 class Archive:
-    """Finds jobs again; without a store as long as their handles live.
+    """Finds jobs by id or by query; without a store, only those whose handles are alive.
 
-    A `Store` that is given stays open, a path is opened here.  Raises StoreError.
+    A `Store` passed by the caller stays open; a path is opened and closed here.  Raises StoreError.
     """
 
     def __init__(self, store: Store | str | os.PathLike[str] | None) -> None:
@@ -33,34 +33,34 @@ class Archive:
 
     @property
     def keeper(self) -> Keeper | None:
-        """Who is told that a job has ended."""
+        """The keeper that is told when a job ends, None without a store."""
         return self._recorder
 
     def add(self, handle: Job, job: Life, program: Program) -> None:
-        """Know a job from its submission on."""
+        """Register a job at its submission."""
         with self._lock:
             self._jobs[job.id] = handle
         if self._recorder is not None:
             self._recorder.add(job, self._bundle(program))
 
     def _bundle(self, program: Program) -> tuple[str, bytes]:
-        """Return the program as it is kept; many jobs of one are often submitted in a row."""
+        """Return a program in stored form, cached because many jobs in a row often share one."""
         with self._lock:
             if self._last is None or self._last[0] is not program:
                 self._last = (program, kept.pack(program))
             return self._last[1]
 
     def job(self, name: str, *, user: str | None = None) -> Job:
-        """Return the job with this id, or whose id alone begins so, or the `last`.
+        """Return the job with this id, with the only id that begins so, or the `last`.
 
-        One of `user`, unless that is None.  Raises UnknownJobError, StoreError.
+        Only jobs of `user` match, unless it is None.  Raises UnknownJobError, StoreError.
         """
         with self._lock:
             live = self._jobs.get(name)
         if live is not None and user in {None, live.request.user}:
             return live
         if self._recorder is None:
-            msg = f"no job {name!r}: without a store jobs are known as long as their handles live"
+            msg = f"no job {name!r}: without a store, a job is known only while its handle exists"
             raise UnknownJobError(msg)
         found = self._recorder.store.find(name, user=user)
         with self._lock:
@@ -68,7 +68,7 @@ class Archive:
         return live or kept.open_job(self._recorder.store, found)
 
     def jobs(self, query: Query) -> list[Job]:
-        """Return the jobs that fit, the newest first.  Raises StoreError."""
+        """Return the jobs that match, the newest first.  Raises StoreError."""
         if self._recorder is not None:
             return [self.job(each.id) for each in self._recorder.store.summaries(query)]
         with self._lock:
@@ -78,7 +78,7 @@ class Archive:
         return live[query.skip : end]
 
     def request_of(self, name: str) -> tuple[Kept, Program]:
-        """Return what a kept job was asked to do, and its program.  Raises RequestError."""
+        """Return a kept job with its request, and its program.  Raises RequestError."""
         if self._recorder is None:
             msg = "only kept jobs can be replayed: make the Supervisor with a store"
             raise RequestError(msg)
@@ -87,7 +87,7 @@ class Archive:
         return found, kept.program_of(store, found)
 
     def close(self) -> None:
-        """Let go of the store as soon as no job needs it."""
+        """Release the store as soon as no job needs it."""
         if self._recorder is not None:
             self._recorder.close()
 

@@ -1,8 +1,8 @@
-"""The file in which jobs are kept: where it is, its schema, its transactions, its faults.
+"""The database file of the store: its path, schema, transactions and error messages.
 
-SQLite in WAL mode.  With `synchronous=NORMAL` a commit is in the operating system's hands when it
-returns: it survives the death of this process at any moment, and a power cut costs at most the
-last commits, never the file.  Nothing here knows what a job is; see `runner/store/jobs.py`.
+SQLite in WAL mode.  With `synchronous=NORMAL`, a commit has reached the operating system when it
+returns: it survives the death of this process at any moment, and a power cut costs at most the last
+commits, never the file.  This module does not know what a job is; see `runner/store/jobs.py`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ VARIABLE: Final = "QRUNNER_STORE"
 FILE_NAME: Final = "jobs.sqlite3"
 
 BUSY_S: Final = 5.0
-"""How long to wait for others: threads of this process, and then other processes."""
+"""Seconds to wait for the file: first for threads of this process, then for other processes."""
 
-_APPLICATION: Final = 0x71726A62  # "qrjb", so that no other program's file is taken for ours
+_APPLICATION: Final = 0x71726A62  # "qrjb", so that no other program's file is mistaken for ours
 _STATE: Final = (
     "SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_master) "
     "FROM pragma_user_version, pragma_application_id"
@@ -85,23 +85,23 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX jobs_by_user ON jobs (user, created)",
     ),
 )
-"""The steps from each version of the schema to the next.  A new file takes all of them."""
+"""The statements from each schema version to the next.  A new file executes all of them."""
 
 VERSION: Final = len(MIGRATIONS)
 
 
 def default_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where jobs are kept: `$QRUNNER_STORE`, or a file in the user's data directory."""
+    """Return the path of the store: `$QRUNNER_STORE`, or a file in the user's data directory."""
     if named := environment.get(VARIABLE):
         return Path(named)
     data = environment.get("XDG_DATA_HOME") or ""
-    # The specification says to ignore relative ones.
+    # The XDG specification says to ignore relative paths.
     base = Path(data) if data.startswith("/") else Path.home() / ".local" / "share"
     return base / "qiskit-program-runner" / FILE_NAME
 
 
 class StoreFile:
-    """One connection to the file; its methods are for any thread.  Raises StoreError."""
+    """One connection to the file; all methods may be called from any thread.  Raises StoreError."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -122,7 +122,7 @@ class StoreFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection for short queries, alone in this process."""
+        """Provide the connection for short queries, exclusively within this process."""
         with self._telling():
             if not self._lock.acquire(timeout=BUSY_S):
                 self._fail("another thread has been using it for too long")
@@ -135,34 +135,34 @@ class StoreFile:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection for one transaction: all of it is written, or nothing."""
+        """Provide the connection for one transaction: all of it is written, or nothing."""
         with self.reading() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
                 db.execute("COMMIT")
             except BaseException:
-                db.rollback()  # nothing happens if SQLite has done so itself
+                db.rollback()  # has no effect if SQLite has rolled back already
                 raise
 
     def change_counter(self) -> int:
-        """Return a number that changes when another connection has written."""
+        """Return a number that changes whenever another connection has written."""
         with self.reading() as db:
             return int(db.execute("PRAGMA data_version").fetchone()[0])
 
     def shrink(self) -> None:
-        """Give back to the disk what deleted jobs have left free."""
+        """Return to the disk the space that deleted jobs have left free."""
         with self.reading() as db:
-            # Not `execute`, which would take the first step of it only: one page.
+            # `execute` would take only its first step, which frees one page.
             db.executescript("PRAGMA incremental_vacuum")
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used: neither closed, nor opened before a fork."""
+        """Return True if it can be used: neither closed, nor opened before a fork."""
         return self._db is not None and os.getpid() == self._pid
 
     def close(self) -> None:
-        """Close the file; harmless if it is closed."""
+        """Close the file; does nothing if it is closed."""
         with self._lock:
             db, self._db = self._db, None
             if db is not None:
@@ -172,10 +172,10 @@ class StoreFile:
     # --- opening ----------------------------------------------------------------------------------
 
     def _make_private(self) -> None:
-        """See to it that nobody else may read the file, once it is known to be ours."""
+        """Remove access for other users, once the file is known to be ours."""
         if not self.path.stat().st_mode & 0o077:
             return
-        # So that SQLite makes no files beside it, which would have its mode.
+        # Read-only, so that SQLite makes no files beside it, which would have the same mode.
         name = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
         with contextlib.closing(sqlite3.connect(name, uri=True)) as db:
             self._version(db)
@@ -186,11 +186,11 @@ class StoreFile:
             self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
         )
         try:
-            self._version(db)  # what is not ours is left as it is
-            # The first two only matter for a new file, and before anything is written.
+            self._version(db)  # checked first: a file that is not ours is not changed
+            # The first two matter only for a new file, and must come before anything is written.
             db.execute("PRAGMA auto_vacuum=INCREMENTAL")
             if self._journal_mode(db) != "wal":
-                self._fail("its file system cannot share memory: it must be a local one")
+                self._fail("its file system does not support shared memory: use a local one")
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA foreign_keys=ON")
             db.execute("PRAGMA trusted_schema=OFF")
@@ -202,7 +202,7 @@ class StoreFile:
         return db
 
     def _journal_mode(self, db: sqlite3.Connection) -> str:
-        """Switch to WAL; SQLite does not wait when two do so at the same time, so we do."""
+        """Switch to WAL; retries, since SQLite does not wait if two connections switch at once."""
         deadline = time.monotonic() + BUSY_S
         while True:
             try:
@@ -217,23 +217,25 @@ class StoreFile:
             if self._version(db) == VERSION:
                 return
         with self.writing() as db:
-            for statements in MIGRATIONS[self._version(db) :]:  # others may have been quicker
+            for statements in MIGRATIONS[
+                self._version(db) :
+            ]:  # another process may have migrated it
                 for each in statements:
                     db.execute(each)
             db.execute(f"PRAGMA application_id={_APPLICATION}")
             db.execute(f"PRAGMA user_version={VERSION}")
 
     def _version(self, db: sqlite3.Connection) -> int:
-        # In one statement, or another process could make the tables between two of them.
+        # In one statement: another process could make the tables between two.
         version, application, has_tables = db.execute(_STATE).fetchone()
         is_ours = application == _APPLICATION
         is_new = version == 0 and not has_tables
         if not is_ours and not is_new:
-            self._fail("it is a database of another program: name another file")
+            self._fail("it is a database of another program: use another file")
         if version > VERSION:
             self._fail(
                 f"it has version {version} of the schema, written by a newer qrunner; this one "
-                f"knows versions up to {VERSION}: use the newer one, or name another file"
+                f"knows versions up to {VERSION}: use the newer one, or another file"
             )
         return int(version)
 
@@ -244,8 +246,8 @@ class StoreFile:
         try:
             yield
         except UnicodeEncodeError as error:
-            # Half a surrogate pair: how Python gives us a command's argument that is not UTF-8.
-            msg = f"{error.object!r} is not valid Unicode, and nothing of a job is: use UTF-8"
+            # Half a surrogate pair: how Python represents a command's argument that is not UTF-8.
+            msg = f"{error.object!r} is not valid Unicode: use UTF-8"
             raise RequestError(msg) from None
         except (sqlite3.Error, OSError) as error:
             self._fail(_in_words(error), error)
@@ -256,9 +258,9 @@ class StoreFile:
 
 
 def _prepare(path: Path) -> None:
-    """Make the file, or refuse it if anybody else had a hand in it; its directory if it is new."""
+    """Make the file, and its directory if it is new; refuse a file that another user controls."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Never opened without need: closing any descriptor of it drops this process's locks on it.
+    # An existing file is not opened: closing any descriptor of it drops this process's locks.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     status = path.stat()
@@ -268,14 +270,14 @@ def _prepare(path: Path) -> None:
     if status.st_uid != os.getuid():
         msg = f"it belongs to user {status.st_uid}"
         raise OSError(msg)
-    real = path.resolve()  # SQLite follows links as well, and works beside the file they lead to
+    real = path.resolve()  # SQLite follows links too, and makes its other files beside the target
     _check_directory(real.parent)
     for suffix in _COMPANIONS:
         _check_companion(real.with_name(real.name + suffix))
 
 
 def _check_directory(path: Path) -> None:
-    """Refuse a directory in which others can make files: SQLite believes what is beside its own."""
+    """Refuse a directory in which others can make files: SQLite trusts the files beside its own."""
     status = path.stat()
     if status.st_uid not in {0, os.getuid()}:
         msg = f"its directory {path} belongs to user {status.st_uid}: use one of your own"
@@ -292,7 +294,7 @@ def _check_companion(path: Path) -> None:
         return
     is_private = status.st_uid == os.getuid() and not status.st_mode & 0o077
     if not (stat.S_ISREG(status.st_mode) and is_private):
-        msg = f"{path} is not for its user only: `chmod 600` it if you made it, else remove it"
+        msg = f"{path} is not private to its user: `chmod 600` it if you made it, else remove it"
         raise OSError(msg)
 
 

@@ -1,8 +1,8 @@
-"""Jobs kept on disk: what was asked, what was said, how it ended, until retention removes it.
+"""Jobs kept on disk: request, events and end of each job, until retention removes it.
 
-`Store` maps jobs to rows and back, in short transactions; several threads and processes may use
-the same file.  How a job is written as rows is in `runner/store/rows.py`; who writes when is up to
-`runner/store/recorder.py`.
+`Store` maps jobs to rows and back, in short transactions.  Several threads and processes may use
+the same file.  `runner/store/rows.py` defines how a job is written as rows, and
+`runner/store/recorder.py` decides when.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ class Store:
     Every method raises StoreError if the file fails.
 
     Arguments:
-        path: the file, or a directory to have it in; both are made if needed, for this user only.
-        keep_days, keep_bytes: what retention leaves, the oldest going first; never a running job,
-            nor the one that ended last.  `keep_bytes` counts content, the file is a little larger.
+        path: the file, or a directory for it; both are made if needed, accessible to this user
+            only.
+        keep_days: retention, in days.
+        keep_bytes: retention, in bytes of content; the file is a little larger.
 
-    Opening it marks the jobs of dead processes `interrupted` and applies retention.
+    Retention removes the oldest jobs first, but never a running job, nor the one that ended last.
+    Opening a store marks the jobs of dead processes as `interrupted` and applies retention.
     """
 
     def __init__(
@@ -75,26 +77,26 @@ class Store:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used, being neither closed, nor opened before a fork."""
+        """Return True if it can be used: neither closed, nor opened before a fork."""
         return self._file.is_open
 
     def reopen(self) -> Store:
-        """Open the same file once more, with the same retention."""
+        """Open the same file again, with the same retention."""
         days = self._keep_s / _DAY_S
         return Store(self.path, keep_days=days, keep_bytes=self._keep_bytes)
 
     def close(self) -> None:
-        """Close the file; harmless if it is closed."""
+        """Close the file; does nothing if it is closed."""
         self._close()
 
     def change_counter(self) -> int:
-        """Return a number that changes when another process has written."""
+        """Return a number that changes whenever another process has written."""
         return self._file.change_counter()
 
     # --- writing ----------------------------------------------------------------------------------
 
     def add(self, job: Summary, request: Request, bundle: tuple[str, bytes] | None) -> int:
-        """Keep a job that has just been submitted; return its number, which `save` needs."""
+        """Store a job that has just been submitted; return its number, which `save` needs."""
         inputs, asked = request.inputs.encode(), rows.request_text(request)
         with self._file.writing() as db:
             if bundle is not None:
@@ -113,7 +115,7 @@ class Store:
         return number
 
     def save(self, change: Change) -> bool:
-        """Write what is new of a job, all at once; False if it has been deleted."""
+        """Write a job's changes in one transaction; return False if the job has been deleted."""
         with self._file.writing() as db:
             return rows.save(db, change)
 
@@ -125,7 +127,7 @@ class Store:
                 rows.put_tags(db, number, tags)
 
     def request_cancel(self, job_id: str) -> bool:
-        """Note that somebody wants this job to end; False if it has ended already."""
+        """Request that this job end; return False if it has ended already."""
         with self._file.writing() as db:
             done = db.execute(
                 "UPDATE jobs SET cancel = 1 WHERE id = ? AND outcome IS NULL", (job_id,)
@@ -133,7 +135,7 @@ class Store:
             return done.rowcount > 0
 
     def delete(self, job_id: str, *, even_running: bool = False) -> bool:
-        """Remove a job; False if it is unknown, or runs."""
+        """Remove a job; return False if it is unknown, or runs and `even_running` is False."""
         with self._file.writing() as db:
             done = db.execute(
                 "DELETE FROM jobs WHERE id = ? AND (? OR outcome IS NOT NULL)",
@@ -144,7 +146,7 @@ class Store:
             return done.rowcount > 0
 
     def mark_interrupted(self) -> int:
-        """Give the jobs of processes that have died their outcome; return how many."""
+        """Mark the jobs of dead processes as interrupted; return their number."""
         with self._file.reading() as db:
             found = db.execute("SELECT DISTINCT process FROM jobs WHERE outcome IS NULL").fetchall()
         parsed = {text: HostProcess.parse(text) for (text,) in found}
@@ -164,7 +166,7 @@ class Store:
         return count
 
     def prune(self) -> int:
-        """Remove what retention does not keep; return how many jobs."""
+        """Remove the jobs that retention does not keep; return their number."""
         removed = 0
         while numbers := self._surplus():
             with self._file.writing() as db:
@@ -176,7 +178,7 @@ class Store:
         return removed
 
     def _surplus(self) -> list[tuple[int]]:
-        """Return the numbers of jobs to remove, the oldest first, no more than go at once."""
+        """Return the numbers of the jobs to remove in one step, the oldest first."""
         oldest = time.time() - self._keep_s
         with self._file.reading() as db:
             jobs = db.execute("SELECT coalesce(sum(bytes), 0) FROM jobs").fetchone()[0]
@@ -200,10 +202,10 @@ class Store:
     # --- reading ----------------------------------------------------------------------------------
 
     def find(self, text: str, *, user: str | None = None, exact: bool = False) -> str:
-        """Return the id of the job that `text` names: an id, the unique beginning of one, `last`.
+        """Return the id of the job that `text` names: an id, a unique beginning, or `last`.
 
-        Among the jobs of `user`, unless that is None; if `exact`, an id only.  Raises
-        UnknownJobError that names what is close.
+        Only jobs of `user` match, unless it is None; with `exact`, only a complete id does.  Raises
+        UnknownJobError that suggests similar ids.
         """
         with self._file.reading() as db:
 
@@ -236,14 +238,14 @@ class Store:
         raise UnknownJobError(msg)
 
     def count(self, query: Query | None = None) -> int:
-        """Return how many jobs fit, whatever the query's `limit` and `skip`."""
+        """Return how many jobs match, regardless of the query's `limit` and `skip`."""
         conditions, values = rows.conditions(query if query is not None else Query())
         with self._file.reading() as db:
             statement = f"SELECT count(*) FROM jobs WHERE {conditions}"  # noqa: S608
             return int(db.execute(statement, values).fetchone()[0])
 
     def summaries(self, query: Query | None = None) -> list[Summary]:
-        """Return what lists show of the jobs that fit."""
+        """Return the summaries of the jobs that match."""
         query = query if query is not None else Query()
         conditions, values = rows.conditions(query)
         order = "DESC" if query.descending else "ASC"
@@ -257,7 +259,7 @@ class Store:
             return [rows.summary(row[1:], rows.tags_of(db, row[0])) for row in found]
 
     def summary(self, job_id: str) -> Summary:
-        """Return what lists show of a job.  Raises UnknownJobError if it has been removed."""
+        """Return the summary of a job.  Raises UnknownJobError if it has been removed."""
         with self._file.reading() as db:
             row = db.execute(
                 f"SELECT number, {_COLUMNS} FROM jobs WHERE id = ?",  # noqa: S608
@@ -296,7 +298,7 @@ class Store:
         raise UnknownJobError(msg)
 
     def events(self, job_id: str, start: int = 0, limit: int | None = None) -> list[Event]:
-        """Return what a job has said from position `start` on, at most `limit` events."""
+        """Return at most `limit` events of a job, from position `start` on."""
         with self._file.reading() as db:
             found = db.execute(
                 "SELECT kind, seq, time, content, jobs.id, program FROM events "
@@ -313,7 +315,7 @@ class Store:
         return bytes(row[0]) if row else None
 
     def unwanted(self, process: str) -> list[str]:
-        """Return the jobs of a process that somebody wants to end."""
+        """Return the ids of the jobs of a process for which a cancellation was requested."""
         with self._file.reading() as db:
             found = db.execute(
                 "SELECT id FROM jobs WHERE process = ? AND outcome IS NULL AND cancel", (process,)
@@ -322,10 +324,10 @@ class Store:
 
 
 def open_default(environment: Mapping[str, str] = os.environ) -> Store:
-    """Open the store of the command line: `$QRUNNER_STORE`, or a file among the user's data.
+    """Open the store of the command line: `$QRUNNER_STORE`, or a file in the user's data directory.
 
-    `$QRUNNER_KEEP_DAYS` and `$QRUNNER_KEEP_SIZE` (such as 500m) replace what retention keeps.
-    Raises StoreError, RequestError.
+    `$QRUNNER_KEEP_DAYS` and `$QRUNNER_KEEP_SIZE` (such as 500m) override the retention.  Raises
+    StoreError, RequestError.
     """
     days, size = environment.get("QRUNNER_KEEP_DAYS"), environment.get("QRUNNER_KEEP_SIZE")
     try:

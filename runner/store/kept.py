@@ -1,7 +1,7 @@
-"""Kept jobs as handles again, and programs as bytes that a later replay is made from.
+"""Stored jobs as handles, and stored programs that a later replay is built from.
 
-A job that has ended becomes an ordinary `Job`, whose events are read when somebody asks for them.
-One that still runs in another process is followed there, through the store.
+A job that has ended becomes an ordinary `Job`, whose events are read on first use.  A job that
+still runs in another process is followed through the store.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from runner.store.jobs import Store
 from runner.store.rows import Kept, Summary
 
 POLL_S: Final = 0.2
-"""How often the store is asked for what a job in another process has said."""
+"""Interval at which the store is read for new events of a job in another process, in seconds."""
 
 _EVENTS_AT_ONCE: Final = 1000
 
 
 class _Tags(Keeper):
-    """Keeps only new tags: the rest of the job is kept by whoever executed it."""
+    """Stores only new tags; the process that executes the job stores the rest."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -44,7 +44,7 @@ class _Tags(Keeper):
 
 
 def open_job(store: Store, job_id: str) -> Job:
-    """Return the handle of a kept job, live if it runs in another process.
+    """Return the handle of a stored job, live if the job runs in another process.
 
     Raises UnknownJobError, StoreError, or RunnerError if no thread can be started to follow it.
     """
@@ -87,11 +87,11 @@ def _start_following(store: Store, job: Life) -> None:
 
 
 def _follow(store: Store, job: Life) -> None:
-    """Carry over what the job says in its own process, until it has ended or is gone."""
+    """Copy a job's events from the store until the job has ended or cannot be followed."""
     position = 0
     try:
         while True:
-            # First whether it has ended: what is there of events by then is all of them.
+            # Read the state first: if it has ended, the events read afterwards are complete.
             has_ended = store.summary(job.id).outcome is not None
             while events := store.events(job.id, position, _EVENTS_AT_ONCE):
                 _update(job, store.summary(job.id))
@@ -124,7 +124,7 @@ def _lost(job: Life, reason: str) -> JobRecord:
 
 @contextlib.contextmanager
 def _opened(store: Store) -> Iterator[Store]:
-    """Lend the store, opened again if its supervisor has closed it: a handle outlives that."""
+    """Provide the store, opened again if it is closed: a handle may outlive the supervisor."""
     if store.is_open:
         yield store
         return
@@ -143,17 +143,17 @@ def _mismatches(store: Store, digest: str | None, bodies: Any, result: Any) -> l
     return [] if program is None else values.mismatches(program.manifest, bodies, result)
 
 
-# --- programs as bytes ----------------------------------------------------------------------------
+# --- stored programs ------------------------------------------------------------------------------
 
 
 def pack(program: Program) -> tuple[str, bytes]:
-    """Return a program's digest and content: all that is needed to run it again."""
+    """Return the digest and the content of a program: everything needed to run it again."""
     text = json.dumps(bundle.data_of(program), sort_keys=True).encode()
     return hashlib.sha256(text).hexdigest(), zlib.compress(text, 1)
 
 
 def program_of(store: Store, job: Kept) -> Program:
-    """Return the program of a kept job.  Raises RequestError if it is not kept, StoreError."""
+    """Return the program of a stored job.  Raises RequestError if it was removed, StoreError."""
     program = read_program(store, job.bundle)
     if program is None:
         msg = f"job {job.summary.id} cannot be replayed: its program is no longer kept"
@@ -162,7 +162,7 @@ def program_of(store: Store, job: Kept) -> Program:
 
 
 def read_program(store: Store, digest: str | None) -> Program | None:
-    """Return the program that was kept under this digest, None if it was not.
+    """Return the program stored under this digest, None if there is none.
 
     Raises StoreError if it is damaged.
     """

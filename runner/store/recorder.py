@@ -1,9 +1,9 @@
-"""Writes what this process's jobs say into a store, without making them wait for it.
+"""Writes the events of this process's jobs into a store, without delaying the jobs.
 
-What a job has said is in its `History` anyway, bounded by its limits; a thread, which exists only
-while jobs run, carries over what is new several times a second.  Only the end of a job waits: it
-is in the store before anybody sees it.  The same thread notices when another process wants a job
-to be cancelled.  A store that fails costs a job its place in it, never its result.
+A job's events are in its `History` anyway, bounded by its limits.  A thread, which exists only
+while jobs run, copies new events several times a second.  Only the end of a job waits for the
+store: the end is written before anyone can see it.  The same thread notices when another process
+requests a cancellation.  If the store fails, a job is not stored, but keeps its result.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from runner.store.rows import Change, Summary
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.2
-"""How often new messages are carried over, and at most how late a cancellation is noticed."""
+"""Interval at which events are copied and requested cancellations are noticed, in seconds."""
 
 _EVENTS_AT_ONCE: Final = 1000
 _BYTES_AT_ONCE: Final = 4 << 20
-"""One transaction takes no more of a job than this, so that others wait for milliseconds."""
+"""The most that one transaction writes, so that other processes wait only milliseconds."""
 
 _PRUNE_EVERY_S: Final = 60.0
 _PRUNE_EVERY_BYTES: Final = 32 << 20
@@ -37,7 +37,7 @@ _PRUNE_EVERY_BYTES: Final = 32 << 20
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Live:
-    """A job that runs; `number` is None while it is not in the store, `position` what is."""
+    """A running job; `number` is None until it is stored, `position` counts stored events."""
 
     job: Life
     bundle: tuple[str, bytes] | None
@@ -48,7 +48,7 @@ class _Live:
 
 
 class Recorder(Keeper):
-    """Keeps the jobs of one process in one store; its methods are for any thread."""
+    """Stores the jobs of one process in one store; all methods may be called from any thread."""
 
     def __init__(self, store: Store, *, keep_open: bool) -> None:
         self.store = store
@@ -63,20 +63,20 @@ class Recorder(Keeper):
         self._is_closing = False
 
     def add(self, job: Life, bundle: tuple[str, bytes] | None) -> None:
-        """Keep a job from its submission on; `bundle` is its program, by digest and content."""
+        """Store a job from its submission on; `bundle` is the digest and content of its program."""
         live = _Live(job=job, bundle=bundle)
         with live.lock:
             try:
                 self._insert(live)
             except StoreError as error:
-                log.warning("job %s goes on, but is not kept so far: %s", job.id, error)
+                log.warning("job %s continues, but is not in the store yet: %s", job.id, error)
         with self._lock:
             self._live[job.id] = live
             if self._thread is None:
                 self._start_thread()
 
     def keep(self, job: Life, record: JobRecord) -> JobRecord:
-        """Write all that is left of a job and its end; return the record, which says if that is so.
+        """Write the rest of a job and its end; return the record with `stored` set.
 
         Returns within seconds, whatever state the store is in.
         """
@@ -98,20 +98,20 @@ class Recorder(Keeper):
                 if live.number is None:
                     self._insert(live)
                 is_there = self._write_rest(live, kept)
-            # A job that somebody has deleted while it ran stays so.
+            # A job that was deleted while it ran stays deleted.
             return kept if is_there else dataclasses.replace(record, stored=False)
         except StoreError as error:
-            log.warning("job %s has ended, but its end is not kept: %s", record.job, error)
+            log.warning("job %s has ended, but its end was not stored: %s", record.job, error)
         except Exception:
-            log.exception("job %s has ended, but its end is not kept", record.job)
+            log.exception("job %s has ended, but its end was not stored", record.job)
         return dataclasses.replace(record, stored=False)
 
     def retag(self, job: Life, tags: tuple[str, ...]) -> None:
-        """Keep the new tags of a job.  Raises StoreError."""
+        """Store the new tags of a job.  Raises StoreError."""
         self.store.retag(job.id, tags)
 
     def close(self) -> None:
-        """Close the store, unless it is the caller's, as soon as no job runs any more."""
+        """Close the store as soon as no job runs, unless it belongs to the caller."""
         with self._lock:
             self._is_closing = True
             self._close_if_wanted()
@@ -139,7 +139,7 @@ class Recorder(Keeper):
         live.saved = (job.status, job.image)
 
     def _write_rest(self, live: _Live, record: JobRecord) -> bool:
-        """Write all that is left, the record together with the last of it."""
+        """Write all remaining events, and the record together with the last of them."""
         while True:
             events = _first(live.job.history.since(live.position, _EVENTS_AT_ONCE))
             if not live.job.history.since(live.position + len(events), 1):
@@ -147,7 +147,7 @@ class Recorder(Keeper):
             self._write(live, events)
 
     def _carry_over(self, live: _Live) -> bool:
-        """Write some of what is new; return whether there may be more."""
+        """Write some of the new events; return True if there may be more."""
         if live.number is None:
             return False
         events = _first(live.job.history.since(live.position, _EVENTS_AT_ONCE))
@@ -185,7 +185,8 @@ class Recorder(Keeper):
         try:
             thread.start()
         except RuntimeError as error:
-            # Then everything is written at the end, and nobody else can cancel.
+            # Without the thread everything is written at the end, and other processes cannot
+            # cancel.
             log.warning("this process cannot start a thread for the store: %s", error)
         else:
             self._thread = thread
@@ -207,10 +208,10 @@ class Recorder(Keeper):
                 has_failed = False
             except StoreError as error:
                 if not has_failed:
-                    log.warning("nothing is kept just now, it is tried again: %s", error)
+                    log.warning("the store cannot be written now; trying again: %s", error)
                 has_failed = True
             except Exception:
-                log.exception("the store's thread failed, and goes on")
+                log.exception("the store's thread failed, and continues")
 
     def _follow(self, live: _Live) -> None:
         while live.job.record is None:
@@ -237,7 +238,7 @@ class Recorder(Keeper):
 
 
 def _first(events: list[Event]) -> list[Event]:
-    """Return as many as go into one transaction, one at least."""
+    """Return the events that fit into one transaction, at least one."""
     total = 0
     for index, each in enumerate(events):
         total += length(each)

@@ -1,7 +1,7 @@
-"""Jobs as rows: how each value of a kept job is written, and read again.
+"""Jobs as database rows: how each value of a stored job is written and read.
 
-Whatever a program wrote is a bound parameter going in and bytes or strict JSON coming out, never
-part of a statement.  Every function here works inside a transaction of `runner/store/jobs.py`.
+Text from a program is always a bound parameter when written, and bytes or strict JSON when read,
+never part of a statement.  Every function here runs inside a transaction of `runner/store/jobs.py`.
 """
 
 from __future__ import annotations
@@ -38,23 +38,24 @@ from runner.job.request import Request
 from sandbox.wire.protocol import JsonText, check_json
 
 ROW_BYTES: Final = 64
-"""What a row costs in the file beyond its content, roughly."""
+"""Approximate size of a row in the file beyond its content."""
 
 SUMMARY: Final = (
     "id, program, user, process, created, started, finished, status, outcome, image, replay_of, "
     "bytes"
 )
-"""The columns of a `Summary`, all but its tags."""
+"""The columns of a `Summary`, except its tags."""
 
 _OF_A_REQUEST: Final = ("program", "user", "tags", "replay_of")
-"""What of a request has columns, by which jobs are found, and so is not in its text."""
+"""Members of a request that have columns, for searching, and so are not in its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What lists show of a job; times in seconds since the epoch, `bytes` its size in the store.
+    """The columns that lists of jobs show.
 
-    `process` is the one that executes it, `user` the person for whom.
+    Times are in seconds since the epoch, and `bytes` is the size in the store.  `process` executes
+    the job; `user` is the person for whom it runs.
     """
 
     id: str
@@ -74,7 +75,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A job as it is in the store, all but its events; `record` is None while it runs."""
+    """A stored job without its events; `record` is None while the job runs."""
 
     summary: Summary
     request: Request
@@ -84,9 +85,9 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which jobs, the newest first; every condition that is set must hold.
+    """Conditions that a job must meet, all that are set; the newest job comes first.
 
-    `outcomes` are words of the outcome table or of `JobStatus`; times are seconds since the epoch.
+    `outcomes` are values of `Outcome` or of `JobStatus`; times are seconds since the epoch.
     """
 
     program: str | None = None
@@ -103,7 +104,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What is new of a job: events from `position` on, and its record if it has ended."""
+    """Changes of a job: its events from `position` on, and its record if it has ended."""
 
     number: int
     id: str
@@ -116,7 +117,7 @@ class Change:
 
 
 def save(db: sqlite3.Connection, change: Change) -> bool:
-    """Write what is new of a job; False if it has been deleted."""
+    """Write the changes of a job; return False if it has been deleted."""
     events = [_event_row(each) for each in change.events]
     db.executemany(
         "INSERT INTO events (job, position, kind, seq, time, content) "
@@ -145,7 +146,7 @@ def save(db: sqlite3.Connection, change: Change) -> bool:
 
 
 def interrupt(db: sqlite3.Connection, job: Summary) -> None:
-    """Give the job of a dead process its outcome."""
+    """Mark the job of a dead process as interrupted."""
     now = time.time()
     process = HostProcess.parse(job.process)
     who = f"the supervisor, process {process.pid if process else '?'},"
@@ -173,14 +174,14 @@ def interrupt(db: sqlite3.Connection, job: Summary) -> None:
 
 
 def drop_bundles(db: sqlite3.Connection) -> None:
-    """Remove the programs that no job needs any more."""
+    """Remove the programs that no job refers to any more."""
     db.execute(
         "DELETE FROM bundles WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE bundle = bundles.digest)"
     )
 
 
 def put_tags(db: sqlite3.Connection, number: int, tags: Sequence[str]) -> None:
-    """Write the tags of a job that has none."""
+    """Write the tags of a job that has none yet."""
     db.executemany(
         "INSERT INTO tags VALUES (?, ?, ?)",
         ((number, position, tag) for position, tag in enumerate(tags)),
@@ -194,7 +195,7 @@ def tags_of(db: sqlite3.Connection, number: int) -> tuple[str, ...]:
 
 
 def conditions(query: Query) -> tuple[str, list[Any]]:
-    """Return what a `WHERE` needs: the conditions, and the values of their parameters."""
+    """Return the conditions of a `WHERE` clause, and the values of their parameters."""
     conditions = ["1"]
     values: list[Any] = []
     if query.pending is not None:
@@ -237,7 +238,7 @@ def _event_row(event: Event) -> tuple[str, int | None, float | None, bytes]:
 
 
 def event(row: Sequence[Any]) -> Event:
-    """Return an event from its columns, and from two of its job."""
+    """Return an event from its columns, and from two columns of its job."""
     kind, seq, when, content, job_id, program = row
     if kind == "started":
         return value_of(StartedEvent, {"job": job_id, "program": program, **json.loads(content)})
@@ -248,27 +249,27 @@ def event(row: Sequence[Any]) -> Event:
 
 
 def request_text(request: Request) -> str:
-    """Return of a request what has no column of its own."""
+    """Return the text of the members of a request that have no column of their own."""
     data = request_data(request)
     return json.dumps({name: data[name] for name in data if name not in _OF_A_REQUEST})
 
 
 def request(text: str, inputs: str, job: Summary) -> Request:
-    """Return a request from what `request_text` wrote, its inputs, and what has columns.
+    """Return a request from the text of `request_text`, its inputs, and its columns.
 
-    Raises ValueError if any of it is not what was written, RequestError for an impossible limit.
+    Raises ValueError if the data is damaged, RequestError for an impossible limit.
     """
     columns = {name: getattr(job, name) for name in _OF_A_REQUEST}
     return request_of({**json.loads(text), **columns}, on_one_line(check_json(inputs)))
 
 
 def record_text(record: JobRecord) -> str:
-    """Return the record without its result, as ASCII: lone surrogates are escapes there."""
+    """Return a record without its result, as ASCII: lone surrogates are escaped there."""
     return json.dumps(record_data(record))
 
 
 def record(text: str, result: bytes | None) -> JobRecord:
-    """Return a record from what `record_text` wrote, and its result."""
+    """Return the record from the text of `record_text`, and its result."""
     value = None if result is None else JsonText(bytes(result).decode(errors="surrogatepass"))
     return record_of(json.loads(text), value)
 

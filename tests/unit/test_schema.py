@@ -151,7 +151,7 @@ def test_many_slow_values_share_one_child_and_one_budget(asked):
     assert time.monotonic() - started < schema.WALL_S + 5
     assert found == [
         "messages[0]: checking it against the schema takes more than 3 s or 1024 MiB: make the "
-        "schema simpler or the value smaller, and 39 more values were not looked at"
+        "schema simpler or the value smaller, and 39 more values were not checked"
     ]
 
 

@@ -62,11 +62,11 @@ def test_what_others_put_beside_the_file_is_refused(path, suffix):
     Store(path).close()
     beside.touch(0o644)
     beside.chmod(0o644)
-    with pytest.raises(StoreError, match=f"{beside.name} is not for its user only"):
+    with pytest.raises(StoreError, match=f"{beside.name} is not private to its user"):
         Store(path)
     beside.unlink()
     beside.symlink_to("/dev/null")
-    with pytest.raises(StoreError, match=f"{beside.name} is not for its user only"):
+    with pytest.raises(StoreError, match=f"{beside.name} is not private to its user"):
         Store(path)
 
 

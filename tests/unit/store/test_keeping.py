@@ -36,7 +36,7 @@ def test_a_full_disk_costs_a_job_its_place_in_the_store_and_never_its_result(sto
     job.finish(completed(job, "[1]"))
     assert (job.record.result, job.record.stored) == ("[1]", False)
     assert [json.loads(body) for body in job.history.bodies()] == ["x" * 100_000]
-    assert "its end is not kept" in caplog.text
+    assert "its end was not stored" in caplog.text
     assert "no space left" in caplog.text
     with store._file.reading() as db:
         db.execute("PRAGMA max_page_count=1000000")
@@ -54,7 +54,7 @@ def test_a_locked_store_delays_the_end_of_a_job_for_seconds_only(path, monkeypat
             early = run(keeper, 2)
             assert time.monotonic() - began < 5
             assert (early.record.result, early.record.stored) == ("1", False)
-            assert "goes on, but is not kept so far" in caplog.text
+            assert "continues, but is not in the store yet" in caplog.text
             third = make_job(keeper, 3)
             other.execute("ROLLBACK")
         # What could not be written at first is written at the end.

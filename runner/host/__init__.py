@@ -1,1 +1,1 @@
-"""What this host lends to all rooms above: processes, threads, files, waiting that can be ended."""
+"""Services of this host for all rooms above: processes, threads, files, interruptible waiting."""

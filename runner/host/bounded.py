@@ -1,8 +1,8 @@
-"""Work on what strangers wrote, in a child process whose CPU time, memory and answers are bounded.
+"""Work on untrusted data in a child process with bounds on CPU time, memory and answers.
 
-A module that has such work calls `ask` with itself as the child; there it calls `serve`.  Questions
-and answers are JSON, one a line, so that what was answered in time counts although the rest was
-not.  Nothing of it stays: the child ends with `ask`, whatever happens.
+A module that has such work calls `ask` with its own name, and `serve` in the child.  Questions and
+answers are JSON, one per line, so that answers given in time count even if later ones are missing.
+Nothing is left behind: the child always ends with `ask`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _TICK_S: Final = 0.05
 
 
 class AbandonedError(RunnerError):
-    """Whoever asked does not want to know any more."""
+    """The caller no longer wants the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What all answers to one `ask` may take together; `wall_s` is for a busy machine."""
+    """The most that all answers to one `ask` may use together; `wall_s` suits a busy machine."""
 
     cpu_s: int
     wall_s: float
@@ -49,13 +49,13 @@ def ask(
     bounds: Bounds,
     abandoned: threading.Event | None = None,
 ) -> list[Any]:
-    """Return the answers of a child that runs `module`: those that it gave within the bounds.
+    """Return the answers that a child running `module` gave within the bounds.
 
     Each question is JSON text.  Raises AbandonedError soon after `abandoned` is set.
     """
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answered:
         for each in questions:
-            # Line ends in JSON text can only stand between its tokens.
+            # Line breaks in JSON text can only stand between its tokens.
             asked.write(each.replace("\n", " ").replace("\r", " ").encode() + b"\n")
         asked.seek(0)
         _run(module, asked, answered, bounds, abandoned or threading.Event())
@@ -67,7 +67,7 @@ def ask(
 def _run(
     module: str, asked: IO[bytes], answered: IO[bytes], bounds: Bounds, abandoned: threading.Event
 ) -> None:
-    """Run the child until it has ended, or has to."""
+    """Run the child until it ends, or must be ended."""
     deadline = time.monotonic() + bounds.wall_s
     arguments = [str(bounds.cpu_s), str(bounds.memory_bytes)]
     with subprocess.Popen(
@@ -91,7 +91,7 @@ def _run(
 
 
 def serve(answers: Callable[[Iterator[Any]], Iterable[Any]]) -> None:
-    """Answer on stdout what is asked on stdin, within the bounds; runs in the child."""
+    """Answer on stdout the questions on stdin, within the bounds; runs in the child."""
     cpu_s, memory_bytes = map(int, sys.argv[1:])
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))

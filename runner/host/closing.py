@@ -1,7 +1,7 @@
-"""Closing what must not be forgotten: by name, or with a warning when the interpreter ends.
+"""Objects that must be closed: explicitly, or with a warning when the interpreter ends.
 
 The garbage collector closes nothing.  It may run in any thread at any point, whatever locks that
-holds, so all that it does for a forgotten thing is to warn, as it does for a socket.
+thread holds.  So for a forgotten object it only warns, as it does for a socket.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ class _Entry:
 
 
 Openings: TypeAlias = dict[_Entry, bool]
-"""What has to be closed, in the order in which it was opened."""
+"""Everything that has to be closed, in the order of opening."""
 
 _openings: Final[Openings] = {}
 
 
 class Closing:
-    """Closes one thing once: when it is called, or at the end of the interpreter.
+    """Closes one object once: when called, or at the end of the interpreter.
 
-    To be held by the object that is closed.  `close` must not refer to that object, which is seen
-    to be forgotten when nothing refers to it any more.  Does nothing in a forked child: what is
-    open there is its parent's.
+    Held by the object to be closed.  `close` must not refer to that object, because the object
+    counts as forgotten when nothing refers to it any more.  Does nothing in a forked child: open
+    objects there belong to the parent.
 
     Arguments:
-        what: what it is, for the warning.
-        close: closes it.
-        among: the openings of something that closes these with itself (default: the process's).
+        what: the name of the object, for the warning.
+        close: the function that closes it.
+        among: the openings of an object that closes these with itself (default: the process's).
     """
 
     def __init__(
@@ -59,21 +59,21 @@ class Closing:
 
     @property
     def pid(self) -> int:
-        """The process that has opened it."""
+        """The id of the process that opened it."""
         return self._entry.pid
 
     @property
     def is_open(self) -> bool:
-        """Whether this process has opened it and not closed it yet."""
+        """Return True if this process has opened it and not closed it yet."""
         return self._entry in self._among and self.pid == os.getpid()
 
     def __call__(self) -> None:
-        """Close it; harmless if that has been done."""
+        """Close it; does nothing if that was done."""
         if self.is_open and self._among.pop(self._entry, False):
             self._entry.close()
 
     def rename(self, what: str) -> None:
-        """Say in the warning that it is this: what is held has become part of something else."""
+        """Change the name in the warning: the object has become part of something else."""
         self._entry.what = what
 
     def __del__(self) -> None:
@@ -82,9 +82,9 @@ class Closing:
 
 
 def close_all(openings: Openings) -> list[_Entry]:
-    """Close everything, the last opened first: what others use was opened before them.
+    """Close everything, the last opened first, because later objects use earlier ones.
 
-    Goes on when one cannot be closed.  Returns what has been tried.
+    Continues when one cannot be closed.  Returns the entries that were tried.
     """
     tried = []
     while openings:
@@ -102,4 +102,4 @@ def close_all(openings: Openings) -> list[_Entry]:
 @atexit.register
 def _close_forgotten() -> None:
     for each in close_all(_openings):
-        each.warn()  # only now: it may be turned into an error
+        each.warn()  # only now, because a warning may be turned into an error

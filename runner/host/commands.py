@@ -1,4 +1,4 @@
-"""Other programs that we run: with a deadline, an end that is certain, and their last words."""
+"""External commands: with a deadline, a certain end, and the last lines of their output."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ STOP_TIMEOUT_S: Final = 10.0
 
 _TICK_S: Final = 0.2
 _MAX_WORDS: Final = 1 << 20
-"""Bytes of what a command wrote that are looked at: the last ones."""
+"""How many of the last bytes of a command's output are read."""
 
 
 def module(name: str, *arguments: str, python: str | None = None) -> list[str]:
-    """Return the command that runs a Python module, by this Python unless another is named.
+    """Return the command that runs a Python module, with this Python unless another is given.
 
-    -P: else modules of the working directory, which may be a stranger's checkout, come first.
+    -P excludes the working directory, which may be an untrusted checkout, from the module path.
     """
     return [python or sys.executable, "-P", "-m", name, *arguments]
 
@@ -43,7 +43,7 @@ class Command:
         environment: Mapping[str, str] | None = None,
         limits: Mapping[int, int] | None = None,
     ) -> None:
-        """`limits` are those of the process, as `resource.setrlimit` knows them."""
+        """Start the command; `limits` are resource limits for `resource.setrlimit`."""
         self._command = command
         self._limits = dict(limits or {})
         self._output = output
@@ -74,7 +74,7 @@ class Command:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 if self._process.poll() is not None:
                     return
-                with contextlib.suppress(OSError):  # it may have ended just now
+                with contextlib.suppress(OSError):  # it may have just ended
                     os.killpg(self._process.pid, number)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(STOP_TIMEOUT_S)
@@ -88,11 +88,11 @@ class Command:
         hear: Callable[[str], None] = lambda _: None,
         blame: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Wait for the end; ImageError with the last words of a command that fails or is late.
+        """Wait for the end.  Raises ImageError with the last lines if it fails or is too late.
 
-        Meanwhile `look` is called several times a second, and `hear` with the lines that have been
-        written since the last time; both may raise.  Of a command that fails `blame` is asked
-        whether what it wrote speaks against the program: then it is ManifestError.
+        `look` is called several times a second, and `hear` with the lines written since its last
+        call; both may raise.  If the command fails and `blame` returns True for its output, the
+        program is at fault, and ManifestError is raised instead.
         """
         deadline = time.monotonic() + timeout_s
         status = None
@@ -108,7 +108,7 @@ class Command:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     status = self._process.wait(min(left_s, _TICK_S))
         hear(self._news())
-        if status:  # negative if it was killed, which is nobody's fault that it knows of
+        if status:  # negative if it was killed, of which its output says nothing
             words = self.words()
             msg = f"{what} failed (exit code {status}):\n{_last(words)}"
             raise ManifestError(msg) if status > 0 and blame(words) else ImageError(msg)
@@ -119,7 +119,7 @@ class Command:
 
     def _stop(self) -> None:
         if self._process.returncode is None:
-            with contextlib.suppress(OSError):  # it may have ended just now
+            with contextlib.suppress(OSError):  # it may have just ended
                 os.killpg(self._process.pid, signal.SIGTERM)
 
     def _news(self) -> str:
@@ -143,5 +143,5 @@ def _last(words: str) -> str:
 
 
 def _telling(lines: Sequence[str]) -> list[str]:
-    """Return the lines that say what went wrong, all of them if none is marked as such."""
+    """Return the lines that report an error, or all lines if none is marked as such."""
     return [line for line in lines if line.startswith(("E:", "ERROR", "W:"))] or list(lines)

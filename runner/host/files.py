@@ -1,4 +1,4 @@
-"""Files that a stranger may have made, or may be changing: opened once, and replaced as a whole."""
+"""Files that others may have made or may be changing: opened once, and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def regular(path: Path, *, follow: bool = False) -> Iterator[BinaryIO]:
-    """Open a file for reading that is a regular one once it is open, not only when looked at.
+    """Open a file for reading, and check that the opened file is a regular one.
 
-    Raises OSError, whose `strerror` says so for anything else; a link is only followed if `follow`.
+    Raises OSError, with a `strerror` that says so for anything else; follows a link only with
+    `follow`.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    # Nobody may ever write into a pipe, so opening one must not wait.
+    # Non-blocking: opening a pipe would wait for a writer.
     with os.fdopen(os.open(path, flags | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -29,10 +30,10 @@ def regular(path: Path, *, follow: bool = False) -> Iterator[BinaryIO]:
 def listings(
     top: Path, *, without: Container[str] = ()
 ) -> Iterator[tuple[Path, list[os.DirEntry[str]] | OSError]]:
-    """Yield each directory from `top` on with what is in it by name, or why that cannot be read.
+    """Yield each directory from `top` on, with its sorted entries or the error that prevents it.
 
-    What has a name in `without` is left out; links to directories are not followed.  A tree may be
-    deeper than paths can be long: that is such a reason.
+    Names in `without` are left out, and links to directories are not followed.  A tree may be
+    deeper than paths can be long; that is such an error.
     """
     pending = [top]
     while pending:
@@ -53,7 +54,7 @@ def _by_name(entry: os.DirEntry[str]) -> str:
 
 
 def read(path: Path, *, most_bytes: int, follow: bool = False) -> bytes:
-    """Return what a regular file holds.  Raises OSError, also if that is more than `most_bytes`."""
+    """Return the content of a regular file.  Raises OSError, also if it exceeds `most_bytes`."""
     with regular(path, follow=follow) as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
@@ -62,7 +63,7 @@ def read(path: Path, *, most_bytes: int, follow: bool = False) -> bytes:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a whole file in place at once, never through a link there.  Raises OSError."""
+    """Replace a whole file atomically, never through a link.  Raises OSError."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

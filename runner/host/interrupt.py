@@ -1,8 +1,8 @@
-"""Ending from another thread what a thread waits for: a build, a download, the start of a sandbox.
+"""Interrupts a thread's waiting from another thread: a build, a download, the start of a sandbox.
 
-An `Interrupt` belongs to one task.  The thread that works for it does so inside `scope`; whatever
-blocks there says how to unblock it, in a `calling` block, or asks now and then with `check`.
-Outside of any scope both do nothing, so builds need not know whether somebody may end them.
+An `Interrupt` belongs to one task.  The thread that works for the task does so inside `scope`.
+Code that blocks there either registers how to unblock it, in a `calling` block, or polls with
+`check`. Outside of any scope both do nothing, so builds need not know if they can be interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runner.errors import RunnerError
 
 
 class CancelledError(RunnerError):
-    """Nobody wants this any more: the task was cancelled while it was being done."""
+    """The task was cancelled while it was being done."""
 
 
 class _Ambient(threading.local):
@@ -28,7 +28,7 @@ _ambient: Final = _Ambient()
 
 
 class Interrupt:
-    """Fires at most once; safe to use from any thread."""
+    """Fires at most once; may be used from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,9 +36,9 @@ class Interrupt:
         self._fired = False
 
     def fire(self) -> None:
-        """Unblock whoever works for this task now, and let later attempts fail at once."""
+        """Unblock the thread that works for this task now, and make later attempts fail at once."""
         # Under the lock, so that no action runs after its block has ended: a process id or a
-        # descriptor could then be somebody else's.
+        # descriptor could then belong to something else.
         with self._lock:
             if not self._fired:
                 self._fired = True
@@ -58,7 +58,7 @@ class Interrupt:
     def calling(self, action: Callable[[], object]) -> Iterator[None]:
         """Call `action`, which must not block, if this fires while the block runs.
 
-        Raises CancelledError if it has fired before or during the block.
+        Raises CancelledError if it fired before or during the block.
         """
         with self._lock:
             self.check()
@@ -103,7 +103,7 @@ class Waker:
         self._writer: int | None = None
 
     def open(self) -> None:
-        """Get ready to wake; before and after, nobody waits and `wake` does nothing."""
+        """Make descriptors; before `open` and after `close`, `wake` does nothing."""
         with self._lock:
             self._reader, self._writer = os.pipe()
             for each in (self._reader, self._writer):
@@ -114,7 +114,7 @@ class Waker:
         return self._reader
 
     def wake(self) -> None:
-        with self._lock, contextlib.suppress(OSError):  # full: it will wake
+        with self._lock, contextlib.suppress(OSError):  # full: it will wake anyway
             if self._writer is not None:
                 os.write(self._writer, b"\0")
 

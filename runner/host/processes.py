@@ -1,8 +1,8 @@
-"""Which process started a sandbox: enough to tell later, from another, whether it is dead.
+"""The identity of the process that started a sandbox: enough to tell later if it is dead.
 
-Written as a label on every container and as the name of every channel directory.  A process id
-alone would not do: ids are reused, differ between pid namespaces, and mean nothing after a reboot
-or on another machine.
+It is a label of every container and the name of every channel directory.  A process id alone is not
+enough: ids are reused, differ between pid namespaces, and mean nothing after a reboot or on another
+machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 SCRATCH_PREFIX: Final = "qrunner-wheels-"
-"""How the temporary directory of a build begins; its process's name follows."""
+"""Prefix of a build's temporary directory; the name of its process follows."""
 
 _UNKNOWN = "unknown"
 _FIELDS_BEFORE_START_TIME = 19  # in /proc/<pid>/stat, counted from after the command's name
@@ -22,7 +22,7 @@ _FIELDS_BEFORE_START_TIME = 19  # in /proc/<pid>/stat, counted from after the co
 
 @dataclass(frozen=True, slots=True)
 class HostProcess:
-    """One process: the machine, its boot, the pid namespace, the pid and its start time."""
+    """Identifies one process: machine, boot, pid namespace, pid and start time."""
 
     machine: str
     boot: str
@@ -38,7 +38,7 @@ class HostProcess:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return what `str` wrote, or None for any other text."""
+        """Return the process that `str` wrote, None for any other text."""
         parts = text.split(".")
         if len(parts) != len(cls.__slots__) or not parts[3].isdigit():
             return None
@@ -48,7 +48,7 @@ class HostProcess:
         return f"{self.machine}.{self.boot}.{self.namespace}.{self.pid}.{self.started}"
 
     def is_dead(self) -> bool:
-        """Whether this process certainly lives no more; False where that cannot be known."""
+        """Return True if this process is certainly dead; False if that is unknown."""
         if self.machine != _machine():
             return False
         if self.boot != (boot := _boot()):
@@ -76,7 +76,7 @@ def _pid_namespace() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """Return a text that differs for each process that ever has this pid, None if there is none."""
+    """Return a text that differs between processes that had the same pid, None if it is free."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

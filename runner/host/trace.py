@@ -1,4 +1,4 @@
-"""Where the time of one job went: a list of marks to which its phases are added as they end."""
+"""The time that one job took: its phases, added as they end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A part of a job's way; `seconds` is how long it took, `at` when it ended (from the start)."""
+    """A phase of a job; `seconds` is its duration, `at` its end, counted from the start."""
 
     name: str
     seconds: float
@@ -17,22 +17,22 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Append-only; the threads of one job mark one after another, anybody may read."""
+    """Append-only; the threads of one job mark one after another, and any thread may read."""
 
     began: float = field(default_factory=time.perf_counter)
     _marks: list[tuple[str, float]] = field(default_factory=list)
 
     def mark(self, name: str) -> None:
-        """Say that the phase of this name ends now; it began where the one before has ended."""
+        """Record that the phase of this name ends now; it began at the end of the previous one."""
         self._marks.append((name, time.perf_counter()))
 
     def mark_once(self, name: str) -> None:
-        """Mark, unless there is a mark of this name."""
+        """Mark this phase unless it is marked already."""
         if all(each != name for each, _ in self._marks):
             self.mark(name)
 
     def phases(self) -> tuple[Phase, ...]:
-        """Return what has been marked so far, in order; together the seconds are all the time."""
+        """Return the phases so far, in order; their seconds add up to the total time."""
         marks = list(self._marks)
         ends = [at for _, at in marks]
         starts = [self.began, *ends[:-1]]
@@ -42,7 +42,7 @@ class Trace:
         )
 
     def as_text(self) -> str:
-        """Return a table for people: each phase, how long it took, when it ended."""
+        """Return a table for people: each phase, its duration, and when it ended."""
         lines = [f"{'phase':<14} {'ms':>9} {'ended at':>9}"]
         lines += [
             f"{each.name:<14} {each.seconds * 1e3:9.2f} {each.at * 1e3:9.2f}"
@@ -51,7 +51,7 @@ class Trace:
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, float]:
-        """Return the milliseconds of each phase, by its name."""
+        """Return the milliseconds of each phase, by name."""
         found: dict[str, float] = {}
         for each in self.phases():
             found[each.name] = round(found.get(each.name, 0.0) + each.seconds * 1e3, 3)

@@ -1,10 +1,11 @@
-"""Threads that work tasks off, fairly between users, within limits of number and weight.
+"""Threads that run tasks, fairly between users, within limits on number and weight.
 
-A thread exists only while there is work, and holds on to a task only while it works on it.  The
-end of the interpreter waits for none.  Every operation costs the same, however many tasks wait.
+A thread exists only while there is work, and refers to a task only while it works on it.  The
+interpreter's end waits for none of them.  Every operation takes constant time, however many tasks
+wait.
 
-What a task has built up may rest for a later one of its group: it keeps the task's weight, and is
-evicted when somebody who waits has no room otherwise.
+A resource that a task has built may rest for a later task of its group.  It keeps the task's
+weight, and is evicted when a waiting task needs the room.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ class _Rest:
 class Workers(Generic[T]):
     """Runs `work(task)` for each task; a task is live from `submit` until its work has returned.
 
-    No more than `limit` at the same time, and together no heavier than `budget` (None: any weight;
-    a single task always runs), what rests included.  Users take turns, the tasks of one run in the
-    order submitted.  Whose turn it is waits until there is room: nobody overtakes, so heavy tasks
-    do not starve.  If `work` returns a function, that is called when the task is live no more, by a
-    thread that then takes the next: what it submits needs no other.
+    At most `limit` tasks run at the same time.  Their weights, including what rests, add up to at
+    most `budget` (None: no limit; a single task may always run).  Users take turns, and the tasks
+    of one user run in the order of submission.  The next task waits until there is room, and no
+    other one overtakes it, so heavy tasks do not starve.  If `work` returns a function, it is
+    called when the task is no longer live, by a thread that then takes the next task; so a task
+    that it submits needs no new thread.
     """
 
     def __init__(self, limit: int, *, budget: int | None = None) -> None:
@@ -76,7 +78,7 @@ class Workers(Generic[T]):
     ) -> None:
         """Queue a task.  Raises RequestError after `close`, RunnerError if no thread starts.
 
-        If something of its group rests when its turn comes, it gets that and is no heavier.
+        If a resource of its `group` rests when its turn comes, the task gets it and adds no weight.
         """
         with self._changed:
             if self._closed:
@@ -95,26 +97,26 @@ class Workers(Generic[T]):
                     raise RunnerError(msg) from error
 
     def set_budget(self, budget: int) -> None:
-        """Change what the running tasks may weigh together."""
+        """Change the most that the running tasks may weigh together."""
         with self._changed:
             self._budget = budget
             self._start_threads_or_leave_it()
 
     def withdraw(self, task: T) -> None:
-        """Forget a task whose work has not begun; others are left to their thread."""
+        """Remove a task whose work has not begun; others are left to their thread."""
         with self._changed:
             if task in self._users:
                 self._forget(task)
-                self._start_threads_or_leave_it()  # it may have been the one that had no room
+                self._start_threads_or_leave_it()  # it may have been the one without room
                 self._changed.notify_all()
 
-    # --- what rests -------------------------------------------------------------------------------
+    # --- resting resources ------------------------------------------------------------------------
 
     def rest(self, task: T, group: Hashable, thing: object, evict: Callable[[], object]) -> None:
-        """Keep a thing of a running task for the next of its group, with the task's weight.
+        """Keep a resource of a running task for the next of its group, with the task's weight.
 
-        It belongs to these workers until `resumed` or `forget` hands it out, or `evict` is called:
-        under the lock, so that must neither block nor come back here.
+        It belongs to these workers until `resumed` or `forget` hands it out, or `evict` is called.
+        `evict` is called under the lock, so it must neither block nor call back here.
         """
         with self._changed:
             weight, self._weights[task] = self._weights[task], 0
@@ -122,12 +124,12 @@ class Workers(Generic[T]):
             self._start_threads_or_leave_it()
 
     def resumed(self, task: T) -> Any:
-        """Return what rested for a running task, once; None if nothing did."""
+        """Return the resource that a running task has got, once; None if none rested."""
         with self._changed:
             return self._resumed.pop(task, None)
 
     def forget(self, group: Hashable) -> list[Any]:
-        """Return everything of a group that rests: it weighs nothing any more."""
+        """Return all resting resources of a group; they no longer count."""
         with self._changed:
             mine = [key for key, each in self._resting.items() if each.group == group]
             things = [self._end_rest(key).thing for key in mine]
@@ -135,13 +137,13 @@ class Workers(Generic[T]):
             return things
 
     def close(self) -> list[T]:
-        """Accept no more, and return the tasks that are live."""
+        """Accept no more tasks, and return the live ones."""
         with self._changed:
             self._closed = True
             return list(self._live)
 
     def join(self, patience_s: float | None) -> bool:
-        """Wait until no task is live; give up when none has ended for `patience_s`."""
+        """Wait until no task is live; give up when none has ended for `patience_s` seconds."""
         with self._changed:
             while self._live:
                 before = len(self._live)
@@ -159,7 +161,7 @@ class Workers(Generic[T]):
     # --- with the lock held -----------------------------------------------------------------------
 
     def _start_threads(self) -> None:
-        """Start a thread for the next task if it may run now and none is on its way to it."""
+        """Start a thread for the next task if it may run now and no thread is on its way."""
         idle = len(self._threads) - self._running
         if self._waiting and not idle and len(self._threads) < self._limit and self._next_fits():
             thread = threading.Thread(target=self._serve, name="qrunner-job", daemon=True)
@@ -174,10 +176,10 @@ class Workers(Generic[T]):
         try:
             self._start_threads()
         except RuntimeError as error:
-            log.warning("no thread for a job that waits, the next that ends takes it: %s", error)
+            log.warning("no thread for a waiting job; the next free one takes it: %s", error)
 
     def _next_fits(self) -> bool:
-        """Return whether the next task may run now; for that, evict what has rested longest."""
+        """Return True if the next task may run now; evicts what has rested longest if needed."""
         queue = next(iter(self._waiting.values()))
         entry = next(iter(queue.values()))
         if self._budget is None or self._rest_of(entry.group) is not None:
@@ -190,7 +192,7 @@ class Workers(Generic[T]):
         return True
 
     def _rest_of(self, group: Hashable) -> int | None:
-        """Return the key of what has rested longest for a group, None if nothing does."""
+        """Return the key of the longest resting resource of a group, None if none rests."""
         if group is None:
             return None
         return next((key for key, each in self._resting.items() if each.group == group), None)
@@ -201,7 +203,7 @@ class Workers(Generic[T]):
         return rest
 
     def _take(self) -> _Entry[T] | None:
-        """Take the next task out of the queue, and give its user's turn to the next user."""
+        """Take the next task out of the queue, and pass the turn to the next user."""
         if not self._waiting or not self._next_fits():
             return None
         user, queue = next(iter(self._waiting.items()))
@@ -216,7 +218,7 @@ class Workers(Generic[T]):
         return entry
 
     def _weigh(self, entry: _Entry[T]) -> None:
-        """Count the weight of a task that begins, or of what it finds instead."""
+        """Add the weight of a task that begins, or of the resource that it gets."""
         weight, key = entry.weight, self._rest_of(entry.group)
         if key is not None:
             rest = self._end_rest(key)

@@ -1,1 +1,1 @@
-"""A job on its way: from the queue through a sandbox to its verdict, alone or in a session."""
+"""The execution of a job, alone or in a session: from the queue through a sandbox to a verdict."""

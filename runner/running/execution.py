@@ -1,8 +1,9 @@
-"""One job in one place: hand out the request, pump the streams, decide how it ended.
+"""One job in one place: hand out the request, transfer the streams, decide how it ended.
 
-This thread owns the deadline and the cancellation and waits for nobody: what it reads goes into
-the job's record, from which others deliver.  The outcome is decided here, by what the host saw
-first and by what the guest reports only last.
+The thread that runs an `Execution` owns the deadline and the cancellation, and waits for no
+consumer:
+everything it reads goes into the job's history, from which other threads deliver.  The outcome is
+decided here, first by what the host observed, and last by what the guest reports.
 """
 
 from __future__ import annotations
@@ -32,33 +33,32 @@ from sandbox.wire.protocol import Fault, JsonText, Order, Pause, ProtocolError, 
 
 _MESSAGES: Final = frozenset({Stream.MESSAGES})
 _OUTPUT: Final = EVERYTHING - _MESSAGES
-"""What is read although a consumer is behind: publishing blocks meanwhile, nothing else does."""
+"""Streams that are read even when a consumer is behind; only publishing messages blocks then."""
 
 _DRAIN_S: Final = 5.0
-"""How long messages that were published before the end may take to arrive after it."""
+"""How long messages published before the end may take to arrive after it, in seconds."""
 
 _LOG_RATE: Final = 64 << 20
-"""Bytes of one job's log that are read in a second, once there are more than are kept."""
+"""Bytes per second that are read of a job's log, once it is longer than what is kept."""
 
 _PING_S: Final = 1.0
-"""How long the engine may take to say that it lives, when the time is up."""
+"""How long the engine may take to answer a ping after the time limit, in seconds."""
 
 _LOG_QUIET_S: Final = 0.003
 _LOG_TAIL_S: Final = 0.5
-"""The log of a program that was cut off is whole when nothing more came for the first; else it
-ends with the guest's mark, or after the second at the latest."""
+"""The log ends with the guest's mark, or after `_LOG_TAIL_S` at the latest.  The log of a program
+that was cut off has no mark, and ends when nothing arrived for `_LOG_QUIET_S`."""
 
 _CLEARING_S: Final = 2.0
-"""How long a job that has said its last word may take until nothing of it is left in a place that
-lives on."""
+"""How long an ended job may take to leave no process in a place that outlives it, in seconds."""
 
 _STOPPING_S: Final = 1.0
-"""The same for a job that is ended: after that its place is."""
+"""The same for a job that the host stops; after that, its place is removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How a job ended, before it is cleaned up."""
+    """How a job ended, known before its sandbox is removed."""
 
     outcome: Outcome
     evidence: Evidence = field(default_factory=Evidence)
@@ -71,7 +71,7 @@ class Verdict:
 class Execution:
     """Runs one request in a place that is ready for it.  Used once, by one thread.
 
-    Afterwards `is_clean` says whether another job may have the place.
+    Afterwards `is_clean` is True if another job may use the place.
     """
 
     def __init__(self, place: Place, job: Life, limits: Limits, waker: Waker) -> None:
@@ -89,17 +89,17 @@ class Execution:
         self.is_clean = False
 
     def say(self, order: Order) -> None:
-        """Tell the guest something while its job runs, from any thread.
+        """Send an order to the guest while its job runs, from any thread.
 
-        `Pause` and `Resume` are for the host's clock, too: they are how both are paused.
+        `Pause` and `Resume` also act on the host's clock, so both clocks are paused together.
         """
         self._said.append(order)
         self._waker.wake()
 
     def run(self, request: Request) -> Verdict:
-        """Hand the request out and return the verdict.  Raises EngineError if we lost the engine.
+        """Hand out the request and return the verdict.  Raises EngineError if the engine is lost.
 
-        Returns within the time limit, pauses apart, and a few seconds, whatever the guest or a
+        Returns within the time limit (without pauses) and a few seconds, whatever the guest or a
         consumer does.
         """
         started = time.monotonic()
@@ -116,10 +116,10 @@ class Execution:
                 self._settle(ended)
         return self._verdict(ended, wall_s)
 
-    # --- pumping --------------------------------------------------------------------------------
+    # --- transferring ---------------------------------------------------------------------------
 
     def _pump(self) -> Verdict | None:
-        """Move bytes until the job is over; return the host's reason to end it, if it has one."""
+        """Transfer bytes until the job is over; return the host's reason to end it, or None."""
         self._selector.register(self._waker, selectors.EVENT_READ)
         is_told = False
         while True:
@@ -143,7 +143,7 @@ class Execution:
                 return self._time_limit()
 
     def _wanted(self, *, is_resting: bool) -> frozenset[Stream]:
-        """Return what is read now: messages while consumers keep up, the others at their pace."""
+        """Return the streams to read now: messages if consumers keep up, others at a set pace."""
         messages = frozenset() if self._job.is_congested else _MESSAGES
         return messages if is_resting else messages | _OUTPUT
 
@@ -159,7 +159,7 @@ class Execution:
     def _time_limit(self) -> Verdict:
         detail = None
         if not self._place.answers(timeout_s=_PING_S):
-            # Then nobody knows whether the program had ended before.
+            # It is then unknown if the program had ended before.
             detail = "the engine does not answer: results that it has not passed on are lost"
         evidence = Evidence(
             limit="timeout_s",
@@ -171,7 +171,7 @@ class Execution:
         return Verdict(outcome=Outcome.TIME_LIMIT, evidence=evidence)
 
     def _move(self, source: object, events: int) -> None:
-        """Send what the place has to send, and take what has arrived there."""
+        """Send pending data to the place, and process what has arrived from it."""
         relay = self._relay
         pieces = self._place.exchange(source, events)
         if size := sum(len(data) for stream, data in pieces if stream in _OUTPUT):
@@ -197,7 +197,7 @@ class Execution:
             self._relay.end_of_stdout()
 
     def _is_over(self) -> bool:
-        """Whether the job has ended, or its place; then what it has said before is read, too."""
+        """Return True if the job or its place has ended; then read the rest of its output."""
         relay = self._relay
         can_report = Stream.RESULTS not in self._ended and not self._is_lost()
         if relay.end is None and can_report:
@@ -210,11 +210,11 @@ class Execution:
         return True
 
     def _is_lost(self) -> bool:
-        """Whether the place has ended: by itself, or as its first process says."""
+        """Return True if the place has ended, or its first process reports the end."""
         return self._place.has_ended or self._relay.exited is not None
 
     def _read_messages(self) -> None:
-        """Read what was published before the end: what is there, or all that was announced."""
+        """Read messages published before the end: those present, or all that were announced."""
         waits = self._relay.end is not None and not self._place.has_ended and self._clock.left_s
         self._read_on(
             lambda: Stream.MESSAGES in self._ended or self._relay.is_complete,
@@ -224,12 +224,12 @@ class Execution:
         )
 
     def _read_announced(self) -> None:
-        """Read what a result has announced, although something behind the result ended the job.
+        """Read the messages that a result announced, even if a later error ended the job.
 
-        It was sent before the result, so it is there, and nothing has to be waited for.
+        They were sent before the result, so they are present and nothing has to be waited for.
         """
         set_events(self._selector, self._waker, 0)
-        with contextlib.suppress(LimitReachedError, ProtocolError):  # the first reason stands
+        with contextlib.suppress(LimitReachedError, ProtocolError):  # the first error counts
             self._read_on(
                 lambda: self._relay.messages >= self._relay.announced,
                 _MESSAGES,
@@ -238,9 +238,9 @@ class Execution:
             )
 
     def _read_log_tail(self) -> None:
-        """Read the log's last bytes: written before the end, but the engine may pass them later.
+        """Read the last bytes of the log: written before the end, but the engine may deliver later.
 
-        A guest that has come to its end marks that of the log; else silence has to do.
+        A guest that reached its end marks the end of the log; otherwise a quiet period must do.
         """
         relay = self._relay
         marks = relay.end is not None or self._place.exit_status is not None
@@ -260,7 +260,7 @@ class Execution:
         within_s: float,
         quiet_s: float | None = None,
     ) -> None:
-        """Read these streams until that is done, the time is over, or nothing came for a while."""
+        """Read these streams until `is_done()`, `within_s` is over, or `quiet_s` of silence."""
         until = time.monotonic() + within_s
         while not is_done() and (left := until - time.monotonic()) > 0:
             self._place.watch(self._selector, wanted)
@@ -271,15 +271,15 @@ class Execution:
                 self._move(key.fileobj, events)
 
     def _pace(self, size: int) -> None:
-        """Take a flood of output no faster than `_LOG_RATE` once it is more than what is kept.
+        """Slow down to `_LOG_RATE` once the log is longer than what is kept.
 
-        Engine and supervisor work for every byte, beyond the CPU time that the job may use.
+        Every byte costs the engine and the supervisor CPU time that the job's limit does not cover.
         """
         if self._relay.stderr_bytes > self._limits.log_kept_bytes:
             time.sleep(size / _LOG_RATE)  # a few milliseconds
 
     def _settle(self, ended: Verdict | None) -> None:
-        """See the job to its end, for no consumer any more, so that the next one may begin."""
+        """Wait for the end of the job, discarding its output, so that the next job may begin."""
         if ended is not None and ended.outcome is Outcome.PROTOCOL_VIOLATION:
             return
         self._relay.mute()
@@ -295,7 +295,7 @@ class Execution:
         self.is_clean = self._place.is_told and not self._is_lost() and self._is_settled()
 
     def _is_settled(self) -> bool:
-        """Whether nothing more of the job will come; also if the place has gone with it."""
+        """Return True if the job will produce nothing more, or the place is lost with it."""
         is_whole = self._place.exit_status is not None and self._relay.log_ended
         return (is_whole and Stream.MESSAGES in self._ended) or self._is_lost()
 
@@ -317,7 +317,7 @@ class Execution:
         return replace(verdict, evidence=evidence, result=value, usage=usage)
 
     def _with_missing(self, evidence: Evidence) -> Evidence:
-        """Add that fewer messages have arrived than the guest has announced, if that is so."""
+        """Add a note if fewer messages have arrived than the guest announced."""
         announced, arrived = self._relay.announced, self._relay.messages
         if arrived >= announced:
             return evidence
@@ -326,7 +326,7 @@ class Execution:
         return replace(evidence, source=evidence.source or "host", detail=detail)
 
     def _completed_evidence(self, ended: Verdict | None) -> Evidence:
-        """Say what happened between a published final result and the end of `main`."""
+        """Describe what happened between a published final result and the end of `main`."""
         if ended is not None:
             return ended.evidence
         note = getattr(self._relay.end, "note", None)
@@ -335,12 +335,12 @@ class Execution:
         return Evidence(detail=note, source="guest") if note else Evidence()
 
     def _report(self, counters: Counters) -> Verdict:
-        """Believe the guest about its own program, else say that there was no result."""
+        """Return the guest's report about its own program, or NO_RESULT if there is none."""
         end = self._relay.end
         if isinstance(end, Fault):
             evidence = Evidence()
             if end.kind == Outcome.PROCESS_LIMIT:
-                detail = "main failed where nothing more could be started"
+                detail = "main failed because no more processes or threads could be started"
                 evidence = self._process_evidence("guest", detail)
             elif end.limit is not None:
                 evidence = Evidence(
@@ -364,7 +364,7 @@ class Execution:
         return self._lost_place(counters)
 
     def _lost_place(self, counters: Counters) -> Verdict:
-        """Find out why the place has ended without a word of its first process."""
+        """Find out why the place ended without a report of its first process."""
         loss = self._place.loss()
         if loss.out_of_memory:
             return self._memory_limit(counters.memory_peak_bytes, "engine")
@@ -374,7 +374,7 @@ class Execution:
         return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=loss.detail)
 
     def _ended_as_a_whole(self, counters: Counters, detail: str) -> Verdict:
-        """Name the limit at which the whole sandbox died, else accuse nobody but its program."""
+        """Name the limit at which the whole sandbox died, else assume that the program ended it."""
         peak = counters.memory_peak_bytes
         if peak is not None and peak >= self._limits.memory_bytes:
             return self._memory_limit(peak, "cgroup")
@@ -406,7 +406,7 @@ class Execution:
     # --- measuring ------------------------------------------------------------------------------
 
     def _account(self) -> Account:
-        """Return the place's account, with what the guest told where there is no other."""
+        """Return the place's account, or the guest's figures where the place has none."""
         account, exited = self._place.account(), self._relay.exited
         if account.source or exited is None:
             return account

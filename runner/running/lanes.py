@@ -1,10 +1,10 @@
-"""The sandboxes of one session: which job has which, one after another in each.
+"""The sandboxes of one session, and the jobs that each of them runs, one after another.
 
-A lane is one sandbox, which is started for a job and kept for the next as long as nothing is left
-of the one before.  Jobs that wait stand in the session's own queue; as many as there are lanes are
-submitted to the supervisor's workers, so that sessions share the slots with everybody else, job by
-job.  Between two jobs a lane rests with the workers: it holds no thread, but its memory is counted,
-and it is given up when another job waits for that.
+A lane is one sandbox.  It is started for a job and kept for the next one as long as nothing is left
+of the previous job.  Waiting jobs are in the session's own queue.  As many jobs as there are lanes
+are submitted to the supervisor's workers, so a session shares the slots with all other jobs, job by
+job. Between two jobs a lane rests with the workers: it holds no thread, its memory stays counted,
+and it is given up when another job needs that memory.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from runner.sandboxes.turn import Turn
 log = logging.getLogger(__name__)
 
 _CLOSING_S: Final = 10.0
-"""How long `close` waits for the jobs that it has cancelled."""
+"""How long `close` waits for the jobs that it has cancelled, in seconds."""
 
 
 @dataclass(slots=True)
 class Lane:
-    """One sandbox of a session, None before it has started.
+    """One sandbox of a session; `sandbox` is None before it has started.
 
-    `number` is that of its last job, `counted` what the kernel had counted when that had ended.
+    `number` is the number of its last job, `counted` the kernel's counters at the end of that job.
     """
 
     sandbox: Sandbox | None = None
@@ -52,7 +52,7 @@ class Lane:
 
 
 class Queue(Protocol):
-    """What a session's jobs go to; on a cluster there are no lanes, but jobs queue all the same."""
+    """The queue of a session's jobs.  A cluster has no lanes, but queues jobs as well."""
 
     def submit(self, task: Task) -> None: ...
     def withdraw(self, task: Task) -> None: ...
@@ -60,7 +60,7 @@ class Queue(Protocol):
 
 
 class Lanes:
-    """Runs the jobs of one session.  Its methods may be called by any thread."""
+    """Runs the jobs of one session.  All methods may be called from any thread."""
 
     def __init__(
         self,
@@ -89,12 +89,12 @@ class Lanes:
             self._fill()
 
     def withdraw(self, task: Task) -> None:
-        """Forget a job that waits; one that has a lane is left to its thread."""
+        """Remove a waiting job; a job that has a lane is left to its thread."""
         with self._changed, contextlib.suppress(ValueError):
             self._waiting.remove(task)
 
     def close(self) -> None:
-        """Cancel what is left, and give the sandboxes back."""
+        """Cancel all remaining jobs, and give the sandboxes back."""
         with self._changed:
             self._is_closed = True
             left = [*self._waiting, *self._busy]
@@ -110,7 +110,7 @@ class Lanes:
             self._give_up(lane)
 
     def _fill(self) -> None:
-        """Submit as many jobs as there are lanes for; the lock is held."""
+        """Submit as many jobs as there are free lanes; the caller holds the lock."""
         while self._free and self._waiting:
             task = self._waiting.popleft()
             self._free -= 1
@@ -154,7 +154,7 @@ class Lanes:
         if not task.job.start():
             raise CancelledError
         lane.number += 1
-        lane.is_clean = False  # until the opposite has been shown
+        lane.is_clean = False  # until it is known to be clean
         turn = Turn(self._engine, sandbox, lane.number, lane.counted)
         execution = Execution(turn, task.job, task.limits, task.waker)
         verdict = execution.run(task.request)
@@ -162,7 +162,7 @@ class Lanes:
         return verdict
 
     def _sandbox(self, lane: Lane, task: Task) -> Sandbox:
-        """Return the lane's sandbox, a new one if it has none that lives."""
+        """Return the lane's sandbox, or a new one if it has none that is alive."""
         if lane.sandbox is not None and not _is_alive(lane.sandbox):
             self._give_up(lane)
         if lane.sandbox is None or lane.policy is None:
@@ -175,7 +175,7 @@ class Lanes:
 
     def _release(self, lane: Lane, task: Task) -> None:
         if lane.sandbox is None:
-            self._supply.release(task)  # one that did not start
+            self._supply.release(task)  # a sandbox that did not start
             return
         task.hold(None)
         if not lane.is_clean:
@@ -194,7 +194,7 @@ class Lanes:
 
 
 def _is_alive(sandbox: Sandbox) -> bool:
-    """Return whether an idle sandbox can be used: it is there, and has said nothing meanwhile."""
+    """Return True if an idle sandbox is usable: it exists and has sent nothing in the meantime."""
     assert sandbox.attachment is not None
     try:
         pieces = sandbox.attachment.receive()

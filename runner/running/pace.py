@@ -1,4 +1,4 @@
-"""How often a stream is read that somebody else may fill byte by byte."""
+"""Decides how often to read a stream that another party may fill byte by byte."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _REST_S: Final = 0.005
 
 
 class Pace:
-    """Says when to read next: at once, unless short reads have become many.
+    """Decides when to read next: at once, unless short reads have become frequent.
 
-    A read of a single byte costs the reader more than the writer, so `_BURST` reads below
-    `_SHORT_BYTES` are free, and one more each `_REST_S`: meanwhile bytes collect.
+    Reading a single byte costs the reader more than the writer.  So `_BURST` reads of fewer than
+    `_SHORT_BYTES` are free, and one more every `_REST_S` seconds; in between, bytes collect.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Pace:
         self._at = time.monotonic()
 
     def note(self, size: int) -> None:
-        """Count a read of so many bytes."""
+        """Count a read of `size` bytes."""
         now = time.monotonic()
         self._credit = min(float(_BURST), self._credit + (now - self._at) / _REST_S)
         self._at = now
@@ -30,7 +30,7 @@ class Pace:
             self._credit -= 1
 
     def rest_s(self) -> float:
-        """Return how many seconds from now the next read should be; 0 for at once."""
+        """Return how many seconds to wait before the next read; 0 for none."""
         if self._credit >= 1:
             return 0.0
         return max(0.0, (1 - self._credit) * _REST_S - (time.monotonic() - self._at))

@@ -1,8 +1,9 @@
-"""Bytes from a sandbox, in whatever pieces, become a job's events, within the limits.
+"""Converts bytes from a sandbox, in pieces of any size, to a job's events, within the limits.
 
-No sockets, no clock, no engine: `Relay` is fed what was read and can say at any time what it has
-understood.  It is total: whatever the bytes, the answer is an event, `LimitReachedError` or the
-protocol's `ProtocolError`.  Nothing that the guest says is believed beyond its own program.
+No sockets, no clock, no engine: `Relay` is given the bytes, and keeps what it has understood.  For
+    any
+bytes the result is an event, `LimitReachedError` or the protocol's `ProtocolError`.  The guest is
+believed only about its own program.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sandbox.wire.protocol import (
 
 
 class LimitReachedError(Exception):
-    """The host saw a limit reached; carries the outcome and its evidence."""
+    """The host observed that a limit was reached; holds the outcome and its evidence."""
 
     def __init__(self, outcome: Outcome, evidence: Evidence) -> None:
         super().__init__(outcome.value)
@@ -38,12 +39,14 @@ class LimitReachedError(Exception):
 
 
 class Relay:
-    """What one job's sandbox has said so far.
+    """Everything that the sandbox has sent for one job so far.
 
-    Attributes: `result`, `end` (the `Done` or `Fault` that ended `main`, or the `Result` itself)
-    and `exited` are the frames that were accepted, None before; `messages`, `messages_bytes`,
-    `stdout_bytes` and `stderr_bytes` count what was read.  `log_ended`: whether the guest's mark
-    behind the log has been read; a program that knows it only cuts off its own log.
+    Attributes:
+        result, end, exited: the accepted frames, None before; `end` is the `Done` or `Fault` that
+            ended `main`, or the `Result` itself.
+        messages, messages_bytes, stdout_bytes, stderr_bytes: counts of what was read.
+        log_ended: True if the guest's mark after the log was read.  A program that knows the mark
+            can only cut off its own log.
     """
 
     def __init__(
@@ -76,20 +79,20 @@ class Relay:
 
     @property
     def is_complete(self) -> bool:
-        """Whether `main` has ended and every message published before that has been read."""
+        """Return True if `main` has ended and every message published before that was read."""
         return self.end is not None and self.messages >= self.announced
 
     @property
     def announced(self) -> int:
-        """How many messages the guest says that it has sent, as far as it has said so."""
+        """The number of messages that the guest has announced so far."""
         return max((each.messages for each in (self.result, self.end) if each), default=0)
 
     def mute(self) -> None:
-        """Take nothing more for the job: only the end of its log is still looked for."""
+        """Ignore further output of the job; only the end of its log is still searched for."""
         self._is_mute = True
 
     def feed_socket(self, data: bytes) -> None:
-        """Take bytes of the message channel."""
+        """Process bytes of the message channel."""
         if self._is_mute:
             return
         for frame in self._socket_reader.feed(data):
@@ -99,7 +102,7 @@ class Relay:
             self._message(frame)
 
     def feed_stdout(self, data: bytes) -> None:
-        """Take bytes of the result stream."""
+        """Process bytes of the result stream."""
         if self._is_mute:
             return
         self.stdout_bytes += len(data)
@@ -107,7 +110,7 @@ class Relay:
             self._stdout_frame(frame)
 
     def feed_stderr(self, data: bytes) -> None:
-        """Take bytes of the log, which may be anything."""
+        """Process bytes of the log, which may be arbitrary."""
         mark = self._log_end
         if mark and not self.log_ended:
             data = self._held + data
@@ -121,7 +124,7 @@ class Relay:
         self._log(data)
 
     def end_of_log(self) -> None:
-        """Take what was held back because it might have become the mark."""
+        """Add the bytes that were held back because they could have been the start of the mark."""
         held, self._held = self._held, b""
         self._log(held)
 
@@ -135,13 +138,13 @@ class Relay:
             raise _reached(Outcome.OUTPUT_LIMIT, "log_bytes", limit, self.stderr_bytes)
 
     def end_of_socket(self) -> None:
-        """Note that the message channel was closed; half a frame is a violation."""
+        """Record that the message channel was closed; an incomplete frame is a violation."""
         if not (self._is_mute or self._socket_reader.is_empty):
             msg = "the message channel closed in the middle of a frame"
             raise ProtocolError(msg)
 
     def end_of_stdout(self) -> None:
-        """Note that the result stream has come to its end; half a frame is a violation."""
+        """Record that the result stream has ended; an incomplete frame is a violation."""
         if not (self._is_mute or self._stdout_reader.is_empty):
             msg = "the result stream ended in the middle of a frame"
             raise ProtocolError(msg)

@@ -1,4 +1,4 @@
-"""Requests as they come in, checked: nothing of a job is started before its request is sound."""
+"""Checks requests as they arrive: nothing of a job is started before its request is valid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def checked(
     options: Mapping[str, Any] | None,
     user: str,
 ) -> Request:
-    """Return the request for what a caller gave.  Raises RequestError for all that is wrong."""
+    """Return the request for a caller's arguments.  Raises RequestError that names every error."""
     chosen = checked_options(options or {})
     description = backends.describe(backend)
     backends.check_requirements(program.manifest, description, limits.memory_bytes)
@@ -41,9 +41,9 @@ def checked(
 def repeated(
     request: Request, program: Program, ceiling: Limits, *, job: str, user: str | None
 ) -> Request:
-    """Return the request of the kept job `job` once more, with limits that are now allowed.
+    """Return the request of the kept job `job` again, with limits lowered to the current ones.
 
-    For `user`, if that is not None.
+    The new request is for `user`, or for the same user if that is None.
     """
     return dataclasses.replace(
         request,

@@ -1,7 +1,8 @@
-"""Many jobs of one program in few sandboxes: what `Supervisor.session` and `.map` give to callers.
+"""Many jobs of one program in few sandboxes: the results of `Supervisor.session` and `.map`.
 
-A weaker boundary than one sandbox for each job, so it is used only where somebody asks for it by
-name, for jobs that belong together: docs/sessions.md says what they share.
+Jobs in a session are separated less strictly than with one sandbox per job.  Sessions are therefore
+used only on explicit request, for jobs that belong together; docs/sessions.md lists what they
+share.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from runner.programs import Program
 from runner.running.task import refused
 
 WINDOW: Final = 32
-"""How many inputs `map` is ahead of the job that it yields, for each sandbox."""
+"""How many inputs per sandbox `map` reads ahead of the job that it yields."""
 
 
 class Session:
-    """Runs jobs of one program, one at a time in each of its sandboxes, in order.
+    """Runs jobs of one program in order, one at a time in each of its sandboxes.
 
-    Made by `Supervisor.session`; a context manager.  Leaving it cancels what has not ended.
+    Made by `Supervisor.session`.  A context manager: leaving it cancels jobs that have not ended.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class Session:
     ) -> Job:
         """Submit a job and return it at once; the arguments are those of `Supervisor.run`.
 
-        `limits` may lower those of a job (time, messages, result, log); those of the sandbox
-        (memory, cpus, processes, tmp) are the session's.  Raises RequestError, also after `close`.
+        `limits` may lower the limits of a job (time, messages, result, log); the limits of the
+        sandbox (memory, cpus, processes, tmp) belong to the session.  Raises RequestError, also
+        after `close`.
         """
         lowered = self._limits.lowered_by(limits or {})
         if limits:
@@ -68,15 +70,15 @@ class Session:
         return self._submit(inputs, lowered, callback=callback, on_final=on_final)
 
     def close(self) -> None:
-        """Cancel what has not ended, and give the sandboxes back."""
+        """Cancel jobs that have not ended, and give the sandboxes back."""
         self._close()
 
 
 class MappedJobs(Iterator[Job]):
-    """The jobs of `Supervisor.map`, in the order of their inputs, each when it has ended.
+    """The jobs of `Supervisor.map`, in the order of their inputs, each one after it has ended.
 
-    At its end it closes itself.  Before that `close`, or leaving it as a context manager, cancels
-    what has not ended.
+    Closes itself at the end.  `close`, or leaving it as a context manager, cancels the jobs that
+    have not ended.
     """
 
     def __init__(
@@ -100,12 +102,12 @@ class MappedJobs(Iterator[Job]):
     def __next__(self) -> Job:
         try:
             return next(self._jobs)
-        except BaseException:  # its end, what `inputs_list` raises, or Ctrl-C
+        except BaseException:  # the end, an error of `inputs_list`, or Ctrl-C
             self.close()
             raise
 
     def close(self) -> None:
-        """Cancel what has not ended, and give the sandboxes back; no job comes any more."""
+        """Cancel jobs that have not ended, and give the sandboxes back; yields no more jobs."""
         self._session.close()
         self._jobs = iter(())
 
@@ -116,7 +118,7 @@ def _run_all(
     callback: Callback | None,
     ahead: int,
 ) -> Iterator[Job]:
-    """Yield each job when it has ended; read at most `ahead` inputs beyond it."""
+    """Yield each job when it has ended; read at most `ahead` inputs ahead of it."""
     jobs: deque[Job] = deque()
     for inputs in inputs_list:
         try:
@@ -141,7 +143,7 @@ def _check_container(wanted: Limits, there: Limits) -> None:
         value, known = getattr(wanted, each.name), getattr(there, each.name)
         if value != known:
             msg = (
-                f"limit {each.name} of a job in a session is {value:g}, that of the session's "
-                f"sandbox {known:g}: give it to the session, where it holds for all jobs"
+                f"limit {each.name} of a job in a session is {value:g}, but its sandbox has "
+                f"{known:g}: give the limit to the session, where it applies to all jobs"
             )
             raise RequestError(msg)

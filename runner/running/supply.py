@@ -1,7 +1,7 @@
-"""Sandboxes for jobs: started or taken from those that wait, and taken away, whatever happens.
+"""Sandboxes for jobs: started or taken from the pool, and always removed.
 
-`Supply` works in the threads of its callers.  Its seam is `acquire`: a task that wants a sandbox,
-for itself or for a session of many, gets one there, and gives it back with `release`.
+`Supply` works in the threads of its callers.  A task that needs a sandbox, for itself or for a
+session, gets one from `acquire` and gives it back with `release`.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from runner.sandboxes.sweep import Janitor, sweep
 log = logging.getLogger(__name__)
 
 _ARGUMENT_BYTES: Final = 1 << 16
-"""The longest of a guest's arguments; the kernel takes twice as much."""
+"""The longest argument of a guest in bytes; the kernel's limit is twice as much."""
 
 IDLE_SHARE: Final = 0.25
-"""Of the machine's memory, what sandboxes may use that wait for jobs."""
+"""The share of the machine's memory that sandboxes waiting for jobs may use."""
 
 
 class Supply:
-    """The sandboxes of one supervisor; its methods are called by any number of threads.
+    """The sandboxes of one supervisor; any number of threads may call its methods.
 
-    `warm` says that each is warmed up before it is handed out.
+    With `warm`, each sandbox is warmed up before it is handed out.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class Supply:
         execute: Callable[[Task], Verdict],
         release: Callable[[Task], None] | None = None,
     ) -> None:
-        """Execute one job; whatever happens, it ends with a record and nothing is left.
+        """Execute one job; it always ends with a record, and leaves nothing behind.
 
-        `release` gives its sandbox back; a session has a way of its own.
+        `release` gives the sandbox back; a session passes its own.
         """
         task.job.trace.mark("queue")
         try:
@@ -97,14 +97,14 @@ class Supply:
                 task.job.trace.mark("clean-up")
 
     def close(self) -> None:
-        """Give no sandbox away any more that waits, and begin to take these away."""
+        """Hand out no more waiting sandboxes, and begin to remove them."""
         if self.pool is not None:
             self.pool.close()
 
     def join(self, patience_s: float | None) -> bool:
-        """Wait until all are gone, then leave this host; return whether that has come to pass.
+        """Wait until all sandboxes are gone, then remove this process's traces; return True if so.
 
-        Gives up when nothing has moved for `patience_s` seconds.
+        Gives up when there was no progress for `patience_s` seconds.
         """
         if self.pool is not None and not self.pool.join(patience_s):
             return False
@@ -122,8 +122,8 @@ class Supply:
     def acquire(self, task: Task, *, for_session: bool = False) -> Sandbox:
         """Return a sandbox that is ready for its first request, and that the task holds.
 
-        Raises RunnerError (CancelledError among them) or OSError; what there is by then is for
-        `release` to take away, which is always called afterwards.
+        Raises RunnerError (including CancelledError) or OSError.  `release` removes whatever exists
+        by then, and is always called afterwards.
         """
         self._prepare()
         _check_room(task.limits, self._facts)
@@ -137,13 +137,13 @@ class Supply:
         try:
             return self._start(task, for_session=for_session)
         except ImageGoneError as error:
-            log.warning("building an image again that is gone: %s", error)
+            log.warning("rebuilding an image that is gone: %s", error)
             self.release(task)
             task.image = None
             return self._start(task, for_session=for_session)
 
     def release(self, task: Task) -> None:
-        """Remove the sandbox of a task, now or as soon as the engine lets go of it."""
+        """Remove the sandbox of a task, now or as soon as the engine releases it."""
         sandbox = task.sandbox
         task.hold(None)
         if sandbox is not None:
@@ -182,26 +182,26 @@ class Supply:
         with self._starts.slot(urgent=urgent):
             sandbox.start()
             sandbox.wait_ready(waker)
-        if sandbox.spec.arguments:  # it has warmed up, for whichever job
+        if sandbox.spec.arguments:  # it has warmed up, for any job
             sandbox.close_accounts()
-        # The first sandbox was the probe: what carried its `ready` carries the later ones.
+        # The first sandbox was the probe: the carrier of its `ready` is used from now on.
         self._carrier = self._carrier or sandbox.carrier
 
     # --- for the pool -------------------------------------------------------------------------
 
     def stock(self, program: Program, limits: Limits, size: Warm) -> None:
-        """Keep sandboxes of this program waiting from now on."""
+        """Keep a pool of warm sandboxes of this program from now on."""
         if self.pool is None:
             self.pool = Pool(self)
         self.pool.stock(program, limits, size)
 
     def key(self, program: Program, limits: Limits) -> Hashable:
-        """Return what two jobs have in common that can use the same sandbox."""
+        """Return a key that is equal for jobs that can use the same sandbox."""
         digest = self._images.program_digest(program.files, program.pins)
         return digest, program.manifest.isolation, limits.for_container()
 
     def launch(self, program: Program, limits: Limits, waker: Waker) -> Sandbox:
-        """Return a sandbox that has warmed up and waits; what fails is cleaned up here."""
+        """Return a sandbox that has warmed up and waits; cleans up if that fails."""
         self._prepare()
         spec = self._spec(program, limits, self._policy_for(program))
         arguments = warm_arguments(_modules(program))
@@ -214,34 +214,34 @@ class Supply:
         return sandbox
 
     def has_image(self, program: Program) -> bool:
-        """Return whether the engine still has the program's image."""
+        """Return True if the engine still has the program's image."""
         return self._images.has(program.files, program.name, program.pins)
 
     def discard(self, sandbox: Sandbox) -> None:
-        """Remove a sandbox, now or as soon as the engine lets go of it."""
+        """Remove a sandbox, now or as soon as the engine releases it."""
         if not sandbox.destroy():
             self._reaper.add(sandbox)
 
     def leave_to_reaper(self, sandbox: Sandbox) -> None:
-        """Remove a sandbox in a thread that is there for it, where this one must not wait."""
+        """Remove a sandbox in the reaper's thread, since the calling thread must not wait."""
         self._reaper.add(sandbox)
 
     def idle_memory_bytes(self) -> int:
-        """Return what all waiting sandboxes may use together; 0 while that is not known."""
+        """Return the memory that all waiting sandboxes may use together; 0 while unknown."""
         return int(self._facts.get("MemTotal", 0) * IDLE_SHARE)
 
     def _carrier_now(self) -> Carrier:
         return self._carrier or (Carrier.SOCKET if self._engine.is_local else Carrier.STDIO)
 
     def _policy_for(self, program: Program) -> Policy:
-        """Return the policy, with the stronger isolation if the program asks for one."""
+        """Return the policy, with the stronger isolation if the program demands it."""
         if program.manifest.isolation in {None, Isolation.RUNC, self._policy.isolation}:
             return self._policy
         stronger = dataclasses.replace(self._policy, isolation=Isolation.RUNSC)
         return stronger.fitted_to(self._facts)
 
     def _prepare(self) -> None:
-        """Before the first sandbox: learn about the engine, sweep, and set the janitor waiting."""
+        """Prepare for the first sandbox: query the engine, sweep, and start the janitor."""
         with self._preparing:
             if self._is_prepared:
                 return
@@ -285,7 +285,7 @@ def _check_room(limits: Limits, facts: Mapping[str, Any]) -> None:
 
 
 def _expected(request: Request) -> str:
-    """Return the backend of a request as a guest's argument; nothing if it is too long for one."""
+    """Return the backend of a request as an argument of a guest; empty if it is too long."""
     wanted = {"backend": dict(request.backend), "limits": request.limits.for_guest()}
     text = json.dumps(wanted, separators=(",", ":"))
     return text if len(text) <= _ARGUMENT_BYTES else ""

@@ -1,8 +1,8 @@
-"""One job on its way through the supervisor: what was asked, and how it is ended from outside.
+"""One job within the supervisor: its request, and how it is ended from outside.
 
 `Job` is the caller's handle; `Task` is what the supervisor's threads hold.  Cancelling a job whose
-program does not run yet ends it at once: whatever its thread waits for is interrupted and cleaned
-up afterwards, off the caller's path.
+program does not run yet ends it at once: whatever its thread waits for is interrupted, and cleaned
+up later, without delaying the caller.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ log = logging.getLogger(__name__)
 
 
 class Task:
-    """A job with its program and its request; `sandbox` is the one that it has now, if any.
+    """A job with its program and its request; `sandbox` is the one it has now, None without one.
 
-    `job` is what happens to it, `handle` the caller's; it can be found again while this is there.
-    `exceptions` are those of its record, beside the policy's.
-    `image` is the one to use if it is not the program's own; see `Supervisor.replay`.
+    Attributes:
+        job: the job's state.
+        handle: the caller's handle; the task keeps it alive, so that the job can be found.
+        exceptions: exceptions for the job's record, in addition to the policy's.
+        image: the image to use instead of the program's own; see `Supervisor.replay`.
     """
 
     def __init__(
@@ -75,25 +77,25 @@ class Task:
 
     @property
     def trace(self) -> Trace:
-        """Where the job's time goes."""
+        """The time that each step of the job took."""
         return self.job.trace
 
     def hold(self, sandbox: Sandbox | None) -> None:
-        """Take the sandbox that the job has from now on; None gives it up."""
+        """Set the sandbox that the job has from now on; None means none."""
         if sandbox is not None:
             self.job.image = sandbox.spec.image
         self.job.gauge = sandbox.memory_bytes if sandbox is not None else nothing_known
         self.sandbox = sandbox
 
     def call_back(self, callback: Callback | None, on_final: Callback | None) -> None:
-        """Have messages and result told to these, from `begin` on."""
+        """Set the callbacks for messages and result, called from `begin` on."""
         if callback is not None or on_final is not None:
             self._callbacks = (callback or _ignore, on_final or _ignore)
 
     def begin(self) -> None:
-        """Begin to call back, from a thread that ends with the job; RunnerError if none starts.
+        """Start the thread that calls back and ends with the job; RunnerError if it cannot start.
 
-        Called when it is the job's turn: a thousand that wait need no thousand threads.
+        Called when it is the job's turn: a thousand waiting jobs need no thousand threads.
         """
         if self._callbacks is None:
             return
@@ -109,14 +111,14 @@ class Task:
             raise RunnerError(msg) from error
 
     def perform(self, execute: Callable[[Task], Verdict]) -> None:
-        """Do the job, in its thread; whatever happens, it ends with a record."""
+        """Execute the job in this thread; it always ends with a record."""
         verdict = our_fault("the supervisor was interrupted")
         try:
             self.begin()
             verdict = execute(self)
         except CancelledError:
             verdict = Verdict(outcome=Outcome.CANCELLED)
-        except RequestError as error:  # found out only by the engine, or while its image was built
+        except RequestError as error:  # found only by the engine, or while the image is built
             verdict = refusal(error)
         except RunnerError as error:
             verdict = our_fault(str(error))
@@ -136,11 +138,11 @@ class Task:
         self.waker.wake()
 
     def finish(self, verdict: Verdict) -> None:
-        """Give the job its record; only the first one counts."""
+        """Set the job's record; only the first call has an effect."""
         try:
             record = self._record(verdict)
         except Exception as error:
-            # Somebody may be waiting for it without a limit.
+            # Someone may be waiting for the job without a timeout.
             log.exception("the record of %s cannot be written", self.job.id)
             evidence = Evidence(source="host", detail=f"no record could be written: {error!r}")
             record = JobRecord(
@@ -183,7 +185,7 @@ class Task:
 
 
 def refused(program: Program, error: InputsError, *, user: str) -> Job:
-    """Return a job of `user` that has ended as `invalid_inputs`; the error says why."""
+    """Return a job of `user` that has ended as `invalid_inputs`; `error` is the reason."""
     request = Request(program=program.name, path=str(program.path), user=user)
     task = Task(program, request, Policy(), lambda _: None)
     task.finish(refusal(error))
@@ -191,23 +193,23 @@ def refused(program: Program, error: InputsError, *, user: str) -> Job:
 
 
 def refusal(error: RequestError) -> Verdict:
-    """Return the verdict for what was refused before a sandbox was used."""
+    """Return the verdict for a request that was refused before a sandbox was used."""
     evidence = Evidence(source="host", detail=str(error))
     return Verdict(outcome=Outcome.INVALID_INPUTS, evidence=evidence, error=str(error))
 
 
 def our_fault(detail: str) -> Verdict:
-    """Return the verdict for what is neither the program's nor the caller's doing."""
+    """Return the verdict for a fault of neither the program nor the caller."""
     evidence = Evidence(source="host", detail=detail)
     return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=detail)
 
 
 def _ignore(_job_id: str, _value: object) -> None:
-    """Stand in for a callback that nobody gave."""
+    """Replace a callback that was not given."""
 
 
 def _with_shown_paths(traceback: str, program: Program) -> str:
-    """Replace the sandbox's paths of the program's files by the user's own."""
+    """Replace the sandbox's paths of the program's files by the user's paths."""
     for inside in program.files:
         if inside.endswith(".py"):
             seen = f'File "{protocol.PROGRAM_DIRECTORY}/{inside}"'

@@ -1,4 +1,4 @@
-"""What a job ran with: the versions that its record names."""
+"""The versions that a job ran with, for its record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOLD: Final = ("qiskit", "qiskit-aer", "numpy", "scipy")
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Return the versions of the runner, the protocol, the guest's build and the stack inside."""
+    """Return the versions of the runner, the protocol, the guest and the stack in the image."""
     lock = images_directory() / "base" / "requirements.lock"
     pins = wheels.read_lock(lock.read_text(), str(lock))
     return {

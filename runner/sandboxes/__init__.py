@@ -1,1 +1,1 @@
-"""Sandboxes as the host has them: what they are made of, their start, and their certain end."""
+"""Sandboxes on the host: their configuration, their start, and their certain end."""

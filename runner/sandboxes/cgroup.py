@@ -1,12 +1,12 @@
-"""A control group of our own around each sandbox: what the kernel counted, also after its death.
+"""A control group of our own around each sandbox: the kernel's counters, readable after its death.
 
-The engine makes the container's group inside a parent that we name and remove.  The parent
-outlives the container, so its figures are exact and final.  This needs an engine on this machine
-with the cgroupfs driver and a caller who may remove the group (root); elsewhere there is no
-`JobCgroup`, and figures come from the engine or the guest, or are null.
+The engine makes the container's group inside a parent group that this module names and removes.
+The parent outlives the container, so its figures are exact and final.  This needs an engine on this
+machine with the cgroupfs driver, and a caller who may remove the group (root).  Without these there
+is no `JobCgroup`, and figures come from the engine or the guest, or are null.
 
-cgroup v1 and v2 differ in where files are and in what a parent counts: out-of-memory kills and
-refused forks are counted only in the container's own group on v1, so those two are lost with it.
+cgroup v1 and v2 differ in where the files are and in what a parent counts: v1 counts out-of-memory
+kills and refused forks only in the container's own group, so these two are lost with it.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ log = logging.getLogger(__name__)
 
 ROOT: Final = Path("/sys/fs/cgroup")
 TOP: Final = "qrunner"
-"""Name of the group that holds all of ours."""
+"""Name of the group that contains all groups of this runner."""
 
 _FILE_BYTES: Final = 65536
 _POLL_S: Final = 0.005
 _ATTEMPTS: Final = 100
 _REMOVAL_S: Final = 1.0
-"""How long the kernel may take to let go of a group whose last process has just died."""
+"""How long the kernel may take to release a group whose last process has just died, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
-    """Figures of one control group; None for what this kernel does not count."""
+    """Figures of one control group; None for figures that this kernel does not count."""
 
     cpu_s: float | None = None
     memory_peak_bytes: int | None = None
@@ -49,24 +49,24 @@ class Counters:
 
 
 def is_usable(*, driver: str) -> bool:
-    """Return whether groups of our own can be used with an engine of this driver on this host."""
+    """Return True if groups of our own work on this host, with an engine that uses this driver."""
     return driver == "cgroupfs" and os.geteuid() == 0 and os.access(ROOT, os.R_OK)
 
 
 @dataclass(frozen=True, slots=True)
 class JobCgroup:
-    """The parent group of one sandbox; `name` is unique among those of its process."""
+    """The parent group of one sandbox; `name` is unique within its process."""
 
     process: HostProcess
     name: str
 
     @property
     def parent(self) -> str:
-        """The group's path, as the engine takes it for a container."""
+        """The path of the group, in the form that the engine takes for a container."""
         return f"/{TOP}/{self.process}/{self.name}"
 
     def read(self) -> Counters:
-        """Return what has been counted until now; all None if there is no such group."""
+        """Return the counters as they are now; all None if there is no such group."""
         if _is_unified():
             group = f"{ROOT}{self.parent}"
             cpu_us = _keyed(f"{group}/cpu.stat", b"usage_usec")
@@ -90,19 +90,19 @@ class JobCgroup:
         )
 
     def memory_bytes(self) -> int | None:
-        """Return the memory in use now; None where that cannot be read."""
+        """Return the memory in use now, in bytes; None if it cannot be read."""
         if _is_unified():
             return _number(f"{ROOT}{self.parent}/memory.current")
         return _number(f"{ROOT}/memory{self.parent}/memory.usage_in_bytes")
 
     def is_empty(self) -> bool:
-        """Return whether no process is left in the group, whatever the engine says."""
+        """Return True if no process is left in the group, whatever the engine reports."""
         return not any(_processes(each) for each in self._directories())
 
     def kill(self, timeout_s: float) -> bool:
-        """Kill what is in the group, without the engine's help; return whether it is empty then.
+        """Kill the processes in the group, without the engine; return True if it is empty then.
 
-        False where the kernel offers no way: processes of another pid namespace under cgroup v1.
+        False if the kernel offers no way: processes of another pid namespace under cgroup v1.
         """
         deadline = time.monotonic() + timeout_s
         while not self.is_empty():
@@ -114,7 +114,7 @@ class JobCgroup:
         return True
 
     def remove(self) -> bool:
-        """Remove the group; return whether it is gone: one in use stays."""
+        """Remove the group; return True if it is gone.  A group in use stays."""
         deadline = time.monotonic() + _REMOVAL_S
         while True:
             for each in self._directories():
@@ -133,9 +133,9 @@ class JobCgroup:
 
 
 def make_groups(process: HostProcess) -> None:
-    """Make the group that holds one process's, so that no other removes ours on top meanwhile."""
+    """Make the group of one process, so that no other process removes the top group meanwhile."""
     for hierarchy in _hierarchies():
-        for _ in range(_ATTEMPTS):  # between two steps the last process before us may tidy up
+        for _ in range(_ATTEMPTS):  # another process may remove the top group between two steps
             try:
                 (hierarchy / TOP / str(process)).mkdir(parents=True, exist_ok=True)
             except (FileNotFoundError, FileExistsError):
@@ -146,7 +146,7 @@ def make_groups(process: HostProcess) -> None:
 
 
 def kill_groups(process: HostProcess) -> None:
-    """Kill what is left in the groups of a process that is dead."""
+    """Kill everything that is left in the groups of a dead process."""
     for hierarchy in _hierarchies():
         directory = hierarchy / TOP / str(process)
         if _processes(directory):
@@ -154,7 +154,7 @@ def kill_groups(process: HostProcess) -> None:
 
 
 def remove_groups(process: HostProcess) -> bool:
-    """Remove all groups of one process, and ours on top if nobody uses it any more."""
+    """Remove all groups of one process, and the top group if no process uses it any more."""
     gone = True
     for hierarchy in _hierarchies():
         directory = hierarchy / TOP / str(process)
@@ -166,16 +166,16 @@ def remove_groups(process: HostProcess) -> bool:
 
 
 def processes() -> set[HostProcess]:
-    """Return the processes that have groups here."""
+    """Return the processes that have groups on this host."""
     found: set[HostProcess | None] = set()
     for hierarchy in _hierarchies():
-        with contextlib.suppress(OSError):  # there is none, or somebody removes it just now
+        with contextlib.suppress(OSError):  # there is none, or it is being removed
             found |= {HostProcess.parse(each.name) for each in (hierarchy / TOP).iterdir()}
     return {each for each in found if each is not None}
 
 
 def _hierarchies() -> list[Path]:
-    """Return where groups live: one place on v2, one per controller on v1."""
+    """Return the directories of groups: one on v2, one per controller on v1."""
     if _is_unified():
         return [ROOT]
     if not ROOT.is_dir():
@@ -184,9 +184,9 @@ def _hierarchies() -> list[Path]:
 
 
 def _processes(directory: Path) -> set[int]:
-    """Return the processes in a group and in those below it; 0 stands for one we cannot name.
+    """Return the processes in a group and its subgroups; 0 stands for one without a visible id.
 
-    Raises OSError if that cannot be found out; a group that is removed meanwhile is empty.
+    Raises OSError if that cannot be read; a group that is being removed counts as empty.
     """
     found: set[int] = set()
     for parent, _, _ in os.walk(directory, onerror=_unless_gone):
@@ -203,19 +203,19 @@ def _unless_gone(error: OSError) -> None:
 
 
 def _kill(directory: Path) -> None:
-    """Send SIGKILL to everything in a group and below it; one round, without waiting."""
+    """Send SIGKILL once to everything in a group and its subgroups, without waiting."""
     with contextlib.suppress(OSError):
         (directory / "cgroup.kill").write_text("1")
         return
     parts = directory.parts
     inside = f"/{'/'.join(parts[parts.index(TOP) :])}/"
     for pid in _processes(directory) - {0}:
-        with contextlib.suppress(OSError):  # it may be gone
+        with contextlib.suppress(OSError):  # it may be gone already
             _kill_member(pid, inside)
 
 
 def _kill_member(pid: int, inside: str) -> None:
-    """Kill a process if it belongs to the group: its id may have passed to somebody else."""
+    """Kill a process if it belongs to the group: its id may have been reused."""
     process = os.pidfd_open(pid)
     try:
         if any(inside in f"{line}/" for line in Path(f"/proc/{pid}/cgroup").read_text().split()):
@@ -225,7 +225,7 @@ def _kill_member(pid: int, inside: str) -> None:
 
 
 def _remove_tree(directory: Path) -> None:
-    """Remove a group and those in it, innermost first; `rmdir` refuses what has processes."""
+    """Remove a group and its subgroups, innermost first; `rmdir` refuses one with processes."""
     if not directory.is_dir():
         return
     for parent, _, _ in os.walk(directory, topdown=False):
@@ -233,16 +233,16 @@ def _remove_tree(directory: Path) -> None:
             Path(parent).rmdir()
 
 
-# Read for every job, with what costs least: pathlib takes ten times as long.
+# Called for every job, so it uses what is cheapest: pathlib takes ten times as long.
 
 
 def _is_unified() -> bool:
-    """Return whether this host has cgroup v2."""
+    """Return True if this host has cgroup v2."""
     return os.access(f"{ROOT}/cgroup.controllers", os.F_OK)
 
 
 def _container(group: str) -> str:
-    """Return the group that the engine made for the container, inside ours."""
+    """Return the group that the engine made for the container, inside our group."""
     with contextlib.suppress(OSError), os.scandir(group) as found:
         return next((each.path for each in found if each.is_dir()), f"{group}/gone")
     return f"{group}/gone"

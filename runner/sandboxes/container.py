@@ -1,8 +1,8 @@
-"""A sandbox's configuration in the engine's own form: every option of every container of ours.
+"""The configuration of a sandbox in the engine's form: every option of every container.
 
-The only place where options of the engine are chosen.  `container_config` writes all of them
-down, so that nothing is inherited from the engine's defaults, from the root image or from the
-user's Docker configuration.  Reasons stand beside the options.
+This is the only place that chooses options of the engine.  `container_config` sets all of them, so
+that nothing is inherited from the engine's defaults, from the root image or from the user's Docker
+configuration.  The reasons are beside the options.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sandbox.wire import protocol
 GUEST_COMMAND: Final = ("python3", "-P", "-s", "-m", "sandbox")
 
 WRITABLE: Final = ("/tmp", "/dev/shm")  # noqa: S108
-"""All that a program can write to: what a session empties between two jobs."""
+"""All that a program can write to; a session empties these between two jobs."""
 
 
 def container_config(  # noqa: PLR0913  the parts of one value, by name
@@ -32,14 +32,19 @@ def container_config(  # noqa: PLR0913  the parts of one value, by name
     cgroup_parent: str | None,
     arguments: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the whole configuration of one sandbox, in the form of the engine's create call.
+    """Return the complete configuration of one sandbox, in the form of the engine's create call.
 
-    `image` is an image id, never a tag.  `channel_directory` is the host directory that holds the
-    listening socket; None means the stdio carrier, and nothing of the host is mounted.
-    `cgroup_parent` is the control group to make the container's in; None leaves that to the engine.
-    `arguments` are the guest's own, beside the carrier.
+    Arguments:
+        policy, limits: hardening and limits of the sandbox.
+        image: an image id, never a tag.
+        uid: the user id that the program runs as.
+        labels: labels of the container.
+        channel_directory: the host directory with the listening socket; None for the stdio carrier,
+            where nothing of the host is mounted.
+        cgroup_parent: the control group for the container's group; None leaves that to the engine.
+        arguments: the guest's arguments, in addition to the carrier.
     """
-    # With a socket mounted the guest still falls back to stdio if it cannot be connected.
+    # Even with a mounted socket, the guest falls back to stdio if it cannot connect.
     carrier = [] if channel_directory else ["--carrier", "stdio"]
     return {
         "Image": image,
@@ -50,7 +55,7 @@ def container_config(  # noqa: PLR0913  the parts of one value, by name
         "WorkingDir": "/tmp",  # noqa: S108  the sandbox's own tmpfs
         "Hostname": policy.hostname,
         "NetworkDisabled": True,
-        # stdin is the lifeline: it closes when the supervisor dies, and PID 1 leaves.
+        # stdin is the lifeline: it closes when the supervisor dies, and PID 1 then exits.
         "OpenStdin": True,
         "StdinOnce": True,
         "AttachStdin": True,
@@ -73,8 +78,8 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "Privileged": False,
         "CapAdd": [],
         "CapDrop": ["ALL"],
-        # The profile is loaded only together with no-new-privileges: without it the runtime would
-        # install the filter before it has dropped its own privileges, and fail.
+        # The profile is loaded only together with no-new-privileges: without it, the runtime would
+        # install the filter before dropping its own privileges, and fail.
         "SecurityOpt": [
             "no-new-privileges:true",
             f"seccomp={seccomp_profile(policy.isolation, policy.seccomp)}",
@@ -86,7 +91,7 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "CgroupnsMode": "private",
         "ReadonlyRootfs": True,
         "Mounts": [] if channel_directory is None else [_channel_mount(channel_directory)],
-        # The engine's own /dev/shm counts no inodes: to free a million of them takes seconds.
+        # The engine's own /dev/shm has no inode limit: freeing a million inodes takes seconds.
         "Tmpfs": {
             "/tmp": _tmpfs(limits.tmp_bytes, limits.tmp_inodes),  # noqa: S108
             "/dev/shm": _tmpfs(policy.shm_bytes, policy.shm_inodes),  # noqa: S108
@@ -95,7 +100,7 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "MaskedPaths": list(policy.masked_paths),
         "ReadonlyPaths": list(policy.readonly_paths),
         "Memory": limits.memory_bytes,
-        # The sum of both, so swap is closed; -1 and 0 stand for what is allowed to be missing.
+        # Memory plus swap, so swap is disabled; -1 and 0 are for what is allowed to be missing.
         "MemorySwap": -1 if "swap-limit" in policy.allow_missing else limits.memory_bytes,
         "MemorySwappiness": policy.swappiness,
         "NanoCpus": 0 if "cpu-limit" in policy.allow_missing else int(limits.cpus * 1e9),
@@ -103,7 +108,7 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "OomScoreAdj": policy.oom_score_adj,
         "OomKillDisable": False,
         "Ulimits": _ulimits(policy, limits),
-        # The engine's log of a container grows without bound on the host's disk.
+        # The engine's log of a container would grow without bound on the host's disk.
         "LogConfig": {"Type": "none", "Config": {}},
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "AutoRemove": False,  # it would lose the exit state, which is evidence
@@ -123,7 +128,7 @@ def _channel_mount(directory: str) -> dict[str, Any]:
         "Type": "bind",
         "Source": directory,
         "Target": protocol.CHANNEL_DIRECTORY,
-        # Connecting still works, but the socket cannot be replaced or joined by files.
+        # Connecting still works, but the socket cannot be replaced, and no files can be added.
         "ReadOnly": True,
         "BindOptions": {"Propagation": "rprivate"},
     }
@@ -143,7 +148,7 @@ def _ulimits(policy: Policy, limits: Limits) -> list[dict[str, Any]]:
 
 
 def _environment(limits: Limits) -> dict[str, str]:
-    """Return the sandbox's whole environment; OpenMP and BLAS would count the host's CPUs."""
+    """Return the sandbox's complete environment; OpenMP and BLAS would count the host's CPUs."""
     threads = str(max(1, int(limits.cpus)))
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -163,10 +168,10 @@ def _environment(limits: Limits) -> dict[str, str]:
 
 
 def random_uid(*, rootful: bool) -> int:
-    """Return a user id for one sandbox, far from those of real users where the engine allows it.
+    """Return a user id for one sandbox, far from those of real users if the engine allows it.
 
-    A rootful engine maps any id; a rootless or remapped one maps 65 536 of them.  That no two
-    sandboxes of one engine have the same is for the engine to say: it is part of their name.
+    A rootful engine maps any id, a rootless or remapped one 65 536 of them.  The container's name
+    contains the id, so the engine itself ensures that no two sandboxes have the same.
     """
     if rootful:
         return (1 << 21) + secrets.randbelow(1 << 20)

@@ -1,8 +1,8 @@
-"""Starting and destroying one sandbox: from the create call until the guest says `ready`.
+"""Start and removal of one sandbox: from the create call until the guest reports `ready`.
 
-A `Sandbox` owns a container, the connection to its three streams, and (with the socket carrier)
-the host directory with the listening socket and the one accepted connection.  Whoever launches
-one must `destroy` it, whatever happens; it is used for one job and never again.
+A `Sandbox` owns a container, the connection to its three streams, and (with the socket carrier) the
+host directory with the listening socket and the one accepted connection.  The code that starts one
+must always `destroy` it.  It is used for one job or one session, and never again.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _RECEIVE_BYTES: Final = 1 << 18
 _STARTUP_LOG_BYTES: Final = 64 * 1024
 
 _KILL_S: Final = 1.0
-"""How long the kernel may take for the death of a whole control group."""
+"""How long the kernel may take to kill a whole control group, in seconds."""
 
 _LATE_S: Final = 5.0
-"""How long an engine that answers again may take for what it was asked before it got stuck."""
+"""How long a recovered engine may take for requests from before it got stuck, in seconds."""
 
 
 class ImageGoneError(RunnerError):
@@ -91,8 +91,8 @@ class Sandbox:
     def _create(self, channel_directory: str | None) -> str:
         """Create the container under a user id that no other sandbox of this engine has.
 
-        The id is part of the container's name, and the engine keeps names unique: for all
-        supervisors on it, whoever and wherever they are.
+        The id is part of the container's name.  The engine keeps names unique across all
+        supervisors that use it.
         """
         for _ in range(_NAME_ATTEMPTS):
             uid = random_uid(rootful=self.spec.rootful)
@@ -119,7 +119,7 @@ class Sandbox:
                     warnings_pass=ENGINE_WARNINGS in self.spec.policy.allow_missing,
                 )
             except NameTakenError:
-                self.name, self.cgroup = "", None  # both are somebody else's
+                self.name, self.cgroup = "", None  # both belong to another sandbox
             except NoSuchObjectError as error:
                 raise ImageGoneError(str(error)) from error
             except NoAnswerError:
@@ -137,7 +137,7 @@ class Sandbox:
                 return
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._listener.bind(str(path))
-            # The sandbox's user owns nothing here; the parent directory keeps everybody else out.
+            # The sandbox's user owns nothing here; the parent directory keeps other users out.
             path.chmod(0o666)
             self._directory.chmod(0o755)
             self._listener.listen(1)
@@ -147,10 +147,10 @@ class Sandbox:
             raise EngineError(msg) from error
 
     def wait_ready(self, waker: Waker) -> None:
-        """Wait until the guest has said `ready` on either carrier.
+        """Wait until the guest has reported `ready` on either carrier.
 
-        Raises EngineError when it ends before, takes longer than `limits.startup_s`, or was built
-        from other code than ours; CancelledError if the thread's task is cancelled.
+        Raises EngineError if it ends before that, takes longer than `limits.startup_s`, or was
+        built from other code than this host's; CancelledError if the thread's task is cancelled.
         """
         with interrupt.calling(waker.wake):
             self._wait_ready(waker)
@@ -179,12 +179,12 @@ class Sandbox:
                         return
 
     def _accept(self, selector: selectors.BaseSelector) -> None:
-        """Take the first connection and close the listener: there is never a second."""
+        """Accept the first connection and close the listener, so there is never a second one."""
         assert self._listener is not None
         try:
             self.connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
-            return  # it has changed its mind
+            return  # the guest has given up the connection
         close_in_children(self.connection)
         self.connection.setblocking(False)  # noqa: FBT003
         selector.unregister(self._listener)
@@ -194,7 +194,7 @@ class Sandbox:
         selector.register(self.connection, selectors.EVENT_READ)
 
     def accept_next(self) -> bool:
-        """In a session, take the connection of the next job; return whether there is one."""
+        """In a session, accept the connection of the next job; return True if there is one."""
         assert self._listener is not None
         try:
             self.connection, _ = self._listener.accept()
@@ -205,7 +205,7 @@ class Sandbox:
         return True
 
     def refuse_waiting(self) -> None:
-        """In a session between two jobs: close the last one's connection, and any other of it."""
+        """In a session, between two jobs: close the last job's connection and any that waits."""
         while self.connection is not None:
             self.connection.close()
             self.connection = None
@@ -214,11 +214,11 @@ class Sandbox:
 
     @property
     def listener(self) -> socket.socket | None:
-        """The listening socket, as long as a connection may come."""
+        """The listening socket, None when no more connections are expected."""
         return self._listener
 
     def _read_ready(self, source: object, readers: dict[str, FrameReader]) -> bool:
-        """Read what has arrived; return whether it was the guest's `ready`."""
+        """Read what has arrived; return True if it was the guest's `ready`."""
         try:
             if source is self.connection and self.connection is not None:
                 data = self.connection.recv(_RECEIVE_BYTES)
@@ -230,12 +230,12 @@ class Sandbox:
                 frames = list(readers["stdout"].feed(self._read_attachment()))
                 carrier = Carrier.STDIO
         except ProtocolError as error:
-            self._fail(f"said something that is not the protocol before it was ready: {error}")
+            self._fail(f"sent data that does not follow the protocol before it was ready: {error}")
         if not frames:
             return False
         ready = frames[0]
         if len(frames) > 1 or not isinstance(ready, Ready):
-            self._fail("said something else before it was ready")
+            self._fail("sent another frame before it was ready")
         expected = (protocol.PROTOCOL_VERSION, self.spec.build)
         if (ready.protocol, ready.build) != expected:
             self._fail(
@@ -261,30 +261,31 @@ class Sandbox:
         raise EngineError(msg)
 
     def close_accounts(self) -> None:
-        """Note what was spent before there is a job: `spent_s` is CPU time that is not its own."""
+        """Record in `spent_s` the CPU time used before there is a job, which is not the job's."""
         if self.cgroup is not None:
             self.spent_s = self.cgroup.read().cpu_s or 0.0
 
     def memory_bytes(self) -> int | None:
-        """Return the memory that it uses now; None if nobody can tell.  From any thread."""
+        """Return the memory in use now, in bytes; None if unknown.  For any thread."""
         group = self.cgroup
         return None if group is None else group.memory_bytes()
 
     def is_waiting(self) -> bool:
-        """Whether the guest has neither ended nor said anything since it was ready."""
+        """Return True if the guest has neither ended nor sent anything since it was ready."""
         assert self.attachment is not None
         return self.attachment.is_quiet() and (
             self.connection is None or _is_quiet(self.connection)
         )
 
     def destroy(self) -> bool:
-        """Kill and remove everything; return whether all of it is gone.  Never raises.
+        """Kill and remove everything; return True if all of it is gone.  Never raises.
 
-        False means that the engine or the kernel refuses now, `obstacle` says why: call it again
-        later.  The sandbox's processes are dead all the same, if this host can kill them itself.
+        False means that the engine or the kernel refuses for now, for the reason in `obstacle`:
+        call again later.  The sandbox's processes are dead even then, if this host can kill them
+        itself.
         """
         self._hang_up()
-        # First, so that a stuck engine keeps nobody alive.
+        # First, so that a stuck engine keeps no process alive.
         is_empty = self._kill()
         is_removed = self._remove_container()
         is_empty = (is_empty or self._kill()) and self._remove_group()
@@ -296,7 +297,7 @@ class Sandbox:
         return is_removed and is_empty
 
     def _hang_up(self) -> None:
-        """Close the streams before anything else: one left unread would block the engine."""
+        """Close the streams before anything else: an unread stream would block the engine."""
         if self.attachment is not None:
             self.attachment.close()
         for each in (self.connection, self._listener):
@@ -304,7 +305,7 @@ class Sandbox:
                 each.close()
 
     def _kill(self) -> bool:
-        """Kill what is in the control group; return whether it is empty, or not ours to see."""
+        """Kill the processes in the control group; return True if it is empty or not visible."""
         if self.cgroup is None:
             return True
         try:
@@ -340,7 +341,7 @@ class Sandbox:
         return now - self._answers_since >= _LATE_S
 
     def _containers(self) -> list[str]:
-        """Return our container, also if the engine never told us that it has created it."""
+        """Return our container, even if the engine never confirmed that it was created."""
         if self.container is not None:
             return [self.container]
         if not self.name:

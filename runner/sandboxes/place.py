@@ -1,9 +1,9 @@
-"""Where one job runs, as its execution sees it: streams, a beginning, an end, and what it cost.
+"""The place where one job runs, as its execution sees it: streams, start, stop, end and cost.
 
-A `Place` is used for one job by one thread, which never waits in it: it asks what to wait for
-(`watch`) and hands back what has become ready (`exchange`).  Whose descriptors these are, and which
-way a job is stopped and counted, is the place's own business.  `Container` is a sandbox that is
-used once; `runner.sandboxes.turn` is one job's turn in a sandbox that lives on.
+A `Place` is used for one job by one thread, and never blocks it: `watch` registers what to wait
+for, and `exchange` handles what has become ready.  The place alone knows whose descriptors these
+are, and how a job is stopped and its cost counted.  `Container` is a sandbox that is used once;
+`runner.sandboxes.turn` is one job's turn in a sandbox that outlives the job.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ SINGLE_USE_JOB: Final = 0
 
 _RECEIVE_BYTES: Final = 1 << 18
 _EXIT_S: Final = 5.0
-"""How long a container whose streams have ended may take to be gone for the engine."""
+"""How long the engine may take to report the end of a container after its streams, in seconds."""
 
 
 class Stream(Enum):
-    """What a job writes to: frames of its end, its log, and interim messages."""
+    """The streams of a job: frames of results, its log, and interim messages."""
 
     RESULTS = "results"
     LOG = "log"
@@ -47,14 +47,14 @@ class Stream(Enum):
 EVERYTHING: Final = frozenset(Stream)
 
 Piece: TypeAlias = tuple[Stream, bytes]
-"""Bytes of a stream; no bytes at all are its end."""
+"""Bytes of a stream; empty bytes mean its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What a job has cost: the kernel's counters, from `source`, as differences for this job alone.
+    """The cost of a job: the kernel's counters, from `source`, as differences for this job alone.
 
-    `usage` holds those figures of the job's usage that the place knows, with their sources.
+    `usage` holds the figures of the job's usage that the place knows, with their sources.
     """
 
     counters: Counters
@@ -64,9 +64,9 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """Why a place has ended without a word of its first process.
+    """Why a place ended without a report of its first process.
 
-    `exit_code` is None unless it ended as a whole, so that its program may have done it.
+    `exit_code` is set only if the sandbox ended as a whole, which its program may have caused.
     """
 
     detail: str
@@ -75,68 +75,68 @@ class Loss:
 
 
 class Place(Protocol):
-    """Where one job runs; see the module."""
+    """The place where one job runs; see the module's docstring."""
 
     number: int
-    """What the job's frames carry as `job`."""
+    """The value of `job` in the job's frames."""
 
     log_end: str
-    """What the guest writes behind the job's log."""
+    """The mark that the guest writes after the job's log."""
 
     outlives_job: bool
-    """Whether another job may follow: then `stop` ends this one, and `exit_status` says it is."""
+    """True if another job may follow: then `stop` ends this job, and `exit_status` confirms it."""
 
     exit_status: int | None
-    """How the job's process ended, when nothing is left of it; None before, or if nobody tells."""
+    """How the job's process ended, once nothing is left of it; None before, or if unknown."""
 
     first_process: str
-    """What it is that PID 1 reports the end of, in words."""
+    """Description of the process whose end PID 1 reports."""
 
     has_ended: bool
-    """Whether the place is gone, its streams with it."""
+    """True if the place has ended, and its streams with it."""
 
     @property
     def carrier(self) -> Carrier:
-        """Where messages come from: their own socket, or the stream of results."""
+        """The carrier of messages: a socket of their own, or the stream of results."""
 
     @property
     def isolation(self) -> Isolation:
-        """What stands between the job and the host."""
+        """The isolation between the job and the host."""
 
     @property
     def is_told(self) -> bool:
-        """Whether all that was to be told has been sent."""
+        """Return True if everything to be sent has been sent."""
 
     def begin(self, request: Request) -> None:
-        """Tell the guest to begin; its clock starts when it hears that."""
+        """Tell the guest to begin; the guest's clock starts when it reads that."""
 
     def stop(self) -> None:
-        """Tell the guest to end the job, and no more than that."""
+        """Tell the guest to end the job; the place itself goes on."""
 
     def tell(self, *orders: Order) -> None:
-        """Have these sent, in order, as soon as there is room."""
+        """Queue these orders, to be sent in order as soon as there is room."""
 
     def watch(self, selector: selectors.BaseSelector, wanted: Collection[Stream]) -> None:
-        """Register what is to be waited for: room for what is unsent, and these streams."""
+        """Register what to wait for: room for unsent data, and input on these streams."""
 
     def exchange(self, source: Any, events: int) -> list[Piece]:
-        """Send to and read from what `watch` has registered and is ready; never blocks.
+        """Send to and read from a source that `watch` registered and that is ready; never blocks.
 
-        Raises EngineError or ProtocolError for what no job's stream can hold.
+        Raises EngineError, or ProtocolError for data that no stream of a job can contain.
         """
 
     def account(self) -> Account:
-        """Return what the job has cost until now."""
+        """Return the cost of the job until now."""
 
     def loss(self) -> Loss:
         """Find out why the place has ended; may take a few seconds."""
 
     def answers(self, timeout_s: float) -> bool:
-        """Return whether what carries the streams works, so that silence is the job's own."""
+        """Return True if the carrier of the streams works, so that silence is the job's own."""
 
 
 class Container:
-    """A whole sandbox, used for one job.  `destroy` of the sandbox ends it."""
+    """A complete sandbox, used for one job.  Destroying the sandbox ends it."""
 
     first_process = "the program's process"
     outlives_job = False
@@ -194,7 +194,7 @@ class Container:
         return self._read_streams() if events & selectors.EVENT_READ else []
 
     def _send(self) -> None:
-        """Write what fits; a guest that is gone shows at the end of its streams."""
+        """Write what fits; if the guest is gone, its streams end."""
         assert self._sandbox.attachment is not None
         try:
             self._unsent = self._unsent[self._sandbox.attachment.send(self._unsent) :]
@@ -227,7 +227,7 @@ class Container:
         self._messages_ended = not data
         return [(Stream.MESSAGES, data)]
 
-    # --- what it has cost, and why it has ended -------------------------------------------------
+    # --- its cost, and why it has ended -----------------------------------------------------------
 
     def account(self) -> Account:
         group = self._sandbox.cgroup
@@ -235,7 +235,7 @@ class Container:
             missing = "the engine's control groups cannot be read from this host"
             return Account(counters=Counters(), source="", usage=usage_of(Counters(), "", missing))
         counters = group.read()
-        missing = "the kernel counts this only in the container's own group, which was gone"
+        missing = "the kernel counts this only in the container's own group, which is gone"
         usage = usage_of(counters, "cgroup", missing)
         if usage.cpu_s is not None:
             usage = replace(usage, cpu_s=max(0.0, usage.cpu_s - self._sandbox.spent_s))
@@ -255,7 +255,7 @@ class Container:
         if state.oom_killed or self.isolation.program_can_end_sandbox:
             how = f"the sandbox ended as a whole (exit code {code}), its first process with it"
             return Loss(detail=how, exit_code=code, out_of_memory=state.oom_killed)
-        # Nothing inside is known to end PID 1, but nobody says who did.
+        # As far as we know nothing inside can end PID 1, but nothing says what did.
         how = f"exit code {code}" + (f", {state.error}" if state.error else "")
         return Loss(detail=f"the sandbox was stopped from outside, as far as can be told ({how})")
 
@@ -264,7 +264,7 @@ class Container:
 
 
 def set_events(selector: selectors.BaseSelector, source: Any, events: int) -> None:
-    """Have the selector wait for just these events of a source; for none of None."""
+    """Make the selector wait for exactly these events of a source; does nothing for None."""
     if source is None:
         return
     key = selector.get_map().get(source)
@@ -278,7 +278,7 @@ def set_events(selector: selectors.BaseSelector, source: Any, events: int) -> No
 
 
 def usage_of(counters: Counters, source: str, missing: str) -> Usage:
-    """Return the usage that counters show, with their source or why there is none."""
+    """Return the usage in these counters, with their source, or `missing` where there is none."""
     measured = {
         "cpu_s": counters.cpu_s,
         "memory_peak_bytes": counters.memory_peak_bytes,

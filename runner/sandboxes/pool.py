@@ -1,8 +1,8 @@
-"""Sandboxes that have warmed up and wait for a job of their program; each is used for one only.
+"""Sandboxes that have warmed up and wait for a job of their program; each is used for one job only.
 
-`Pool` owns the waiting sandboxes.  `take` gives one away at once or says that there is none: it
-neither starts anything nor asks the engine.  Filling up, looking after those that wait, and taking
-away what is stale happens in threads of the pool's own, never under the lock that `take` needs.
+`Pool` owns the waiting sandboxes.  `take` returns one at once, or None: it neither starts anything
+nor queries the engine.  The pool's own threads refill it, examine waiting sandboxes, and remove
+stale ones, never under the lock that `take` needs.
 """
 
 from __future__ import annotations
@@ -28,31 +28,32 @@ from runner.sandboxes.starts import CORES
 log = logging.getLogger(__name__)
 
 REFILL_S: Final = 0.5
-"""How long after a sandbox was taken the next one is started, if its job is not over before: a
-start takes every core, and most jobs that wait for nothing are over by then."""
+"""Delay in seconds between taking a sandbox and starting the next one, unless the job ends first: a
+start uses every core, and most jobs that wait for nothing have ended by then."""
 
 LOOK_S: Final = 1.0
-"""How often those that wait are looked at."""
+"""Interval at which waiting sandboxes are examined, in seconds."""
 
 IMAGE_S: Final = 5.0
-"""How often the engine is asked whether their images are still there."""
+"""Interval at which the engine is asked if their images still exist, in seconds."""
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
-"""After failed starts of a program the next one waits so long at first, and at most."""
+"""The first and the longest delay after failed starts of a program, in seconds."""
 
 _FIRST_GUESS_BYTES: Final = 160 << 20
-"""What a waiting sandbox takes, while none has been measured."""
+"""Assumed memory of a waiting sandbox, until one has been measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warm:
     """How many sandboxes of a program wait for jobs.
 
-    At least `minimum`; whenever a job finds none one more, up to `maximum` (default: `minimum`, a
-    fixed number); after each `idle_s` seconds in which none was missing one less.
+    There are at least `minimum`.  Each time a job finds none, the number grows by one, up to
+    `maximum` (default: `minimum`, a fixed number).  After `idle_s` seconds in which none was
+    missing it shrinks by one.
 
-    Raises RequestError for numbers that make no sense.
+    Raises RequestError for impossible numbers.
     """
 
     minimum: int = 1
@@ -62,26 +63,26 @@ class Warm:
     def __post_init__(self) -> None:
         whole = all(type(each) is int for each in (self.minimum, self.most))
         if not whole or not 0 <= self.minimum <= self.most or not self.most or not self.idle_s > 0:
-            msg = f"{self} says nothing that can be kept: 0 <= minimum <= maximum, idle_s > 0"
+            msg = f"{self} is not possible: 0 <= minimum <= maximum, maximum > 0, idle_s > 0"
             raise RequestError(msg)
 
     @property
     def most(self) -> int:
-        """The largest number."""
+        """The largest number of waiting sandboxes."""
         return self.minimum if self.maximum is None else self.maximum
 
     @classmethod
     def of(cls, value: int | Warm) -> Warm:
-        """Return what a number, or such a value, stands for."""
+        """Return a number as a `Warm`; a `Warm` is returned unchanged."""
         return value if isinstance(value, Warm) else cls(minimum=value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolState:
-    """How full the pool is: sandboxes that wait, those that start, and what is wanted in all.
+    """How full the pool is: sandboxes that wait, sandboxes that start, and the number wanted.
 
-    `memory_bytes` is what those that wait use (None where nobody can tell), `memory_limit_bytes`
-    what they may use together: no more are started beyond that.
+    `memory_bytes` is the memory that the waiting ones use (None if unknown).  `memory_limit_bytes`
+    is what they may use together: no more are started beyond that.
     """
 
     waiting: int = 0
@@ -92,7 +93,7 @@ class PoolState:
 
 
 class Source(Protocol):
-    """Where the pool has its sandboxes from; the methods may block and raise RunnerError."""
+    """Supplies the pool's sandboxes; its methods may block and raise RunnerError."""
 
     def key(self, program: Program, limits: Limits) -> Hashable: ...
     def launch(self, program: Program, limits: Limits, waker: Waker) -> Sandbox: ...
@@ -120,9 +121,9 @@ class _Shelf:
     waiting: deque[_Waiting] = field(default_factory=deque)
     starting: int = 0
     not_before: float = 0.0
-    """Because starts have failed."""
+    """No start before this time, because starts have failed."""
     leave_until: float = 0.0
-    """Because a job has the machine."""
+    """No start before this time, because a job is using the machine."""
     pause_s: float = _FIRST_PAUSE_S
     short_at: float = 0.0
     looked_at: float = 0.0
@@ -130,7 +131,7 @@ class _Shelf:
 
 @dataclass(slots=True, eq=False)
 class _Order:
-    """Something to do in a thread of the pool."""
+    """Work for a thread of the pool."""
 
     shelf: _Shelf | None = None
     sandbox: Sandbox | None = None
@@ -138,7 +139,7 @@ class _Order:
 
 
 class Pool:
-    """Keeps shelves of waiting sandboxes filled; safe to use from any thread."""
+    """Keeps shelves of waiting sandboxes filled; may be used from any thread."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -152,7 +153,7 @@ class Pool:
         self._closed = False
 
     def stock(self, program: Program, limits: Limits, size: Warm) -> None:
-        """Keep sandboxes of this program from now on.  RunnerError if no thread starts."""
+        """Keep sandboxes of this program from now on.  Raises RunnerError if no thread starts."""
         key = self._source.key(program, limits)
         with self._changed:
             self._shelves[key] = _Shelf(program, limits, size, key, size.minimum)
@@ -167,7 +168,7 @@ class Pool:
             self._changed.notify_all()
 
     def take(self, program: Program, limits: Limits) -> Sandbox | None:
-        """Give away a sandbox that waits for a job of this program, None if there is none."""
+        """Return a sandbox that waits for a job of this program, None if there is none."""
         if not self._shelves:
             return None
         key = self._source.key(program, limits)
@@ -189,14 +190,14 @@ class Pool:
             return None
 
     def job_over(self) -> None:
-        """Start what is missing now: a job for which it was left has ended."""
+        """Start missing sandboxes now: a job for which that was delayed has ended."""
         with self._changed:
             for shelf in self._shelves.values():
                 shelf.leave_until = 0.0
             self._changed.notify_all()
 
     def _edited(self, program: Program, limits: Limits, key: Hashable) -> _Shelf | None:
-        """Return the shelf of a program that has been edited since, emptied of its old state."""
+        """Return the shelf of a program edited since, without sandboxes of its old version."""
         for shelf in self._shelves.values():
             if shelf.program.path == program.path and shelf.limits == limits:
                 for each in shelf.waiting:
@@ -222,7 +223,7 @@ class Pool:
             )
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait until as many wait as are wanted; return whether that has come to pass."""
+        """Wait until the wanted number waits; return False if it does not within `timeout_s`."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed or self._is_full(), timeout_s) and (
                 not self._closed
@@ -232,7 +233,7 @@ class Pool:
         return all(len(each.waiting) >= each.target for each in self._shelves.values())
 
     def close(self) -> None:
-        """Give nothing away any more, and begin to take everything away."""
+        """Hand out no more sandboxes, and begin to remove all of them."""
         with self._changed:
             self._closed = True
             for order in self._orders:
@@ -244,7 +245,7 @@ class Pool:
             self._changed.notify_all()
 
     def join(self, patience_s: float | None) -> bool:
-        """Wait until everything is away; give up when nothing has moved for `patience_s`."""
+        """Wait until all are removed; give up after `patience_s` seconds without progress."""
         if self._manager is not None and self._manager is not threading.current_thread():
             self._manager.join(patience_s)
         return self._workers.join(patience_s)
@@ -252,7 +253,7 @@ class Pool:
     # --- in the pool's threads ------------------------------------------------------------------
 
     def _manage(self) -> None:
-        """Look at what waits, order what is missing, sleep: until the pool is closed."""
+        """Examine waiting sandboxes, order missing ones, sleep; repeat until the pool is closed."""
         while True:
             self._look()
             with self._changed:
@@ -267,11 +268,11 @@ class Pool:
                 self._changed.wait(min([LOOK_S, *left]))
 
     def _look(self) -> None:
-        """Measure those that wait, and take away those that have ended or said something."""
+        """Measure the waiting sandboxes, and remove those that have ended or sent something."""
         with self._changed:
             found = [(shelf, each) for shelf in self._shelves.values() for each in shelf.waiting]
         for shelf, each in found:
-            with self._changed:  # for each, so that whoever takes one waits for one at most
+            with self._changed:  # for each one, so that `take` waits for one examination at most
                 if each not in shelf.waiting:
                     continue
                 if not each.sandbox.is_waiting():
@@ -306,13 +307,13 @@ class Pool:
         return not self._limit_bytes or (number + 1) * self._measured_bytes <= self._limit_bytes
 
     def _order(self, order: _Order, work: Callable[[_Order], None]) -> bool:
-        """Have something done in a thread; return whether somebody will do it."""
+        """Start work in a thread; return False if no thread will do it."""
         self._orders.add(order)
         try:
             self._workers.submit(order, functools.partial(self._carry_out, work))
         except RunnerError as error:
             self._orders.discard(order)
-            log.warning("the pool of warm sandboxes cannot go on now: %s", error)
+            log.warning("the pool of warm sandboxes cannot continue now: %s", error)
             return False
         return True
 
@@ -354,10 +355,10 @@ class Pool:
         return True
 
     def _check_image(self, order: _Order) -> None:
-        """Take away what waits in an image that is not there any more: it would name a ghost."""
+        """Remove sandboxes whose image is gone: records of their jobs would name no image."""
         shelf = order.shelf
         assert shelf is not None
-        with contextlib.suppress(RunnerError):  # an engine that is stuck is no reason
+        with contextlib.suppress(RunnerError):  # a stuck engine is no reason to remove them
             if self._source.has_image(shelf.program):
                 return
             log.warning(
@@ -368,7 +369,7 @@ class Pool:
                     self._discard(shelf.waiting.popleft().sandbox)
 
     def _discard(self, sandbox: Sandbox) -> None:
-        """Take a sandbox away, in another thread."""
+        """Remove a sandbox in another thread."""
         if not self._order(_Order(sandbox=sandbox), self._remove):
             self._source.leave_to_reaper(sandbox)
 

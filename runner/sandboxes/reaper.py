@@ -1,7 +1,7 @@
-"""Trying again to remove what the engine or the kernel refused to let go of.
+"""Retries the removal of sandboxes that the engine or the kernel refused to remove.
 
 Most sandboxes are gone when `Sandbox.destroy` returns.  After a stall or a restart of the engine
-some are not; they are handed over here.  The thread exists only while there are any.
+some are not; these are handed over to the reaper.  Its thread exists only while there are any.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LONGEST_PAUSE_S: Final = 5.0
 
 
 class Reaper:
-    """Owns the sandboxes that are still to be removed."""
+    """Owns the sandboxes that remain to be removed."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -28,7 +28,7 @@ class Reaper:
         self._hurry = False
 
     def add(self, sandbox: Sandbox) -> None:
-        """Take over a sandbox whose `destroy` has returned False, or was not called yet."""
+        """Take over a sandbox whose `destroy` returned False or was not called yet."""
         if sandbox.obstacle:
             log.warning("sandbox %s is not gone yet: %s", sandbox.name, sandbox.obstacle)
         with self._changed:
@@ -36,7 +36,7 @@ class Reaper:
             self._start_thread()
 
     def join(self, patience_s: float | None) -> bool:
-        """Wait until nothing is left, at most `patience_s`; return whether that is so."""
+        """Wait until nothing is left, at most `patience_s` seconds; return True if so."""
         with self._changed:
             self._hurry = True
             self._start_thread()
@@ -51,7 +51,7 @@ class Reaper:
             try:
                 thread.start()
             except RuntimeError as error:
-                log.warning("no thread for it, the next one will be tried: %s", error)
+                log.warning("no thread to remove sandboxes; trying again with the next: %s", error)
             else:
                 self._thread = thread
 

@@ -1,7 +1,8 @@
-"""What one process has on this host besides containers: a directory for channels, control groups.
+"""Resources of one process on this host besides containers: a channel directory, control groups.
 
-Both carry the process's name, so that a sweep can tell the living from the dead.  All supervisors
-of one process share them: the first makes them, the last to leave removes them.
+Both carry the process's name, so that a sweep can tell living processes from dead ones.  All
+supervisors of one process share them: the first one makes them, and the last one to leave removes
+them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _residents: Final[Counter[HostProcess]] = Counter()
 
 
 def move_in(process: HostProcess, *, own_cgroup: bool) -> None:
-    """Register one supervisor; each `move_in` has its `move_out`."""
+    """Register one supervisor; each `move_in` needs its `move_out`."""
     with _lock:
         _residents[process] += 1
         if own_cgroup:
@@ -36,7 +37,7 @@ def move_in(process: HostProcess, *, own_cgroup: bool) -> None:
 
 
 def move_out(process: HostProcess) -> None:
-    """Remove this process's traces if its last supervisor has left."""
+    """Unregister one supervisor; remove this process's traces if it was the last."""
     with _lock:
         _residents[process] -= 1
         if _residents[process] <= 0:
@@ -45,20 +46,20 @@ def move_out(process: HostProcess) -> None:
 
 
 def channel_root() -> Path:
-    """Return this user's private directory for channels, made if needed.
+    """Return this user's private directory for channels; make it if needed.
 
     Raises EngineError if something else is in its place.
     """
     uid = os.getuid()
     root = Path(tempfile.gettempdir()) / f"qrunner-{uid}"
     for _ in range(_ATTEMPTS):
-        # Not exist_ok: that raises too if the directory is removed between its two steps.
+        # Not exist_ok: that also raises if the directory is removed between its two steps.
         with contextlib.suppress(FileExistsError):
             root.mkdir(mode=0o700)
         try:
             status = root.lstat()
         except FileNotFoundError:
-            continue  # the last supervisor until now has removed it, being empty
+            continue  # another supervisor was the last one, and has removed the empty directory
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid or status.st_mode & 0o077:
             msg = f"{root} is not a private directory of user {uid}: remove it, or set TMPDIR"
             raise EngineError(msg)
@@ -71,7 +72,7 @@ def make_channel(process: HostProcess) -> Path:
     """Make and return an empty directory for the channel of one sandbox."""
     for _ in range(_ATTEMPTS):
         directory = channel_root() / str(process) / secrets.token_hex(6)
-        # Between the two another supervisor may remove the root, which is empty until then.
+        # Between the two calls another supervisor may remove the root, which is empty until then.
         with contextlib.suppress(FileNotFoundError):
             directory.parent.mkdir(mode=0o700, exist_ok=True)
             directory.mkdir()
@@ -81,7 +82,7 @@ def make_channel(process: HostProcess) -> Path:
 
 
 def processes() -> set[HostProcess]:
-    """Return the processes that have something here."""
+    """Return the processes that have channels or control groups on this host."""
     found: set[HostProcess | None] = set()
     with contextlib.suppress(FileNotFoundError):
         found |= {HostProcess.parse(each.name) for each in channel_root().iterdir()}
@@ -90,7 +91,7 @@ def processes() -> set[HostProcess]:
 
 
 def remove_traces(process: HostProcess) -> bool:
-    """Remove what this process has on this host, and unused roots; return whether all is gone."""
+    """Remove this process's resources and unused roots; return True if all is gone."""
     directory = channel_root() / str(process)
     shutil.rmtree(directory, ignore_errors=True)
     for each in _scratch():
@@ -101,7 +102,7 @@ def remove_traces(process: HostProcess) -> bool:
 
 
 def tidy() -> None:
-    """Remove the directory for channels if nobody has one; looking into it has made it."""
+    """Remove the channel directory if it is empty; it may exist only because it was looked into."""
     with contextlib.suppress(OSError):
         channel_root().rmdir()
 
@@ -109,12 +110,12 @@ def tidy() -> None:
 def _scratch() -> list[Path]:
     found = []
     for each in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
-        with contextlib.suppress(OSError):  # removed while we look
+        with contextlib.suppress(OSError):  # removed in the meantime
             if each.lstat().st_uid == os.getuid():
                 found.append(each)
     return found
 
 
 def _scratch_process(directory: Path) -> str:
-    """Return the process's name; what `tempfile` makes unique stands behind the last hyphen."""
+    """Return the process's name, without the unique suffix of `tempfile` after the last hyphen."""
     return directory.name.removeprefix(SCRATCH_PREFIX).rpartition("-")[0]

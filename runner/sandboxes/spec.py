@@ -1,4 +1,4 @@
-"""What a sandbox is made of, as a value: sandboxes of equal specs are interchangeable."""
+"""The specification of a sandbox as a value: sandboxes with equal specs are interchangeable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.sandboxes.container import WRITABLE
 
 
 class Carrier(StrEnum):
-    """What carries the frames between host and guest."""
+    """The transport of frames between host and guest."""
 
     SOCKET = "socket"
     STDIO = "stdio"
@@ -19,10 +19,10 @@ class Carrier(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
-    """What a sandbox is made of; sandboxes of equal specs are interchangeable.
+    """The specification of a sandbox; sandboxes with equal specs are interchangeable.
 
     `limits` are those of the container: see `Limits.for_container`.  `arguments` are the guest's,
-    beside the carrier: none for a job that is begun as soon as the guest is there, else
+    in addition to the carrier: none for a job that begins as soon as the guest is ready, else
     `warm_arguments` or, with `serves_many`, `session_arguments`.
     """
 
@@ -39,14 +39,14 @@ class SandboxSpec:
 
 
 def warm_arguments(modules: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the arguments of a guest that imports the stack, and of it these, before its job."""
+    """Return the arguments of a guest that imports the stack and these modules before its job."""
     return ("--warm", "--import", ",".join(modules))
 
 
 def session_arguments(modules: tuple[str, ...], backend: str) -> tuple[str, ...]:
-    """Return the arguments of a guest that does one job after another, each in a fork.
+    """Return the arguments of a guest that runs one job after another, each in a fork.
 
-    `backend` is the text of the one that its jobs ask for, if that is to be built once: see
+    `backend` is the text of the backend that the jobs ask for, if it is to be built once: see
     `sandbox.stack.backends.Prepared`.
     """
     wiped = [each for path in WRITABLE for each in ("--wipe", path)]

@@ -1,7 +1,7 @@
-"""What this machine bears: how many sandboxes start at once, which goes first, and memory.
+"""The capacity of this machine: parallel starts of sandboxes, their order, and memory.
 
-Starting more than there are cores makes all of them slower.  A job that waits for its sandbox goes
-before the pool, which only fills up.
+Starting more sandboxes than there are cores makes all of them slower.  A job that waits for its
+sandbox goes before the pool, which only refills.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _MEMORY_SHARE: Final = 0.9
 
 
 def memory_share() -> int:
-    """Return the bytes of this machine's memory that jobs may have together by default."""
+    """Return the bytes of this machine's memory that all jobs may use together by default."""
     return int(_MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 class Starts:
-    """A gate with as many places as there are cores; safe to use from any thread."""
+    """A semaphore with one place per core; may be used from any thread."""
 
     def __init__(self, places: int = CORES) -> None:
         self._changed = threading.Condition()
@@ -35,7 +35,7 @@ class Starts:
 
     @contextlib.contextmanager
     def slot(self, *, urgent: bool = True) -> Iterator[None]:
-        """Hold a place while the block runs; those that are not urgent let the others pass.
+        """Hold a place while the block runs; callers that are not urgent let others pass.
 
         Raises CancelledError if the thread's task is cancelled while it waits.
         """

@@ -1,9 +1,9 @@
-"""Removing what dead supervisors left: their containers, control groups and directories.
+"""Removal of what dead supervisors left: containers, control groups and directories.
 
-Sandboxes of a dead supervisor die by themselves, because their stdin closes; what the engine and
-the host still hold of them is removed here.  Nothing of a living process is ever touched.
-`Janitor` is a process that waits for its supervisor's death and then sweeps, so that even
-SIGKILL leaves nothing behind; if it is killed too, the next start sweeps.
+Sandboxes of a dead supervisor die by themselves, because their stdin closes; the engine and the
+host still hold resources, which are removed here.  Nothing of a living process is ever touched.
+`Janitor` is a process that waits for its supervisor's death and then sweeps, so that even SIGKILL
+leaves nothing behind; if it is killed too, the next start sweeps.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ log = logging.getLogger(__name__)
 _EXIT_S: Final = 5.0
 
 _CLEAN_S: Final = 4.0
-"""How long the janitor finds nothing more before it leaves: the engine may still be busy with the
-last request of the dead, such as creating a container."""
+"""How long the janitor must find nothing before it exits, in seconds: the engine may still be busy
+with the last request of the dead supervisor, such as creating a container."""
 
 _PATIENCE_S: Final = 600.0
-"""How long it waits for an engine that does not answer."""
+"""How long the janitor waits for an engine that does not answer, in seconds."""
 
 _PAUSE_S: Final = 0.25
 _ENGINE_S: Final = 20.0
 
-# Until its supervisor is dead the janitor is a bare interpreter: a few milliseconds to start.
+# Until its supervisor is dead the janitor is a bare interpreter, which starts in milliseconds.
 _JANITOR: Final = """
 import sys
 if not sys.stdin.buffer.read(1):
@@ -48,11 +48,11 @@ _ORPHANED: Final = "import os\nif os.fork(): os._exit(0)\n"
 
 
 def sweep(engine: Engine) -> int:
-    """Remove everything whose process is dead; return how many containers and traces it was."""
+    """Remove everything of dead processes; return the number of containers and traces removed."""
     removed = 0
     for process in cgroup.processes():
         if process.is_dead():
-            cgroup.kill_groups(process)  # the engine removes what is dead already without waiting
+            cgroup.kill_groups(process)  # the engine removes dead containers without waiting
     for container, labels in engine.containers().items():
         named = HostProcess.parse(labels.get(f"{OWN_LABEL}.owner", ""))
         if named is None or not named.is_dead():
@@ -71,7 +71,7 @@ def sweep(engine: Engine) -> int:
 
 
 def janitor() -> None:
-    """Sweep until nothing more turns up; runs in the janitor after its supervisor's death."""
+    """Sweep until nothing more is found; runs in the janitor after its supervisor's death."""
     clean_since = None
     give_up = time.monotonic() + _PATIENCE_S
     while time.monotonic() < give_up:
@@ -93,9 +93,10 @@ def janitor() -> None:
 
 
 class Janitor:
-    """The process that outlives a killed supervisor by the moments that a sweep takes.
+    """A process that outlives a killed supervisor for as long as a sweep takes.
 
-    `orphaned`: it is nobody's child, for where somebody kills a dead process's children too.
+    With `orphaned` it is no one's child, for places where the children of a dead process are killed
+    too.
     """
 
     def __init__(self, *, orphaned: bool = False) -> None:
@@ -113,7 +114,7 @@ class Janitor:
             )
 
     def close(self) -> None:
-        """Send it home without a sweep."""
+        """End it without a sweep."""
         try:
             with self._lifeline:
                 self._lifeline.sendall(b"q")

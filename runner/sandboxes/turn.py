@@ -1,8 +1,8 @@
-"""One job's turn in the sandbox of a session: a place that lives on when the job has ended.
+"""One job's turn in the sandbox of a session: a place that outlives the job.
 
 The guest's session parent reports when nothing of the job is left, with a token that the job has
-never seen (`sandbox.wire.protocol.Next`).  Everything before belongs to this job, nothing after it
-does.
+never seen (`sandbox.wire.protocol.Next`).  Everything before the report belongs to this job, and
+nothing after it does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REPORT_BYTES: Final = 1024
 
 
 class Report:
-    """Cuts the report of a job's end off the stream of its results.
+    """Separates the report of a job's end from the stream of its results.
 
     `cleared` is the report, None before.
     """
@@ -38,7 +38,7 @@ class Report:
         self.cleared: Cleared | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Return what of the stream is the job's own.  Raises ProtocolError for a wrong report."""
+        """Return the job's part of the data.  Raises ProtocolError for a wrong report."""
         if self._line is not None:
             self._read(data)
             return b""
@@ -68,7 +68,7 @@ class Report:
             return
         frame = protocol.decode(line)
         if not isinstance(frame, Cleared) or frame.job != self._order.job or rest:
-            msg = "a report that is none of this job's end"
+            msg = "a report that is not about the end of this job"
             raise ProtocolError(msg)
         self.cleared = frame
 
@@ -76,8 +76,8 @@ class Report:
 class Turn(Container):
     """A session's sandbox for one job.
 
-    `before` is what the kernel had counted for the sandbox when the last turn ended, None for the
-    first; `counted` is the `before` of the next.
+    `before` holds the kernel's counters for the sandbox when the last turn ended, None for the
+    first turn; `counted` is the `before` of the next.
     """
 
     first_process = "the session's parent process"
@@ -99,7 +99,7 @@ class Turn(Container):
     def begin(self, request: Request) -> None:
         self._sandbox.refuse_waiting()
         self.tell(replace(self._order, wall_s=request.limits.timeout_s))
-        # The mark behind the log is the token's, which must not be in the job's request.
+        # The mark after the log contains the token, which must not be in the job's request.
         self._say(frame(request, self.number))
 
     # --- streams --------------------------------------------------------------------------------
@@ -130,16 +130,16 @@ class Turn(Container):
         return found
 
     def _end_of_messages(self) -> list[Piece]:
-        """Accept what a job that is gone has connected just before it was killed, if it has."""
+        """Accept a connection that an ended job made just before it was killed, if there is one."""
         if self._messages_ended or self._sandbox.connection or self._sandbox.accept_next():
             return []
         self._messages_ended = True
         return [(Stream.MESSAGES, b"")]
 
-    # --- what it has cost -----------------------------------------------------------------------
+    # --- its cost -------------------------------------------------------------------------------
 
     def account(self) -> Account:
-        """Return the differences since the turn began, and the guest's word for the job's own."""
+        """Return the differences since the turn began, and the guest's figures for the job."""
         kernels = super().account()
         self.counted = now = kernels.counters
         counters = replace(
@@ -148,7 +148,7 @@ class Turn(Container):
             process_limit_hits=_since(self._before.process_limit_hits, now.process_limit_hits),
         )
         cleared = self._report.cleared
-        told = "guest" if cleared else "nobody has told: the sandbox ended with the job"
+        told = "guest" if cleared else "unknown: the sandbox ended with the job"
         usage = replace(
             kernels.usage,
             oom_kills=counters.oom_kills,

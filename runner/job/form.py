@@ -1,8 +1,8 @@
 """The serialised form of a job: its request, its events and its record, each in one form only.
 
 The store, clusters and `--format json` all use it.  A value is an object whose members are its
-fields (`runner.host.forms`).  Text from a program, and the inputs it gets, are already JSON text; they
-are inserted as they are and never parsed.
+fields (`runner.host.forms`).  Text from a program, and the inputs it gets, are already JSON text;
+they are inserted as they are and never parsed.
 """
 
 from __future__ import annotations

@@ -196,6 +196,9 @@ def _array_from(data: Any, reader: Reader) -> Any:
         return _nested(data) if isinstance(data, list) else _cells([data]).reshape(())
     a_dict(data, "dtype", "shape", "items")
     shape = [an_int(each) for each in data["shape"]]
+    if any(each < 0 for each in shape):  # NumPy takes one for "as many as there are"
+        msg = f"an array of the shape {shape!r:.80}"
+        raise ValueError(msg)
     cells = _cells(a_list(data["items"]))
     if data["dtype"] == "T":
         for item in data["items"]:

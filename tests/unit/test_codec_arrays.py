@@ -268,6 +268,7 @@ def test_hostile_headers(text):
         tagged("numpy", ["O", 1]),
         tagged("numpy", ["str", 5]),
         tagged("ndarray", {"dtype": "O", "shape": [10**12], "items": [1]}),
+        tagged("ndarray", {"dtype": "O", "shape": [2, -1], "items": [1, 2]}),
         tagged("ndarray", {"dtype": "f8", "shape": [1], "items": [1]}),
         tagged("ndarray", {"dtype": "T", "shape": [1], "items": [1]}),
         tagged("matrix", [1]),

@@ -1,1 +1,1 @@
-"""`qrunner check`: the cases of programs, what came of them, and the reports on it."""
+"""`qrunner check`: the cases of programs, their results, and the reports."""

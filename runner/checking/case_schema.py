@@ -1,7 +1,7 @@
-"""What a case file may hold, as a JSON Schema: the one that is checked, and that editors get.
+"""The JSON Schema of a case file, both for checking it and for editors.
 
-Not in there: that the schemas and pointers inside of a case are right, and that probabilities do
-not add up to more than 1.
+It does not check that schemas and pointers inside a case are valid, nor that probabilities add up
+to at most 1.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from runner.policy.isolation import Isolation
 
 IN_SESSION: Final = "session"
 EXPECT_ON: Final = {f"expect_{each}": each for each in (*map(str, Isolation), IN_SESSION)}
-"""The keys that stand for `expect` on one isolation, or in a session, and which that is."""
+"""The keys that replace `expect` on one isolation or in a session, and its name."""
 
 _NOT_NEGATIVE: Final = {"type": "number", "minimum": 0, "maximum": sys.float_info.max}
 _OUTCOME: Final = {"enum": [each.value for each in Outcome]}
 _TOLERANCE: Final = {
-    "description": "how far numbers may be off",
+    "description": "how much numbers may differ",
     "type": "object",
     "properties": {"absolute": _NOT_NEGATIVE, "relative": _NOT_NEGATIVE},
     "additionalProperties": False,
@@ -32,7 +32,7 @@ _DISTRIBUTION: Final = {
     "type": "object",
     "properties": {
         "probabilities": {
-            "description": "of each outcome; those not named share what is missing to 1",
+            "description": "probability of each outcome; the others share the rest up to 1",
             "type": "object",
             "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
         },
@@ -42,7 +42,7 @@ _DISTRIBUTION: Final = {
             "additionalProperties": {"type": "integer", "minimum": 0, "maximum": MAX_COUNT},
         },
         "significance": {
-            "description": "the share of right samples that fail",
+            "description": "the share of correct samples that fail",
             "type": "number",
             "minimum": 1e-15,
             "maximum": 0.1,
@@ -53,7 +53,7 @@ _DISTRIBUTION: Final = {
     "additionalProperties": False,
 }
 _CHECK: Final = {
-    "description": "what is expected of one part: equals, schema or distribution",
+    "description": "the expectation for one part: equals, schema or distribution",
     "type": "object",
     "properties": {
         "at": {
@@ -76,11 +76,11 @@ _CHECK: Final = {
     "additionalProperties": False,
 }
 _EXPECT: Final = {
-    "description": "what should come of it",
+    "description": "the expected outcome, result and messages",
     "type": "object",
     "properties": {
         "outcome": {
-            "description": "how it ends, any of these (completed)",
+            "description": "the expected outcome, or a list of allowed ones (completed)",
             "anyOf": [_OUTCOME, {"type": "array", "items": _OUTCOME}],
         },
         "result": {"description": "the result in its encoded form"},
@@ -88,7 +88,7 @@ _EXPECT: Final = {
         "message_count": {"description": "how many messages", "type": "integer"},
         "tolerance": {"$ref": "#/$defs/tolerance"},
         "checks": {
-            "description": "what is expected of parts",
+            "description": "expectations for parts of result and messages",
             "type": "array",
             "items": {"$ref": "#/$defs/check"},
         },
@@ -102,7 +102,7 @@ EXPECT: Final[dict[str, Any]] = {"$ref": "#/$defs/expect", "$defs": _PARTS}
 CASE: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
-        "$schema": {"description": "where this schema is, for editors", "type": "string"},
+        "$schema": {"description": "the location of this schema, for editors", "type": "string"},
         "description": {"description": "what the case shows", "type": "string"},
         "inputs": {"description": "the inputs of main", "type": "object"},
         "backend": {
@@ -111,7 +111,7 @@ CASE: Final[dict[str, Any]] = {
             "properties": {"options": {"type": "object"}},
         },
         "seed": {
-            "description": "of what the backend draws",
+            "description": "the seed of the backend's random numbers",
             "type": "integer",
             "minimum": 0,
             "maximum": (1 << 31) - 1,

@@ -1,10 +1,9 @@
-"""Cases: what a program is run with to test it, and whether what came of it is as expected.
+"""Cases: the inputs that test a program, and the check that the results are as expected.
 
-A case is one JSON file in a program's `cases/`; `case_schema` says what it may hold.  Where
-isolations differ, `expect_runsc` (or `expect_runc`) stands beside `expect` and is what is expected
-there.  A program without cases is one case: no inputs, expects `completed`.  Nothing of a
-program's directory is executed on the host; case files are data, and bounded like everything else
-in there.
+A case is one JSON file in a program's `cases/`; `case_schema` defines its format.  Where isolations
+differ, `expect_runsc` (or `expect_runc`) replaces `expect` on that isolation.  A program without
+cases has one case: no inputs, expects `completed`.  Nothing in a program's directory is executed on
+the host. Case files are data, bounded like all other files there.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from runner.programs import CASES_DIRECTORY, Program, check_name, reading
 MAX_CASE_BYTES: Final = 16 * 1024 * 1024
 MAX_CASES: Final = 1000
 MAX_CASE_DEPTH: Final = 128
-"""How deep lists and objects of a case may be nested; values are no deeper than half of it."""
+"""The deepest nesting of lists and objects in a case; values are at most half as deep."""
 
 DEFAULT_CASE: Final = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One run of a program and what should come of it, for some isolations something of its own."""
+    """One run of a program and its expectation, with separate ones for some isolations."""
 
     name: str
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -65,14 +64,14 @@ class Case:
         )
 
     def expected_of(self, record: JobRecord) -> Expectation:
-        """Return what is expected of a job: in a session, on its isolation, or anywhere."""
+        """Return the expectation for a job: in a session, on its isolation, or the general one."""
         expected = self.expect_on.get(record.isolation or "", self.expect)
         if IN_SESSION in record.exceptions:
             return self.expect_on.get(IN_SESSION, expected)
         return expected
 
     def problems(self, job: Job, abandoned: threading.Event | None = None) -> list[str]:
-        """Return what differs from the expectation, in words; empty if the case holds.
+        """Return the differences from the expectation as text; empty if the case holds.
 
         Raises AbandonedError soon after `abandoned` is set.
         """
@@ -90,7 +89,7 @@ class Case:
 def case_files(program: Program) -> list[Path]:
     """Return the files of a program's cases, in order.
 
-    Raises ManifestError for too many, and by name for links, special files and odd names among
+    Raises ManifestError if there are too many, or if a link, special file or invalid name is among
     them.
     """
     directory = program.path / CASES_DIRECTORY
@@ -120,7 +119,7 @@ def _case_files(directory: Path) -> list[Path]:
 
 
 def cases(program: Program) -> list[Case]:
-    """Return the cases of a program; one, without inputs, if it has none."""
+    """Return the cases of a program, or one case without inputs if it has none."""
     return [Case.from_file(each) for each in case_files(program)] or [Case(name=DEFAULT_CASE)]
 
 
@@ -128,7 +127,7 @@ _Backend: TypeAlias = str | Mapping[str, Any] | None
 
 
 def _seeded(backend: _Backend, seed: int | None) -> _Backend:
-    """Return the backend with a seed for what it draws, unless its options have one."""
+    """Return the backend with this seed, unless its options have one."""
     if seed is None:
         return backend
     described: Mapping[str, Any] = {"name": backend} if isinstance(backend, str) else backend or {}
@@ -154,7 +153,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_depth(content: dict[str, Any], path: Path) -> None:
-    """Raise ManifestError for what is nested deeper than `MAX_CASE_DEPTH`."""
+    """Raise ManifestError if the content is nested deeper than `MAX_CASE_DEPTH`."""
     level: list[Any] = [content]
     for _ in range(MAX_CASE_DEPTH):
         inside = [each.values() if isinstance(each, dict) else each for each in level]

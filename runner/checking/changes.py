@@ -1,10 +1,10 @@
-"""Which programs differ from a git revision, asked of a repository that is not trusted.
+"""Finds the programs that differ from a git revision, in an untrusted repository.
 
-A checkout may bring a `.git` of its own, and git runs what a repository's configuration names:
-hooks, filters, monitors, diff and fetch helpers.  So git sees none of it.  It works in an empty
-repository made for the question, borrows only objects and references from the checkout, and is
-asked only which files a tree has.  Contents are compared here, with what stands on the disk:
-what is not committed counts, and no filter runs.
+A checkout may contain a `.git` of its own, and git executes what a repository's configuration
+names: hooks, filters, monitors, diff and fetch helpers.  So git never sees that configuration.  It
+works in an empty repository made for this purpose, which borrows only objects and references from
+the checkout, and is asked only for the files of a tree.  Contents are compared here with the files
+on disk.  So changes that are not committed count, and no filter runs.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from runner.programs import NOT_SOURCES, beside
 
 GIT_TIMEOUT_S: Final = 20.0
 MAX_GIT_BYTES: Final = 1 << 25
-"""What git may answer: the files of a tree."""
+"""The longest answer of git in bytes: the files of a tree."""
 MAX_FILES: Final = 1 << 18
 GIT_MEMORY_BYTES: Final = 1 << 29
 MAX_ENTRIES: Final = 1 << 20
-"""Files of references and objects that are looked at before git sees them."""
+"""The most files of references and objects that are checked before git reads them."""
 MAX_HEAD_BYTES: Final = 4 << 10
 MAX_PACKED_REFS_BYTES: Final = 64 << 20
 
 _PIECE: Final = 1 << 20
 _MAX_POINTER: Final = 4096
 _PACKS: Final = "\tpackedGitWindowSize = 16m\n\tpackedGitLimit = 64m\n\tdeltaBaseCacheLimit = 16m\n"
-"""What git maps and keeps of packs at once, of the memory that it has."""
+"""Limits on the part of its memory in which git maps and caches packs."""
 _BORROWED: Final = ("refs", "objects")
 _ALTERNATES: Final = "info/alternates"
 _MAX_ALTERNATES: Final = 10
-_REGULAR: Final = b"100"  # how the mode of a regular file begins
+_REGULAR: Final = b"100"  # the mode of a regular file begins so
 _COMPILED: Final = ".pyc"
 _FORMATS: Final = {20: "sha1", 32: "sha256"}
 _LINE: Final = re.compile(rb"[^\0]+")
@@ -69,21 +69,21 @@ class Changes:
         if answer.count(b"\0") > MAX_FILES:
             msg = f"{revision!r} has more than {MAX_FILES} files: leave out --since"
             raise RequestError(msg)
-        # One by one: all lines together would take several times the answer.
+        # One by one: all lines together would take several times the memory of the answer.
         self._blobs = dict(_entry(line[0]) for line in _LINE.finditer(answer))
         self._names = sorted(self._blobs)
 
     def covers(self, path: Path) -> bool:
-        """Return whether the path is in the repository."""
-        with contextlib.suppress(OSError, RuntimeError):  # too long, or links in a circle
+        """Return True if the path is in the repository."""
+        with contextlib.suppress(OSError, RuntimeError):  # too long, or circular links
             return _absolute(path).is_relative_to(self._top)
         return False
 
     def touch(self, path: Path) -> bool:
-        """Return whether a program is not as in the revision: any file below its directory.
+        """Return True if a program differs from the revision in any file below its directory.
 
-        Of a bare program that is its file and the metadata beside it.  What is outside the
-        repository, cannot be read, or is no regular file counts as changed.
+        For a bare program this means its file and the metadata beside it.  A path that is outside
+        the repository, cannot be read, or is not a regular file counts as changed.
         """
         if not self.covers(path):
             return True
@@ -125,20 +125,20 @@ class Changes:
 
 
 def _entry(line: bytes) -> tuple[bytes, bytes]:
-    """Return path and object of a line of `ls-tree`, no object for what is no regular file."""
+    """Return path and object of a line of `ls-tree`; no object for anything but a regular file."""
     head, _, path = line.partition(b"\t")
     mode, _, blob = head.split(b" ")
     return path, bytes.fromhex(blob.decode()) if mode.startswith(_REGULAR) else b""
 
 
 def _is_source(name: bytes) -> bool:
-    """Return whether a file with this path in a program's directory is part of the program."""
+    """Return True if a file with this path in a program's directory is part of the program."""
     parts = os.fsdecode(name).split("/")
     return NOT_SOURCES.isdisjoint(parts) and not parts[-1].endswith(_COMPILED)
 
 
 def _has_name(path: Path, expected: bytes) -> bool:
-    """Return whether git would give this content the expected name; none if that is empty."""
+    """Return True if git would give this content the expected name; False if that is empty."""
     if not expected:
         return False
     digest = hashlib.new(_FORMATS[len(expected)], usedforsecurity=False)
@@ -153,7 +153,7 @@ def _has_name(path: Path, expected: bytes) -> bool:
 
 
 def _files_below(path: Path) -> Iterator[Path]:
-    """Yield everything below that is no directory, links included.  Raises OSError."""
+    """Yield everything below that is not a directory, including links.  Raises OSError."""
     if path.is_symlink() or not path.is_dir():
         yield path
         return
@@ -166,13 +166,13 @@ def _files_below(path: Path) -> Iterator[Path]:
 
 
 def _absolute(path: Path) -> Path:
-    """Return the path with the links above it resolved, but not the last part."""
+    """Return the path with the links above it resolved, but not its last part."""
     whole = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow the last part
     return whole.parent.resolve() / whole.name
 
 
 def _top(directory: Path) -> Path:
-    start = Path(os.path.realpath(directory))  # resolve() fails where links lead in a circle
+    start = Path(os.path.realpath(directory))  # resolve() fails for circular links
     for each in (start, *start.parents):
         if os.path.exists(each / ".git"):  # noqa: PTH110  no OSError
             return each
@@ -181,15 +181,15 @@ def _top(directory: Path) -> Path:
 
 
 def _git_directories(top: Path) -> tuple[Path, Path]:
-    """Return where HEAD is, and where objects and references are: another place in a worktree."""
+    """Return the directories of HEAD, and of objects and references; in a worktree they differ."""
     own = _followed(top / ".git", top, "gitdir:")
     return own, _followed(own / "commondir", own, "", otherwise=own)
 
 
 def _followed(pointer: Path, base: Path, prefix: str, otherwise: Path | None = None) -> Path:
-    """Return where a file points, `otherwise` (default: itself) if it is none."""
+    """Return the path in a pointer file, or `otherwise` (default: the file itself) without one."""
     content = _start_of(pointer, _MAX_POINTER)
-    # Links may lead in a circle, and paths hold what no path can.
+    # Links may be circular, and pointers may contain invalid paths.
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         if content is not None and len(content) < _MAX_POINTER:
             return (base / content.decode().removeprefix(prefix).strip()).resolve()
@@ -197,7 +197,7 @@ def _followed(pointer: Path, base: Path, prefix: str, otherwise: Path | None = N
 
 
 def _start_of(path: Path, most: int) -> bytes | None:
-    """Return the first bytes of a regular file, None if there is none to read."""
+    """Return the first bytes of a regular file, None if it cannot be read."""
     with contextlib.suppress(OSError), files.regular(path, follow=True) as file:
         return file.read(most)
     return None
@@ -205,7 +205,7 @@ def _start_of(path: Path, most: int) -> bytes | None:
 
 @contextlib.contextmanager
 def _borrowed(own: Path, common: Path) -> Iterator[Path]:
-    """Make a repository with the objects and references of another, and no configuration of it."""
+    """Make a repository with another one's objects and references, without its configuration."""
     with tempfile.TemporaryDirectory(prefix="qrunner-git-") as name:
         git = Path(name)
         (git / "objects" / "info").mkdir(parents=True)
@@ -230,10 +230,9 @@ def _borrowed(own: Path, common: Path) -> Iterator[Path]:
 
 
 def _check_regular(pending: list[Path]) -> None:
-    """Refuse directories in which git could open anything but regular files, and wait for it.
+    """Refuse directories in which git could open, and wait for, anything but regular files.
 
-    Links are followed as git does, and so are the directories of objects that objects borrow from.
-    Raises RequestError.
+    Follows links as git does, and also directories of borrowed objects.  Raises RequestError.
     """
     seen: set[tuple[int, int]] = set()
     count = alternates = 0
@@ -262,14 +261,14 @@ def _check_regular(pending: list[Path]) -> None:
         if count > MAX_ENTRIES or alternates > _MAX_ALTERNATES:
             msg = (
                 f"{directory}: more than {MAX_ENTRIES} references and objects, or "
-                f"{_MAX_ALTERNATES} places to borrow from: run `git gc`, or leave out --since"
+                f"{_MAX_ALTERNATES} alternates: run `git gc`, or leave out --since"
             )
             raise RequestError(msg)
         pending += others
 
 
 def _alternates(objects: Path) -> list[Path]:
-    """Return the other directories in which git looks for what is not in this one of objects."""
+    """Return the other object directories in which git looks for missing objects."""
     lines = (_start_of(objects / _ALTERNATES, _PIECE) or b"").split(b"\n")
     return [objects / os.fsdecode(each) for each in lines if each and not each.startswith(b"#")]
 
@@ -285,7 +284,7 @@ def _configuration(repository: Path) -> str:
 
 
 def _ask(git: Path, *arguments: str) -> bytes:
-    """Run git with nothing but our own repository to go by.  Raises RequestError."""
+    """Run git with only our own repository and configuration.  Raises RequestError."""
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(git),
@@ -309,7 +308,7 @@ def _ask(git: Path, *arguments: str) -> bytes:
                 stderr=subprocess.DEVNULL,
                 timeout=GIT_TIMEOUT_S,
                 check=False,
-                preexec_fn=_confine,  # calls the kernel only, and takes no lock
+                preexec_fn=_confine,  # only makes system calls, and takes no lock
             )
             output.seek(0)
             answer = output.read(MAX_GIT_BYTES + 1)
@@ -325,17 +324,17 @@ def _ask(git: Path, *arguments: str) -> bytes:
 
 
 def _confine() -> None:
-    """Bound what git can take of this machine; runs in the child."""
+    """Limit the resources that git can use; runs in the child."""
     resource.setrlimit(resource.RLIMIT_AS, (GIT_MEMORY_BYTES, GIT_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (int(GIT_TIMEOUT_S), int(GIT_TIMEOUT_S)))
-    # One byte more than may be read, so that too much is seen.
+    # One byte more than may be read, so that an excess is noticed.
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_GIT_BYTES + 1, MAX_GIT_BYTES + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _refusal(revision: str, status: int) -> str:
     fetch = "fetch it first (in CI, a checkout of the whole history: fetch-depth: 0)"
-    if status == 1:  # what `rev-parse --quiet` says of a name that it does not know
+    if status == 1:  # the status of `rev-parse --quiet` for an unknown name
         return f"git knows no {revision!r} here: {fetch}"
     if status in {0, -signal.SIGXFSZ}:
         return f"{revision!r} has file names of more than {MAX_GIT_BYTES} bytes: leave out --since"

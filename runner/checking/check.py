@@ -1,8 +1,8 @@
 """`qrunner check`: find programs, run all their cases in parallel, report which ones hold.
 
-Each case runs in a sandbox of its own; reports come in a stable order, whatever ends first.  The
-programs come from anybody: nothing of them is executed or imported here, case files are data, and
-no more is kept in memory than the cases that run now and a bounded report of each.
+Each case runs in a sandbox of its own, and reports come in a stable order, independent of which
+case ends first.  The programs are untrusted: nothing of them is executed or imported here, case
+files are data, and only the running cases and a bounded report of each case are kept in memory.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ log = logging.getLogger(__name__)
 MAX_PROGRAMS: Final = 10_000
 MAX_CASES: Final = 100_000
 MANIFEST_CASE: Final = "manifest"
-"""Names the report of a program that cannot be used at all."""
+"""The case name in the report of a program that cannot be used at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One case that is going to be run; `file` is None for the one of a program without cases.
+    """One case to be run; `file` is None for the only case of a program without case files.
 
-    `refused` is set instead where nothing can be run.
+    If the case cannot be run, `refused` is its report.
     """
 
     program: str
@@ -55,7 +55,7 @@ class Planned:
 
 
 class Deadline:
-    """When a whole check has to be over, counted from when this was made."""
+    """The time by which a whole check must be finished, counted from its creation."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -63,36 +63,36 @@ class Deadline:
 
     @property
     def left_s(self) -> float:
-        """How long it is until then, at most as long as a thread can wait."""
+        """The seconds left, at most as many as a thread can wait."""
         return min(self._at - time.monotonic(), threading.TIMEOUT_MAX)
 
     @property
     def missed(self) -> tuple[Outcome, str]:
-        """What is said of all that is not finished by then."""
+        """The outcome and the reason for every case that is not finished by the deadline."""
         return Outcome.TIME_LIMIT, f"the whole check took longer than {self._seconds:g} s"
 
 
 class Observer:
-    """Who watches a check while it runs; this one looks away.
+    """Follows a check while it runs; this base class does nothing.
 
     `began` and `ended` are called from several threads, `report` from one, in the stable order.
     """
 
     def planned(self, cases: int) -> None:
-        """Take the number of cases that are going to be run."""
+        """Receive the number of cases that will be run."""
 
     def began(self, case: Planned) -> None:
-        """Take a case that is run now, or waits for its sandbox."""
+        """Receive a case that runs now, or waits for its sandbox."""
 
     def ended(self, case: Planned) -> None:
-        """Take a case that is not run any more."""
+        """Receive a case that no longer runs."""
 
     def report(self, report: CaseReport) -> None:
-        """Take the report of the next case in order."""
+        """Receive the report of the next case in order."""
 
 
 def discover(paths: Iterable[str]) -> Iterator[str]:
-    """Yield every program under the paths: names, `.py` files, and trees with manifests in them.
+    """Yield every program under the paths: names, `.py` files, and directories with manifests.
 
     Links to directories are not followed.  Raises RequestError for more than `MAX_PROGRAMS`.
     """
@@ -103,15 +103,15 @@ def discover(paths: Iterable[str]) -> Iterator[str]:
         found = sorted(itertools.islice(below, MAX_PROGRAMS + 1))
         count += len(found)
         if count > MAX_PROGRAMS:
-            msg = f"more than {MAX_PROGRAMS} programs: check fewer of them at once"
+            msg = f"more than {MAX_PROGRAMS} programs: check fewer at once"
             raise RequestError(msg)
         yield from (str(each) for each in found) if found else (text,)
 
 
 def _programs_below(top: Path) -> Iterator[Path]:
-    """Yield the directories that have manifests, and those of which nobody can say.
+    """Yield the directories that have manifests, and those that cannot be read.
 
-    What cannot be read in a program is left to the reading of that program.
+    An unreadable part of a program is reported when that program is read.
     """
     found: set[Path] = set()
     for place, entries in listings(top, without=NOT_SOURCES):
@@ -125,10 +125,10 @@ def _programs_below(top: Path) -> Iterator[Path]:
 
 
 def plan(programs: Iterable[str], deadline: Deadline | None = None) -> list[Planned]:
-    """Return the cases of the programs, in order; what cannot be used is one that is refused.
+    """Return the cases of the programs, in order; an unusable program gives one refused case.
 
-    After the deadline, if there is one, so is every program.  Raises RequestError for more than
-    `MAX_CASES`.
+    After the deadline, if there is one, every program is refused.  Raises RequestError for more
+    than `MAX_CASES`.
     """
     found: list[Planned] = []
     for text in programs:
@@ -155,9 +155,9 @@ class Check:
     """One check: `run` reports every case, `stop` ends it early from any thread.
 
     Arguments:
-        supervisor: executes the jobs; its limits are the ceiling.
-        cases: what `plan` returned.
-        jobs: how many cases are run at once.
+        supervisor: executes the jobs; its limits are the upper limits.
+        cases: the result of `plan`.
+        jobs: how many cases run at once (default: 1).
         observer: told what happens meanwhile.
     """
 
@@ -180,7 +180,7 @@ class Check:
         self._read = functools.lru_cache(maxsize=2 * jobs)(_read)
 
     def stop(self, outcome: Outcome, reason: str) -> None:
-        """Cancel what runs or is judged, and start nothing more: reported with this outcome."""
+        """Cancel the cases that run or are judged, start no more, and report all with `outcome`."""
         with self._lock:
             self._stopped = self._stopped or (outcome, reason)
             running = list(self._running)
@@ -189,7 +189,7 @@ class Check:
             each.cancel()
 
     def run(self, deadline: Deadline | None = None) -> list[CaseReport]:
-        """Run all cases and return their reports in order; after the deadline, stop."""
+        """Run all cases and return their reports in order; stops at the deadline."""
         deadline = deadline or Deadline(math.inf)
         timer = threading.Timer(max(0.0, deadline.left_s), self.stop, deadline.missed)
         timer.daemon = True
@@ -235,7 +235,7 @@ class Check:
         with self._lock:
             self._running.add(job)
             stopped = self._stopped is not None
-        if stopped:  # between the look at the start and now
+        if stopped:  # `stop` was called after the check at the start
             job.cancel()
         try:
             record = job.wait()
@@ -283,7 +283,7 @@ def judged(
 
 
 def _read(text: str) -> Program:
-    """Return a program that was discovered.  Raises RequestError."""
+    """Read a discovered program.  Raises RequestError."""
     path = Path(text)
     _check_direct(path)
     if not os.path.isdir(path):  # noqa: PTH112  where that cannot be known, `find` says why
@@ -297,12 +297,12 @@ def _read(text: str) -> Program:
 
 def _check_direct(path: Path) -> None:
     if _leads_through_link(path):
-        msg = f"{one_line(str(path))}: leads through a symbolic link: name what is meant"
+        msg = f"{one_line(str(path))}: leads through a symbolic link: give the real path"
         raise ManifestError(msg)
 
 
 def _leads_through_link(path: Path) -> bool:
-    """Return whether a link that a checkout may have planted would lead out of it."""
+    """Return True if a link, which a checkout may contain, leads out of the checkout."""
     steps = (path,) if path.is_absolute() else (path, *path.parents)
     return any(os.path.islink(each) for each in steps)  # noqa: PTH114  no OSError
 
@@ -332,7 +332,7 @@ def _stopped(planned: Planned, outcome: Outcome, why: str, seconds: float = 0.0)
 
 
 def _not_executed(planned: Planned, error: Exception) -> CaseReport:
-    """Return the report of a case that an exception kept from being run: refused, or our fault."""
+    """Return the report of a case that an exception prevented: refused, or our fault."""
     if not isinstance(error, RunnerError):
         log.error("the case %s failed inside the check", one_line(planned.case), exc_info=error)
     is_refused = isinstance(error, RequestError)

@@ -1,6 +1,6 @@
-"""Encoded values against expected ones, numbers within a tolerance.
+"""Compares encoded values with expected ones, numbers within a tolerance.
 
-Works on what a program sent, which may be hostile, without building objects of its classes.
+Works on data from a program, which may be hostile, without building objects of its classes.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _MAX_SHOWN: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """How far a number may be from an expected one: `absolute` + `relative` x its magnitude."""
+    """How far a number may be from the expected one: `absolute` + `relative` x its magnitude."""
 
     absolute: float = 0.0
     relative: float = 0.0
 
     def holds(self, seen: complex, expected: complex) -> bool:
-        """Return whether a number is near enough; NaN is near NaN, an infinity near itself."""
+        """Return True if a number is close enough; NaN is close to NaN, an infinity to itself."""
         if seen == expected or (seen != seen and expected != expected):
             return True
         try:
             return abs(seen - expected) <= self.absolute + self.relative * abs(expected) < math.inf
-        except OverflowError:  # integers that no float can hold
+        except OverflowError:  # integers too large for a float
             return False
 
     def __str__(self) -> str:
@@ -42,10 +42,10 @@ class Tolerance:
 def difference(
     name: str, seen: Any, expected: Any, tolerance: Tolerance | None = None
 ) -> list[str]:
-    """Return how encoded data differs from what is expected, in words; empty if it does not.
+    """Return how encoded data differs from the expected data, as text; empty if it does not.
 
-    Without a tolerance the two must be equal.  With one, numbers may be that far apart wherever
-    they stand, and arrays, tuples and NumPy's numbers equal lists and numbers of the same content.
+    Without a tolerance both must be equal.  With one, numbers anywhere may differ by that much, and
+    arrays, tuples and NumPy's numbers equal lists and numbers with the same content.
     """
     if tolerance is None:
         return [] if seen == expected else [_unlike(f"{name} is", seen, expected)]

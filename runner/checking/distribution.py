@@ -1,8 +1,8 @@
-"""Counts against what they should be: Pearson's chi-squared test of a stated significance.
+"""Compares counts with expected ones: Pearson's chi-squared test with a given significance.
 
-Standard library only, because a host need not have SciPy.  Where few are expected the test's
-approximation does not hold, so such bins are pooled until each expects `MIN_EXPECTED`; an outcome
-that should never come refutes at once.
+Uses the standard library only, because a host need not have SciPy.  The test's approximation does
+not hold for small expected counts, so such bins are pooled until each expects `MIN_EXPECTED`.  An
+outcome with probability 0 is refused at once.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 MIN_EXPECTED: Final = 5.0
-"""The smallest expected count of a bin: the textbooks' rule."""
+"""The smallest expected count of a bin, the usual rule."""
 
 _ROUNDING: Final = 1e-9
-"""By how much the sum of probabilities that were written down may miss one."""
+"""By how much the sum of the given probabilities may exceed one."""
 
 _Bin: TypeAlias = tuple[float, float]
-"""How many were observed, how many expected."""
+"""Observed count, expected count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """What counts should look like, and how unlikely they must be to be refused.
+    """The expected distribution of counts, and the significance level at which counts are refused.
 
-    Either `probabilities`, where what is missing to one stands for all outcomes that are not
-    named, or `counts`, another sample of the same distribution.  `significance` is the share of
-    right samples that are refused.
+    Either `probabilities`, where the rest up to one is shared by all outcomes that are not named,
+    or `counts`, another sample of the same distribution.  `significance` is the share of correct
+    samples that are refused.
     """
 
     significance: float
@@ -37,7 +37,7 @@ class Distribution:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Distribution:
-        """Read what a case says, its types already checked.  Raises ValueError in words."""
+        """Read the distribution of a case whose types are checked.  Raises ValueError."""
         found = cls(**data)
         whole = math.fsum((found.probabilities or {}).values())
         if whole > 1 + _ROUNDING:
@@ -49,7 +49,7 @@ class Distribution:
         return found
 
     def problem(self, seen: Mapping[str, int]) -> str | None:
-        """Return in words why these counts are refused, None if they are not."""
+        """Return why these counts are refused, as text; None if they are not."""
         total = sum(seen.values())
         if total == 0:
             return "holds no counts"
@@ -60,7 +60,7 @@ class Distribution:
                 (seen.get(key, 0), share * (seen.get(key, 0) + self.counts.get(key, 0)))
                 for key in {*seen, *self.counts}
             ]
-            # Of a table of two rows the expected counts of the other are in proportion.
+            # In a table of two rows, the expected counts of the other row are in proportion.
             return self._refusal(
                 bins, total, least=max(1.0, total / size), scale=size / (total + size)
             )
@@ -93,10 +93,11 @@ class Distribution:
 
 
 def survival(statistic: float, freedom: int) -> float:
-    """Return the probability that chi-squared of so many degrees of freedom exceeds `statistic`.
+    """Return the probability that chi-squared with so many degrees of freedom exceeds `statistic`.
 
-    The closed forms for whole numbers of degrees: a sum of positive terms, none of which is larger
-    than one, so nothing cancels or overflows.
+    Uses the closed forms for whole numbers of degrees: a sum of positive terms, none of them larger
+        than
+    one, so nothing cancels or overflows.
     """
     half = statistic / 2
     if freedom <= 0 or half <= 0:
@@ -109,7 +110,7 @@ def survival(statistic: float, freedom: int) -> float:
 
 
 def _pooled(bins: Iterable[_Bin], least: float) -> list[_Bin]:
-    """Return the bins, small ones together until each expects `least`."""
+    """Return the bins, with small ones merged until each expects `least`."""
     pooled: list[_Bin] = []
     seen = due = 0.0
     for observed, expected in sorted(bins, key=lambda each: each[1]):

@@ -1,6 +1,6 @@
-"""What is expected of a job, and how what came of it differs from that.
+"""The expectation for a job, and how its result and messages differ from it.
 
-Both sides may be hostile, and looking at them is not bounded here: `judging` sees to that.
+Both sides may be hostile, and the work is not bounded here: `judging` does that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Flaws: TypeAlias = Callable[[Sequence[Mapping[str, Any]]], list[schema.Flaw | No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What is expected of one part of messages and result: one of the three after `at`.
+    """The expectation for one part of messages and result: one of the three fields after `at`.
 
     `at` is a JSON Pointer that begins with `/result` or `/messages`.
     """
@@ -43,7 +43,7 @@ class Check:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Check:
-        """Read a check whose types and schema are right.  Raises ValueError for what is not."""
+        """Read a check whose types and schema are valid.  Raises ValueError for other errors."""
         counts = data.get("distribution")
         return cls(
             at=data["at"],
@@ -54,7 +54,7 @@ class Check:
         )
 
     def problems(self, document: Mapping[str, Any]) -> list[str]:
-        """Return what is wrong with that part, in words; `document` holds result and messages."""
+        """Return the problems of that part as text; `document` holds result and messages."""
         name = one_line(self.at)
         try:
             seen = lookup(document, self.at)
@@ -73,7 +73,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What should come of a case, any of the outcomes; everything else may be left out."""
+    """The expectation of a case: any of `outcomes`; everything else is optional."""
 
     outcomes: tuple[Outcome, ...] = (Outcome.COMPLETED,)
     result: Any = _UNSET
@@ -82,13 +82,13 @@ class Expectation:
     tolerance: Tolerance | None = None
     checks: tuple[Check, ...] = ()
     text: str = field(default="", compare=False, repr=False)
-    """The JSON that it was read from, empty if it was not."""
+    """The JSON that it was read from, empty if there is none."""
 
     @classmethod
     def from_data(cls, content: Mapping[str, Any], where: str) -> Expectation:
-        """Read what a case expects; `where` names it in errors.
+        """Read the expectation of a case; `where` names it in errors.
 
-        Raises ManifestError.  Types and schemas are right already: `check_case`.
+        Raises ManifestError.  Types and schemas have been checked by `check_case`.
         """
         words = content.get("outcome", Outcome.COMPLETED)
         checks = []
@@ -109,7 +109,7 @@ class Expectation:
         )
 
     def problems(self, result: Any, messages: list[Any], message_count: int | None) -> list[str]:
-        """Return how encoded result and messages differ from what is expected, in words."""
+        """Return how encoded result and messages differ from the expectation, as text."""
         found = []
         if self.result is not _UNSET:
             found += difference("result", result, self.result, self.tolerance)
@@ -124,7 +124,7 @@ class Expectation:
 
 
 def check_case(content: Mapping[str, Any], where: str, flaws: Flaws = schema.flaws) -> None:
-    """Raise ManifestError, naming the key, for what is no case; `flaws` reads its schemas."""
+    """Raise ManifestError, naming the key, for an invalid case; `flaws` checks its schemas."""
     _check(content, CASE, where)
     for key in ("expect", *EXPECT_ON):
         if key not in content:
@@ -154,7 +154,7 @@ def _tolerance(data: Mapping[str, Any]) -> Tolerance | None:
 
 
 def _check(content: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
-    """Raise ManifestError that names the first key that is wrong."""
+    """Raise ManifestError that names the first wrong key."""
     error = best_match(Draft202012Validator(known).iter_errors(content))
     if error is None:
         return

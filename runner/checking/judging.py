@@ -1,7 +1,7 @@
-"""Reading a case and judging what came of its job, bounded whatever both hold.
+"""Reads a case and judges the result of its job, with bounds for any content.
 
-What is small is looked at here; the rest in a child process, one for each case, with one budget of
-CPU time and memory.
+Small data is handled in this process; anything else in a child process, one per case, with one
+budget of CPU time and memory.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ JUDGING: Final = Bounds(cpu_s=10, wall_s=30.0, memory_bytes=1 << 30)
 _SMALL_CHARS: Final = 1 << 15
 _SMALL_WORK: Final = 1 << 20
 _SMALL_TYPED_WORK: Final = 1 << 12
-"""Where arrays are compared by their numbers, of which a text holds a thousand times its size."""
+"""Limit where arrays are compared by number: text can expand to a thousand times its size."""
 
 _TYPED: Final = '"__type__"'
 
 
 def check(content: Mapping[str, Any], where: str) -> None:
-    """Raise ManifestError, naming the key, for what is no case or takes too long to read."""
+    """Raise ManifestError, naming the key, for a case that is invalid or takes too long to read."""
     text = json.dumps(content)
     if len(text) <= _SMALL_CHARS:
         check_case(content, where)
@@ -52,7 +52,7 @@ def problems(
     *,
     abandoned: threading.Event | None = None,
 ) -> list[str]:
-    """Return how result and messages differ from what is expected, in words.
+    """Return how result and messages differ from the expectation, as text.
 
     Raises AbandonedError soon after `abandoned` is set.
     """
@@ -63,7 +63,7 @@ def problems(
     answers = bounded.ask(__name__, questions, JUDGING, abandoned)
     if not answers:
         return [
-            f"comparing what came of it with what is expected takes more than {JUDGING}: "
+            f"comparing result and messages with the expectation takes more than {JUDGING}: "
             "expect less, or publish and return less"
         ]
     return [str(each) for each in answers[0]]
@@ -84,7 +84,7 @@ def _is_small(expected: Expectation, texts: Sequence[str]) -> bool:
 
 
 def _judged(expected: Expectation, values: Iterator[Any], message_count: int | None) -> list[str]:
-    """Return the problems of decoded values: the result, and the messages after it."""
+    """Return the problems of decoded values: the result, then the messages."""
     try:
         result, *messages = values
         return expected.problems(result, messages, message_count)
@@ -92,11 +92,11 @@ def _judged(expected: Expectation, values: Iterator[Any], message_count: int | N
         raise
     except Exception as error:  # noqa: BLE001  only values of a program and a case are at work
         words = one_line(f"{type(error).__name__}: {error}")
-        return [f"what came of it cannot be compared with what is expected: {words:.500}"]
+        return [f"result and messages cannot be compared with the expectation: {words:.500}"]
 
 
 def _answers(questions: Iterator[Any]) -> Iterator[Any]:
-    """Answer what is asked; runs in the child."""
+    """Answer the questions; runs in the child."""
     verb, *arguments = next(questions)
     if verb == "read":
         yield _mistake(*arguments)

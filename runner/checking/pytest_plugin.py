@@ -1,8 +1,8 @@
 """The pytest plugin: `pytest --qrunner` collects the cases of programs as tests.
 
-Without `--qrunner` it adds two options and a fixture, and imports nothing of the rest.  pytest
-itself executes a project's `conftest.py` on the host, so this is for programs of one's own; those
-of somebody else are for `qrunner check`.
+Without `--qrunner` it adds two options and a fixture, and imports nothing else.  pytest itself
+executes a project's `conftest.py` on the host, so the plugin is for your own programs; use `qrunner
+check` for those of others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SUPERVISOR = pytest.StashKey["Supervisor"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what switches the plugin on, and what the operator may say."""
+    """Add the options that enable the plugin and set the isolation."""
     group = parser.getgroup("qrunner", "programs in sandboxes (qiskit-program-runner)")
     group.addoption(
         "--qrunner",
@@ -36,24 +36,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Collect programs only where that was asked for."""
+    """Register the collection of programs, if it was requested."""
     if config.getoption("--qrunner"):
         config.pluginmanager.register(_Collection(), "qrunner-collection")
 
 
 @pytest.fixture(scope="session")
 def supervisor(request: pytest.FixtureRequest) -> Supervisor:
-    """A `runner.Supervisor` for the whole session, with the operator's limits as its ceiling.
+    """Return a `runner.Supervisor` for the whole session, with the operator's limits.
 
     Skips the test without `--qrunner`.
     """
     if not request.config.getoption("--qrunner"):
-        pytest.skip("the fixture supervisor runs sandboxes: switch it on with --qrunner")
+        pytest.skip("the fixture supervisor runs sandboxes: enable it with --qrunner")
     return _supervisor(request.config)
 
 
 def _supervisor(config: pytest.Config) -> Supervisor:
-    """Return the session's supervisor, made when it is first needed."""
+    """Return the session's supervisor, made on first use."""
     if _SUPERVISOR not in config.stash:
         from runner.policy.settings import load
         from runner.supervisor import Supervisor
@@ -72,7 +72,7 @@ class _Collection:
     def pytest_collect_file(
         self, file_path: Path, parent: pytest.Collector
     ) -> pytest.Collector | None:
-        """Take a manifest as the collection of its program's cases."""
+        """Collect the cases of a program from its manifest."""
         from runner.programs.manifest import MANIFEST_NAMES
 
         if file_path.name not in MANIFEST_NAMES:
@@ -82,7 +82,7 @@ class _Collection:
 
 
 class ProgramFile(pytest.File):
-    """A program: its cases are the tests."""
+    """A program, whose cases are the tests."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield a test for each case, or one that fails if the program cannot be used."""
@@ -93,7 +93,7 @@ class ProgramFile(pytest.File):
 
 
 class CaseFailedError(Exception):
-    """A case does not hold; carries its report."""
+    """A case does not hold; contains its report."""
 
 
 class CaseItem(pytest.Item):
@@ -113,7 +113,7 @@ class CaseItem(pytest.Item):
             raise CaseFailedError(report)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Show what differs and the end of the log, escaped, instead of a traceback of ours."""
+        """Show the differences and the end of the log, escaped, instead of our own traceback."""
         if not isinstance(excinfo.value, CaseFailedError):
             return super().repr_failure(excinfo, style)
         from runner.checking.report import human_lines
@@ -122,7 +122,7 @@ class CaseItem(pytest.Item):
         return lines.rstrip("\n")
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Name the program and its case in the heading of a failure."""
+        """Return the program and its case for the heading of a failure."""
         from runner.display import one_line
 
         return self.path, None, one_line(f"{self.path.parent.name} :: {self.name}")

@@ -1,7 +1,7 @@
-"""What `qrunner check` found, as values, and as the files and lines that others read.
+"""The results of `qrunner check`: as values, and as files and lines for other tools.
 
-JUnit XML, Markdown and JSON, all of bounded size.  Programs that are checked are hostile: what
-they wrote, and what they are called, is escaped for each format here, and only here.
+JUnit XML, Markdown and JSON, all of bounded size.  The checked programs are untrusted: their output
+and their names are escaped for each format here, and only here.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from runner.job.record import Outcome
 MAX_PROBLEMS: Final = 20
 MAX_PROBLEM: Final = 1000
 MAX_LOG_TAIL: Final = 8000
-"""Characters of log or traceback that the report of one case keeps: the last ones."""
+"""How many of the last characters of log or traceback the report of a case keeps."""
 
 MAX_SUMMARY_BYTES: Final = 512 * 1024
-"""Of a Markdown summary: GitHub takes 1 MiB from one step."""
+"""The longest Markdown summary in bytes; GitHub accepts 1 MiB per step."""
 
 _MARKS: Final = ("ok", "FAIL")
-# Jenkins and GitLab take files from paths that are written so.
+# Jenkins and GitLab take files from paths written in this form.
 _ATTACHMENT: Final = ("[[ATTACHMENT|", "\\x5b[ATTACHMENT|")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseReport:
-    """How one case went; `exit_code` is 0 if it holds.
+    """The report of one case; `exit_code` is 0 if it holds.
 
-    `log_tail` is the traceback or the end of the log of a case that does not.
+    `log_tail` is the traceback, or the end of the log, of a case that does not hold.
     """
 
     program: str
@@ -57,18 +57,18 @@ class CaseReport:
 
     @property
     def holds(self) -> bool:
-        """Whether everything was as expected."""
+        """Return True if everything was as expected."""
         return self.exit_code == 0
 
     @property
     def is_our_fault(self) -> bool:
-        """Whether it says nothing about the program: our fault, the engine's, or interrupted."""
+        """Return True if the program is not to blame: our fault, the engine's, or interrupted."""
         return self.exit_code >= Outcome.SANDBOX_ERROR.exit_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """All reports in numbers; `exit_code` is the highest of the cases'."""
+    """The counts of all reports; `exit_code` is the highest of the cases'."""
 
     programs: int
     cases: int
@@ -93,18 +93,18 @@ class Summary:
 
 
 def case_line(report: CaseReport) -> str:
-    """Return one event of `--format json`: strict JSON in ASCII."""
+    """Return a report as one event of `--format json`: strict JSON in ASCII."""
     content: dict[str, Any] = {"event": "case", **asdict(report), "outcome": report.outcome.value}
     return inert_json(json.dumps(content, allow_nan=False))
 
 
 def summary_line(summary: Summary, error: str | None = None) -> str:
-    """Return the last event of `--format json`; `error` says why there is no more of it."""
+    """Return the last event of `--format json`; `error` says why cases are missing."""
     return inert_json(json.dumps({"event": "summary", **asdict(summary), "error": error}))
 
 
 def human_lines(report: CaseReport) -> tuple[str, str]:
-    """Return the mark of a report, and its lines without it, the first one beside the mark."""
+    """Return the mark of a report, and its lines; the first one goes beside the mark."""
     lines = [
         f"{one_line(report.program)} :: {one_line(report.case)}"
         f"  ({report.outcome}, {report.seconds:.2f} s)\n"
@@ -146,7 +146,7 @@ def _xml_line(text: str) -> str:
 
 
 def markdown(reports: Sequence[CaseReport]) -> str:
-    """Return the reports as Markdown: a table of programs, then what failed."""
+    """Return the reports as Markdown: a table of programs, then the failed cases."""
     summary = Summary.of(reports)
     parts = [
         f"### qrunner check: {summary.passed} passed, {summary.failed} failed\n\n",
@@ -170,7 +170,7 @@ def _failure(report: CaseReport) -> str:
         shown += quoted(report.log_tail)
     return (
         f"\n#### {_code(report.program)} :: {_code(report.case)}: {report.outcome}\n\n"
-        # Each line of it has a prefix, so none can close the fence.
+        # Each of its lines has a prefix, so none can close the fence.
         f"```text\n{shown}```\n"
     )
 
@@ -184,12 +184,12 @@ def _bounded(parts: Iterable[str]) -> str:
         else:
             kept.append(part)
     if left_out:
-        kept.append(f"\n… and {left_out} more that are too long for a summary.\n")
+        kept.append(f"\n… and {left_out} more, which do not fit into the summary.\n")
     return "".join(kept)
 
 
 def _code(text: str) -> str:
-    """Return text that Markdown shows as it is, also in a table."""
+    """Return text that Markdown shows literally, also in a table."""
     return f"`{one_line(text).replace('`', chr(92) + 'x60').replace('|', chr(92) + 'x7c') or ' '}`"
 
 
@@ -197,7 +197,7 @@ def _code(text: str) -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a place for a report that is a link or no file, such as a checkout may plant.
+    """Refuse a report path that is a link or not a regular file: a checkout may contain one.
 
     Raises RequestError.
     """
@@ -210,7 +210,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Put a whole report in place at once.  Raises RequestError."""
+    """Replace a whole report file atomically.  Raises RequestError."""
     check_writable(path)
     try:
         files.replace(path, content)
@@ -220,7 +220,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def append_file(path: Path, text: str) -> None:
-    """Append to a file that a CI system keeps.  Raises RequestError."""
+    """Append to a file of a CI system.  Raises RequestError."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(path, flags, 0o644), "ab") as file:

@@ -1,1 +1,1 @@
-"""What runs on a cluster's node, or in front of one: a supervisor there, and Ray's driver."""
+"""Code that runs on or next to a cluster's node: a supervisor there, and Ray's driver."""

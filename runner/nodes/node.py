@@ -1,11 +1,12 @@
-"""The part on a node: one job by an ordinary `Supervisor`, told as lines.  Knows no engine.
+"""The part on a node: one job run by an ordinary `Supervisor`, its events as lines of JSON.
 
-`NodeJob.batches` is what an engine passes on.  The supervisor's own thread owns sandbox, deadline
-and cancellation and waits for nobody; a second one reads the job's events into a bounded buffer;
-when nobody takes from it the sandbox's channel is no longer read, but time goes on.
+An engine passes on `NodeJob.batches`.  The supervisor's own thread owns sandbox, deadline and
+cancellation, and waits for no consumer.  A second thread reads the job's events into a bounded
+buffer. If the buffer is not emptied, the sandbox's channel is no longer read, but the time limit
+keeps running.
 
 As a process (`python -m runner.nodes.node`) it reads the specification from stdin, which is also
-its lifeline: at its end, or at a line that says `cancel`, the job is cancelled.
+its lifeline: the job is cancelled at the end of stdin, or at a line that says `cancel`.
 """
 
 from __future__ import annotations
@@ -58,11 +59,11 @@ _watchers: Final[list[Janitor]] = []
 
 
 class _UnfitError(RunnerError):
-    """This node cannot run any job of this caller's."""
+    """This node cannot run any job of this caller."""
 
 
 class NodeJob:
-    """One attempt of one job on this node.  Used once; `cancel` from any thread."""
+    """One attempt of one job on this node.  Used once; any thread may call `cancel`."""
 
     def __init__(self, line: bytes, name: str | None = None) -> None:
         self._line = line
@@ -76,9 +77,9 @@ class NodeJob:
         self._abandoned = threading.Event()
 
     def batches(self) -> Generator[bytes, None, None]:
-        """Yield whole lines until the last, `finished` or `ended`; a heartbeat where none are.
+        """Yield whole lines until the last, `finished` or `ended`; a heartbeat when there are none.
 
-        A consumer that stops asking must `close` the iterator: the sandbox is taken down then.
+        A consumer that stops early must `close` the iterator, which removes the sandbox.
         """
         yield line_of(Hello(node=self._name, version=identity()))
         thread = threading.Thread(target=self._work, name="qrunner-node", daemon=True)
@@ -88,7 +89,7 @@ class NodeJob:
             while not is_over:
                 batch = self._batch()
                 if not batch and time.monotonic() > self._overdue_at:
-                    # Signs of life of a part that lives while the job does not would never end.
+                    # Otherwise a node part whose job never ends would send heartbeats for ever.
                     batch = [Ended(how=End.LOST, reason="its supervisor does not end the job")]
                 is_over = bool(batch) and isinstance(batch[-1], Finished | Ended)
                 yield b"".join(map(line_of, batch)) or line_of(Heartbeat())
@@ -100,7 +101,7 @@ class NodeJob:
             thread.join(_CLOSE_S)
 
     def cancel(self) -> None:
-        """Ask for the end, which `batches` then tells."""
+        """Request the end, which `batches` then reports."""
         with self._lock:
             self._cancelled = True
             job = self._job
@@ -108,11 +109,11 @@ class NodeJob:
             job.cancel()
 
     def _batch(self) -> list[Event | Finished | Ended]:
-        """Return what is there, at least one event unless there is none for a heartbeat's time."""
+        """Return the events present, at least one unless none arrive for a heartbeat's interval."""
         deadline = time.monotonic() + HEARTBEAT_S
         found: list[Event | Finished | Ended] = []
         while not found and time.monotonic() < deadline:
-            # In short waits: an exception that is raised here from outside comes between them.
+            # In short waits, so that an exception raised from outside is handled between them.
             with contextlib.suppress(queue.Empty):
                 found.append(self._queue.get(timeout=_POLL_S))
         size = 0
@@ -165,7 +166,7 @@ class NodeJob:
         return Finished(record=job.wait())
 
     def _pace(self, _job_id: str, _message: object) -> None:
-        """Be a callback that is as far as the consumer is; too far behind, `publish` waits."""
+        """Act as a callback at the consumer's pace; if that is too slow, `publish` waits."""
         while not self._passed.acquire(timeout=1.0):
             if self._abandoned.is_set():
                 break
@@ -178,7 +179,7 @@ class NodeJob:
 
 
 def _supervisor_for(spec: JobSpec) -> Supervisor:
-    """Return this process's supervisor with the policy that the job is to have."""
+    """Return this process's supervisor with the policy of the job."""
     key = (spec.isolation, spec.allow_missing)
     with _supervisors_lock:
         if key not in _supervisors:
@@ -200,14 +201,14 @@ def _progress(line: str) -> None:
 
 
 def outlive() -> None:
-    """Have this process swept after even where its children are killed with it, as Ray does."""
+    """Ensure a sweep after this process even where its children are killed with it, as by Ray."""
     with _supervisors_lock:
         if not _watchers:
             _watchers.append(Janitor(orphaned=True))
 
 
 def close_supervisors() -> None:
-    """End what runs in this process, and clean up after it."""
+    """Close this process's supervisors, which ends their jobs and cleans up."""
     with _supervisors_lock:
         while _supervisors:
             supervisor, engine = _supervisors.popitem()[1]
@@ -219,9 +220,9 @@ def close_supervisors() -> None:
 
 
 def main() -> int:
-    """Run the one job that stdin specifies, and tell it on stdout; the exit code says nothing."""
+    """Run the job specified on stdin; write its events to stdout.  Ignore the exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    # What a library prints must never land between our lines.
+    # Output of a library must never mix with our lines.
     outlet = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     lines = _lines(sys.stdin.fileno())
@@ -241,13 +242,13 @@ def main() -> int:
 
 
 def _obey(lines: Iterator[bytes], node: NodeJob) -> None:
-    """Cancel at the first line, or at the end of stdin: then nobody wants the job any more."""
+    """Cancel at the first line, or at the end of stdin, when the job is no longer wanted."""
     next(lines, None)
     node.cancel()
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:
-    """Yield whole lines; what is too long or unfinished at the end is dropped."""
+    """Yield whole lines; drops lines that are too long, and an incomplete last one."""
     unfinished = bytearray()
     while (data := os.read(descriptor, 1 << 20)) and len(unfinished) < MAX_LINE_BYTES:
         first, *others = data.split(b"\n")
@@ -258,7 +259,7 @@ def _lines(descriptor: int) -> Iterator[bytes]:
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    """Write all of it: a signal may cut any single write short."""
+    """Write all of the data: a signal may cut any single write short."""
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]

@@ -1,9 +1,9 @@
-"""The process that is connected to Ray: a pipe for each job, and nothing of what flows through it.
+"""The process that is connected to Ray: one connection per job, whose content it does not read.
 
-The only module that uses Ray (`ray_trust` knocks at its door).  Connections come over a control
-socket, whose end is ours.  Each begins with one line: a job's specification, or a question.  What a
-task yields are bytes of whole lines and goes out as it is; a further line, or the end of the
-connection, cancels the task.  A job that waits for a node gets signs of life from here.
+The only module that uses Ray, apart from `ray_trust`.  Connections arrive over a control socket,
+whose other end is the caller's.  Each begins with one line: a job's specification, or a question.
+A task yields bytes of whole lines, which are sent on unchanged.  A further line, or the end of the
+connection, cancels the task.  While a job waits for a node, this process sends heartbeats for it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from runner.sites.wire import MAX_LINE_BYTES, End, Ended, Heartbeat, JobSpec, Wi
 log = logging.getLogger(__name__)
 
 _AHEAD: Final = 4
-"""How many batches a task may be ahead of whoever takes them."""
+"""How many batches a task may be ahead of their consumer."""
 
 _REACH_S: Final = 5.0
 
@@ -40,7 +40,7 @@ _LAST: Final = (b'{"event": "finished"', b'{"event": "ended"')
 
 
 def attempt(line: bytes) -> Generator[bytes, None, None]:
-    """Be the task: run one job on whatever node this is."""
+    """Run one job on this node; this is the task that Ray executes."""
     import ray
 
     from runner.nodes.node import NodeJob, outlive
@@ -54,7 +54,7 @@ def attempt(line: bytes) -> Generator[bytes, None, None]:
 
 
 class Driver:
-    """Reads the connections in one thread, and serves each job in one of its own."""
+    """Reads the connections in one thread, and serves each job in a thread of its own."""
 
     def __init__(self, control: socket.socket, ray: Any) -> None:
         self._control = control
@@ -65,7 +65,7 @@ class Driver:
         self._is_wanted = True
 
     def serve(self) -> None:
-        """Serve until the control socket ends; then cancel what is left."""
+        """Serve until the control socket ends; then cancel the remaining jobs."""
         self._selector.register(self._control, selectors.EVENT_READ)
         reassured = time.monotonic()
         while self._is_wanted:
@@ -99,7 +99,7 @@ class Driver:
         if not data or is_asked or len(connection.unread) > MAX_LINE_BYTES:
             self._selector.unregister(connection.socket)
             del self._connections[connection.socket]
-            # Ray may take its time over it, and the others are not to wait.
+            # Ray may be slow here, and the other connections must not wait.
             threading.Thread(target=self._cancel, args=(connection,), daemon=True).start()
             if not is_asked:
                 connection.socket.close()
@@ -113,7 +113,7 @@ class Driver:
         with connection.lock:
             connection.is_cancelled = True
             if connection.task is not None and not connection.is_over:
-                # Whatever Ray says of a task that has ended, the others go on.
+                # An error that Ray reports for an ended task must not affect the others.
                 with contextlib.suppress(Exception):
                     self._ray.cancel(connection.task)
 
@@ -137,9 +137,9 @@ class Driver:
         try:
             ended = self._pass_on(connection, line)
         except OSError:
-            ended = None  # nobody listens any more
+            ended = None  # the reader has gone
         except Exception as error:
-            log.exception("the driver failed at a job")  # whose caller is not to wait for ever
+            log.exception("the driver failed at a job")  # the caller must not wait for ever
             ended = _ended(error, End.LOST)
         connection.begin()
         if ended is not None:
@@ -164,14 +164,14 @@ class Driver:
                 data = self._ray.get(reference)
                 connection.begin()
                 if _is_last(data):
-                    # To cancel a task that is about to end can crash the whole driver (Ray 2.60).
+                    # Cancelling a task that is about to end can crash the whole driver (Ray 2.60).
                     with connection.lock:
                         connection.is_over = True
                 connection.socket.sendall(data)
         except errors.TaskCancelledError as error:
             return _ended(error, End.CANCELLED)
         except errors.RayTaskError as error:
-            # Whatever the task raised comes as one, and so does what was raised to cancel it.
+            # Any error of the task arrives as this type, and so does its cancellation.
             is_cancelled = isinstance(error.cause, errors.TaskCancelledError)
             return _ended(error, End.CANCELLED if is_cancelled else End.REFUSED)
         except errors.RayError as error:
@@ -196,12 +196,12 @@ class _Connection:
         self._beginning = threading.Lock()
 
     def begin(self) -> None:
-        """Say that a node has the job: from now on what is said comes from there."""
+        """Record that a node has the job: from now on, events come from that node."""
         with self._beginning:
             self.is_waiting = False
 
     def reassure(self) -> None:
-        """Give a sign of life to whose job waits for a node; never blocks."""
+        """Send a heartbeat for a job that waits for a node; never blocks."""
         with self._beginning, contextlib.suppress(OSError):
             if self.is_waiting:
                 self.socket.send(_SIGN, socket.MSG_DONTWAIT)
@@ -211,13 +211,13 @@ class _Connection:
             self.socket.sendall(data)
 
     def hang_up(self) -> None:
-        """End the stream; the descriptor goes when the reader has seen its other end go."""
+        """End the stream; the reader closes the descriptor when the other end has gone."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _is_last(data: bytes) -> bool:
-    """Return whether the last of these lines is a node's last."""
+    """Return True if the last of these lines is a node's last event."""
     return data[data.rfind(b"\n", 0, -1) + 1 :].startswith(_LAST)
 
 
@@ -230,15 +230,15 @@ def _ended(error: Exception, how: End) -> Ended:
 
 
 def connect(address: str) -> Any:
-    """Return Ray, connected to the cluster.  Raises RequestError, with what to do about it."""
+    """Return Ray, connected to the cluster.  Raises RequestError that says what to do."""
     host, _, port = address.rpartition(":")
     if is_loopback(host):
-        # Else Ray replaces the address by this machine's outward one, where nobody listens.
+        # Otherwise Ray replaces the address by this machine's outward one, where nothing listens.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
     except OSError as error:
-        msg = f"nobody answers at {address} ({error}): is that the head of a Ray cluster that runs?"
+        msg = f"nobody answers at {address} ({error}): is that the head of a running Ray cluster?"
         raise RequestError(msg) from error
     import ray
 
@@ -262,7 +262,7 @@ def connect(address: str) -> Any:
 def main() -> int:
     """Connect to the cluster at argv[2] and serve the control socket argv[1]."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    # Ray's workers import from where the driver is: that may be a stranger's repository.
+    # Ray's workers import from the driver's directory, which may be an untrusted repository.
     if token := os.environ.get("RAY_AUTH_TOKEN_PATH"):
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(Path(token).absolute())
     os.chdir("/")

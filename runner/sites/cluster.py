@@ -1,4 +1,4 @@
-"""What every cluster engine does, and what a cluster can give.  No engine, no sandbox here."""
+"""The interface of all cluster engines, and the capacity of a cluster."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from runner.sites.wire import WIRE_VERSION, AttemptEvent, JobSpec
 from sandbox.wire.protocol import MIB
 
 HEARTBEAT_S: Final = 2.0
-"""How often a node that has nothing else to say gives a sign of life."""
+"""Interval at which a node without other events sends a heartbeat, in seconds."""
 
 LOST_S: Final = 10.0
-"""A node that has not said anything for five heartbeats is lost."""
+"""A node that has sent nothing for this many seconds, five heartbeats, is lost."""
 
 SPARE_S: Final = 300.0
-"""What a job may need beyond its limits for building its image and cleaning up."""
+"""Seconds that a job may need in addition to its limits, to build its image and clean up."""
 
 _SHOWN_NODES: Final = 8
 _DIGITS: Final = 12
 
 
 def node_name() -> str:
-    """Return what this node is called: by its operator, by Slurm, or by the machine."""
+    """Return this node's name, as set by its operator, by Slurm, or by the machine."""
     given = os.environ.get("QRUNNER_NODE") or os.environ.get("SLURMD_NODENAME")
     return given or socket.gethostname()
 
@@ -40,7 +40,7 @@ def identity() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeCapacity:
-    """What one node can give to jobs, all in all, busy or not."""
+    """What one node can give to jobs in total, busy or not."""
 
     name: str
     cpus: float
@@ -49,13 +49,13 @@ class NodeCapacity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What the nodes that are there now can give."""
+    """What all present nodes can give to jobs."""
 
     nodes: tuple[NodeCapacity, ...]
 
     @property
     def slots(self) -> int:
-        """How many jobs of one CPU run at the same time."""
+        """How many jobs of one CPU can run at the same time."""
         return max(1, int(sum(each.cpus for each in self.nodes)))
 
     def check(self, cpus: float, memory_bytes: int) -> None:
@@ -68,7 +68,7 @@ class Capacity:
         ]
         msg = (
             f"the job needs {cpus:g} CPUs and {memory_bytes // MIB} MiB of memory, and no node of "
-            f"the cluster has both ({'; '.join(known) or 'there is none that takes jobs'}): lower "
+            f"the cluster has both ({'; '.join(known) or 'no node takes jobs'}): lower "
             "the limits cpus or memory_bytes, or add a larger node"
         )
         raise RequestError(msg)
@@ -78,34 +78,34 @@ H = TypeVar("H")
 
 
 class ClusterEngine(Protocol[H]):
-    """Moves jobs to nodes and their events back; knows nothing of sandboxes.
+    """Moves jobs to nodes and their events back; knows nothing about sandboxes.
 
-    Safe to use from several threads.  `name` is for people.
+    May be used from several threads.  `name` is for people.
     """
 
     name: str
 
     def submit(self, spec: JobSpec) -> H:
-        """Hand a job over and return at once; it may wait for a node.  Raises RunnerError."""
+        """Hand over a job and return at once; the job may wait for a node.  Raises RunnerError."""
         ...
 
     def events(self, handle: H) -> Iterator[AttemptEvent]:
-        """Yield what the node says; the last is one `Finished` or `Ended`, in every case.
+        """Yield the node's events; the last one is always one `Finished` or `Ended`.
 
-        A consumer that does not ask for the next holds the program back, but not its clock.
+        A consumer that does not ask for the next event delays the program, but not its clock.
         """
         ...
 
     def cancel(self, handle: H) -> None:
-        """Ask for the end; never blocks, harmless if repeated.  `events` tells the outcome."""
+        """Request the end; never blocks, may be repeated.  `events` yields the outcome."""
         ...
 
     def capacity(self) -> Capacity:
-        """Return what there is now.  Raises RunnerError if nobody answers."""
+        """Return the current capacity.  Raises RunnerError if the cluster does not answer."""
         ...
 
     def close(self) -> None:
-        """Let go of everything; what still runs ends by its lifeline."""
+        """Release everything; what still runs ends by its lifeline."""
         ...
 
 

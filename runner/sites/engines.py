@@ -1,4 +1,4 @@
-"""Cluster engines by name.  Each is imported when it is asked for: Ray need not be there."""
+"""Cluster engines by name.  Each is imported on demand: Ray need not be installed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where jobs run: the site that a supervisor submits to, and this machine as the usual one.
+"""The site that a supervisor submits jobs to, and this machine as the default site.
 
-A cluster is the other: `runner.sites.remote`.
+The other site is a cluster: `runner.sites.remote`.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ from runner.sandboxes.starts import CORES, memory_share
 log = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 5.0
-"""How long `close` waits while nothing gets any further; a stuck engine makes it give up then."""
+"""How long `close` waits without progress before it gives up on a stuck engine, in seconds."""
 
 
 class Site(Protocol):
-    """Where a supervisor's jobs run; `sessions` are those that it closes with itself."""
+    """Where a supervisor's jobs run; `sessions` are the sessions that it closes with itself."""
 
     workers: Workers[Task]
     sessions: Openings
 
     @property
     def pool(self) -> Pool | None:
-        """The sandboxes that wait for jobs, if any are wanted."""
+        """The pool of waiting sandboxes, None if there is none."""
 
     @property
     def slots(self) -> int:
-        """How many jobs at once keep it busy."""
+        """How many jobs at once keep the site busy."""
 
     def check(self, limits: Limits) -> None:
-        """Raise RequestError, with the numbers, if a job of these limits can never run."""
+        """Raise RequestError, with the numbers, if a job with these limits can never run."""
 
     def image(self, name: str) -> str | None:
-        """Return the id of an image that a job can be given instead of its program's, if any."""
+        """Return the id of a job's own image if it can be used, else None."""
 
     def work(self, task: Task) -> None:
-        """Execute one job, in a worker's thread; whatever happens, it ends with a record."""
+        """Execute one job in a worker's thread; it always ends with a record."""
 
     def queue(self, count: int) -> Queue:
-        """Return what the jobs of a session go to, `count` at once."""
+        """Return the queue for the jobs of a session, of which `count` run at once."""
 
     def close(self) -> None:
-        """Cancel every job, wait for the clean-up, and release everything."""
+        """Cancel every job, wait until everything is removed, and release everything."""
 
 
 class Machine:
-    """This machine: its engine, threads for jobs, and sandboxes beside it.
+    """This machine: its engine, the threads for jobs, and the sandboxes.
 
-    Kept apart from the `Supervisor` itself, so that the end of the interpreter can close what
-    nobody has closed.
+    It is separate from the `Supervisor`, so that the interpreter's end can close it if the user has
+    not.
     """
 
     def __init__(  # noqa: PLR0913  keywords only but for the first
@@ -90,13 +90,13 @@ class Machine:
         self.workers.set_budget(memory_budget_bytes or memory_share())
         self.slots = CORES
         self._budget = memory_budget_bytes
-        # They have sandboxes without a thread, between two jobs.
+        # Between two jobs, sessions have sandboxes without a thread.
         images = ImageStore(self.engine, progress=progress)
         self.supply = Supply(self.engine, images, policy, forced, warm=warm)
 
     @property
     def pool(self) -> Pool | None:
-        """The sandboxes that wait for jobs, if any are wanted."""
+        """The pool of waiting sandboxes, None if there is none."""
         return self.supply.pool
 
     def stock(self, program: Program, limits: Limits, size: Warm) -> None:
@@ -135,10 +135,10 @@ class Machine:
         return Lanes(self.supply, self.engine, self.workers, count)
 
     def close(self) -> None:
-        """Cancel every job, wait for the clean-up, and release everything.
+        """Cancel every job, wait until everything is removed, and release everything.
 
-        When nothing has moved for `PATIENCE_S`, the rest is done in the background as soon as the
-        engine works again, or by the janitor after the end of this process.
+        After `PATIENCE_S` without progress the rest is done in the background as soon as the engine
+        works again, or by the janitor after the end of this process.
         """
         for task in self.workers.close():
             task.job.cancel()
@@ -146,12 +146,12 @@ class Machine:
         self.supply.close()
         if self._settle(PATIENCE_S):
             return
-        log.warning("the engine does not let go of everything; it is removed as soon as it does")
-        with contextlib.suppress(RuntimeError):  # none is started at the end of the interpreter
+        log.warning("the engine does not release everything yet; the rest is removed later")
+        with contextlib.suppress(RuntimeError):  # no thread starts at the interpreter's end
             threading.Thread(target=self._settle, name="qrunner-close", daemon=True).start()
 
     def _settle(self, patience_s: float | None = None) -> bool:
-        """Wait until all is gone, then leave this host; return whether that has come to pass."""
+        """Wait until all is gone, then remove this process's traces; return True if so."""
         if not self.workers.join(patience_s) or not self.supply.join(patience_s):
             return False
         if not self._keep_engine:

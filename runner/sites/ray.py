@@ -1,8 +1,9 @@
 """Ray: one streaming task per job.  Ray itself runs in a child process, `ray_driver`.
 
-In a child, because Ray ends a driver that has lost its head for a minute, threads, forks and takes
-over signals; here it is never imported.  Each job is a socket pair, one end of which the driver
-gets: what goes through is what goes through a pipe to a node part that is a child process.
+It runs in a child because Ray terminates a driver that has lost its head node for a minute, and
+because it starts threads, forks and takes over signals.  Ray is never imported here.  Each job is a
+socket pair with one end in the driver; it carries the same lines as a pipe to a node part that is a
+child process.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from runner.sites.stream import Stream, Streams
 from runner.sites.wire import AttemptEvent, End, JobSpec
 
 VERSIONS: Final = SpecifierSet(">=2.52,<2.61")
-"""Those that this was tried with: how far a generator may run ahead is not a stable option."""
+"""The versions that were tested: the option for how far a generator may run ahead is not stable."""
 
 CAPACITY_LINE: Final = b'{"do": "capacity"}\n'
 
@@ -45,8 +46,8 @@ _MAX_ANSWER_BYTES: Final = 1 << 20
 class RayEngine(Streams):
     """Submits to the cluster at `address` (HOST:PORT of its head); None finds the local one.
 
-    Raises RequestError if there is no Ray or no cluster, or if one that others could reach takes
-    jobs from anybody.
+    Raises RequestError if there is no Ray or no cluster, or if the cluster can be reached by others
+    and accepts jobs from anyone.
     """
 
     name = "ray"
@@ -65,15 +66,15 @@ class RayEngine(Streams):
         """Hand the job to Ray.  Raises RunnerError."""
         line = spec.to_line()
         driver, connection = self._connection()
-        # What the driver loses, when it ends, is no more than what a node that dies does; and it
-        # gives signs of life for jobs that wait, as nodes do for those that run.
+        # If the driver ends, its jobs are lost as with a node that dies. The driver sends
+        # heartbeats for jobs that wait, as nodes do for those that run.
         channel = _Connection(driver, connection)
         stream = self._open(channel, line, untaken=End.LOST, patience_s=LOST_S)
         self._drivers[stream] = driver
         return stream
 
     def events(self, handle: Stream) -> Iterator[AttemptEvent]:
-        """Yield what the node says; a driver that says nothing any more is replaced."""
+        """Yield the node's events; a driver that stops sending is replaced."""
         try:
             yield from super().events(handle)
         finally:
@@ -81,12 +82,12 @@ class RayEngine(Streams):
                 self._drivers[handle].kill()
 
     def capacity(self) -> Capacity:
-        """Return what the living nodes have.  Raises RunnerError."""
+        """Return the capacity of the living nodes.  Raises RunnerError."""
         driver, answer = self._ask()
         if answer is None and driver.has_ended():
-            _, answer = self._ask()  # a new one
+            _, answer = self._ask()  # a new driver
         if answer is None:
-            msg = f"the Ray driver does not answer: {driver.last_words() or 'it says nothing'}"
+            msg = f"the Ray driver does not answer: {driver.last_words() or 'no output'}"
             raise RunnerError(msg)
         return Capacity(nodes=tuple(NodeCapacity(**each) for each in answer["nodes"]))
 
@@ -98,7 +99,7 @@ class RayEngine(Streams):
         return driver, None
 
     def close(self) -> None:
-        """End the driver, and with it every job that is left."""
+        """End the driver, and with it every remaining job."""
         with self._lock:
             driver, self._driver = self._driver, None
         super().close()
@@ -124,7 +125,7 @@ def _check_installed() -> None:
         msg = "Ray is not installed: pip install 'qiskit-program-runner[ray]'"
         raise RequestError(msg) from None
     if found not in VERSIONS:
-        msg = f"Ray {found} is installed, and {VERSIONS} is needed: install such a one"
+        msg = f"Ray {found} is installed, but {VERSIONS} is needed: install a matching version"
         raise RequestError(msg)
 
 
@@ -143,13 +144,13 @@ def _resolved(address: str | None) -> str:
     address = address.removeprefix("ray://")
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isdigit()):
-        msg = f"{address!r} is no address of a Ray head: write HOST:PORT, its port is mostly 6379"
+        msg = f"{address!r} is not the address of a Ray head: write HOST:PORT, usually port 6379"
         raise RequestError(msg)
     return address
 
 
 class _Driver:
-    """The process that is connected to Ray; the end of the control socket ends it."""
+    """The process that is connected to Ray; it ends when the control socket closes."""
 
     def __init__(self, address: str) -> None:
         self._control, theirs = socket.socketpair()
@@ -187,22 +188,22 @@ class _Driver:
         return ours
 
     def has_ended(self) -> bool:
-        """Whether the process is gone, or about to go."""
+        """Return True if the process has ended or is about to."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GOING_S)
             return True
         return False
 
     def last_words(self) -> str:
-        """Return what it said last, if it has ended."""
+        """Return the end of its error output, if it has ended."""
         return self._words.text() if self.has_ended() else ""
 
     def kill(self) -> None:
-        """End it now; what it still has to do, others do."""
+        """Kill it now; the cluster's nodes end what it still runs."""
         self._process.kill()
 
     def close(self) -> None:
-        """Let it go home, and kill it if it does not."""
+        """Let it end, and kill it if it does not."""
         self._control.close()
         try:
             self._process.wait(_EXIT_S)
@@ -213,21 +214,21 @@ class _Driver:
 
 
 class _Connection:
-    """One job's socket; the driver cancels the job at its end."""
+    """One job's socket; the driver cancels the job when it closes."""
 
     def __init__(self, driver: _Driver, connection: socket.socket) -> None:
         self._driver = driver
         self._socket = connection
         self.reader = self._socket.fileno()
-        self.writer = os.dup(self.reader)  # else both would be one to a selector
+        self.writer = os.dup(self.reader)  # a selector takes each descriptor only once
 
     def hang_up(self) -> None:
-        """Tell the driver that nothing more will come."""
+        """Tell the driver that nothing more follows."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self, patience_s: float) -> None:
-        """Close it; the driver sees to the rest."""
+        """Close it; the driver handles the rest."""
         del patience_s
         os.close(self.writer)
         self._socket.close()
@@ -238,7 +239,7 @@ class _Connection:
 
 
 def _receive(connection: socket.socket, timeout_s: float) -> dict[str, Any]:
-    """Return the object that stands on the one line of an answer.  Raises OSError."""
+    """Return the JSON object on the single line of an answer.  Raises OSError."""
     received = b""
     connection.settimeout(timeout_s)
     while not received.endswith(b"\n"):

@@ -1,7 +1,8 @@
-"""Whom a Ray cluster obeys: off loopback one that takes jobs from anybody is not used.
+"""Checks who can give a Ray cluster jobs: an open cluster is used only on loopback.
 
-Run as a process (`python -m runner.sites.ray_trust HOST:PORT`) it goes to a head without a token,
-and says by its exit code whether it was refused: Ray reads its settings once in each process.
+Run as a process (`python -m runner.sites.ray_trust HOST:PORT`), it connects to a head without a
+token; its exit code says if it was refused.  A separate process, because Ray reads its settings
+only once.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ _REFUSED: Final = 77
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Return True if only this machine can reach an address."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     return host == "localhost"
 
 
 def check_trust(host: str) -> None:
-    """Raise RequestError if others can reach this host's Ray, and we have no token to show."""
+    """Raise RequestError if others can reach this host's Ray, and no token is configured here."""
     if not (is_loopback(host) or os.environ.get(_MODE) == _WANTED):
         raise _untrusted(host, "and RAY_AUTH_MODE is not token here")
 
 
 def check_token() -> None:
-    """Raise RequestError if there is to be a token and is none: Ray would crash over it."""
+    """Raise RequestError if a token is required but missing: Ray would crash."""
     if os.environ.get(_MODE) != _WANTED or os.environ.get("RAY_AUTH_TOKEN"):
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
@@ -47,16 +48,17 @@ def check_token() -> None:
         found = ""
     if not found:
         msg = (
-            f"RAY_AUTH_MODE is token, and there is none in {path}: put the cluster's token there, "
+            f"RAY_AUTH_MODE is token, but {path} holds none: put the cluster's token there, "
             "or name its file in RAY_AUTH_TOKEN_PATH"
         )
         raise RequestError(msg)
 
 
 def check_nodes(hosts: list[str], address: str) -> None:
-    """Raise RequestError if others can reach these nodes of the cluster, and it would obey them.
+    """Raise RequestError if others can reach these nodes, and the cluster accepts jobs without a
+    token.
 
-    That we show a token does not say that anybody looks at it, so one comes without.
+    Sending a token does not prove that the cluster checks it, so this also tries without one.
     """
     outward = [each for each in hosts if not is_loopback(each)]
     for each in outward:
@@ -66,7 +68,7 @@ def check_nodes(hosts: list[str], address: str) -> None:
 
 
 def asks_for_a_token(address: str) -> bool:
-    """Whether the cluster refuses who has no token."""
+    """Return True if the cluster refuses clients without a token."""
     command = commands.module("runner.sites.ray_trust", address)
     environment = {**os.environ, _MODE: "disabled"}
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -78,9 +80,10 @@ def asks_for_a_token(address: str) -> bool:
 
 
 def knock(address: str) -> None:
-    """Let the head see our token.  Raises Ray's AuthenticationError, its RpcError after a minute.
+    """Show our token to the head.  Raises Ray's AuthenticationError; its RpcError after a minute.
 
-    At once: `ray.init` tries a wrong token for 20 s, and does not say that it is wrong.
+    Answers at once, whereas `ray.init` retries a wrong token for 20 s and does not say that it is
+    wrong.
     """
     from ray import _raylet
 
@@ -90,15 +93,15 @@ def knock(address: str) -> None:
 
 def _untrusted(host: str, why: str) -> RequestError:
     return RequestError(
-        f"the Ray cluster at {host} can be reached from other machines, {why}: whoever reaches one "
-        "that is open runs code next to a container engine, which is as good as root. Start it "
+        f"the Ray cluster at {host} can be reached from other machines, {why}: anyone who reaches "
+        "an open cluster can run code next to a container engine, in effect as root. Start it "
         "with RAY_AUTH_MODE=token, in a private network, and set RAY_AUTH_MODE and "
         "RAY_AUTH_TOKEN_PATH here too (docs/cluster.md)"
     )
 
 
 def main() -> int:
-    """Go to argv[1] as somebody without a token."""
+    """Connect to the head at argv[1] without a token."""
     from ray.exceptions import AuthenticationError
 
     try:

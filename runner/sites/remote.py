@@ -1,7 +1,7 @@
 """Jobs of a supervisor whose sandboxes run on other machines.
 
-In the place of what owns a local engine: it feeds the caller's `Job` with what a node says, calls
-a node lost that says nothing any more, and alone decides whether such a job is tried again.
+Replaces the owner of a local engine.  It copies a node's events into the caller's `Job`, declares a
+silent node lost, and alone decides if such a job is run again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from runner.sites.wire import (
 log = logging.getLogger(__name__)
 
 _CAPACITY_S: Final = 5.0
-"""How long what a cluster has is believed before it is asked again."""
+"""How long a cluster's capacity is cached, in seconds."""
 
 _UNKNOWN: Final = Usage(
     sources=dict.fromkeys(
@@ -58,10 +58,10 @@ _POLL_S: Final = 0.01
 
 
 class Remote:
-    """The threads and the engine of a supervisor on a cluster; what `Machine` is on one machine.
+    """The threads and the engine of a supervisor on a cluster; the counterpart of `Machine`.
 
-    `max_jobs` are handed to the engine at the same time, the rest waits here, where users are
-    served in turn; None means twice as many as there are CPUs, so that nodes do not wait for us.
+    At most `max_jobs` are handed to the engine at the same time.  The others wait here, where users
+    take turns.  None means twice the number of CPUs, so that nodes do not wait for this host.
     """
 
     def __init__(self, engine: AnyEngine, max_jobs: int | None = None) -> None:
@@ -83,10 +83,10 @@ class Remote:
         return self.capacity().slots
 
     def image(self, name: str) -> None:
-        """Nothing is known here of what images the nodes have."""
+        """Return None: the images of the nodes are not known here."""
 
     def capacity(self) -> Capacity:
-        """Return what the cluster has, as of a few seconds ago.  Raises RunnerError."""
+        """Return the cluster's capacity, at most a few seconds old.  Raises RunnerError."""
         with self._lock:
             if time.monotonic() - self._asked > _CAPACITY_S:
                 self._capacity = self.engine.capacity()
@@ -94,27 +94,27 @@ class Remote:
             return self._capacity
 
     def close(self) -> None:
-        """Cancel every job, wait for the nodes, and let go of the engine."""
+        """Cancel every job, wait for the nodes, and release the engine."""
         for task in self.workers.close():
             task.job.cancel()
         close_all(self.sessions)
         if not self.workers.join(_PATIENCE_S):
-            log.warning("a node does not let go of its jobs; it is left to its own deadlines")
+            log.warning("a node does not end its jobs; its own deadlines will")
         self.engine.close()
 
     def queue(self, count: int) -> Spread:
-        """Return what the jobs of a session go to; how many run at once is the cluster's matter."""
+        """Return the queue for a session's jobs; the cluster decides how many run at once."""
         del count
         return Spread(self.workers, self.work)
 
     # --- in a worker thread ---------------------------------------------------------------------
 
     def work(self, task: Task) -> None:
-        """Execute one job on the cluster; whatever happens, it ends with a record."""
+        """Execute one job on the cluster; it always ends with a record."""
         task.perform(self._execute)
 
     def _execute(self, task: Task) -> Verdict:
-        """Return how the job ended; if a node has said it, its record has been taken before."""
+        """Return how the job ended; if a node has reported that, its record is set already."""
         while True:
             task.interrupt.check()
             ended = self._attempt(task)
@@ -136,7 +136,7 @@ class Remote:
         )
 
     def _attempt(self, task: Task) -> Ended:
-        """Run the job once; its record, if there is one, is the job's by then."""
+        """Run the job once; if the node sends a record, it becomes the job's record."""
         handle = self.engine.submit(_spec(task))
         ended = Ended(how=End.CANCELLED, reason="cancelled by the caller")
         events = self.engine.events(handle)
@@ -146,12 +146,12 @@ class Remote:
                     ended = self._take(task, event) or ended
         except CancelledError:
             self.engine.cancel(handle)
-            for event in events:  # none are left if it has told its end before
+            for event in events:  # none follow if its end has arrived already
                 ended = self._take(task, event) or ended
         return ended
 
     def _take(self, task: Task, event: AttemptEvent) -> Ended | None:
-        """Put into the job what its node has said; return why the attempt has ended, if it has."""
+        """Copy an event of the node into the job; return why the attempt has ended, if it has."""
         job = task.job
         match event:
             case Hello():
@@ -167,14 +167,14 @@ class Remote:
             case Ended():
                 return event
             case Heartbeat():
-                pass  # has been seen where it was read
+                pass  # handled where it was read
         return None
 
 
 class Spread:
-    """A session's jobs on a cluster: each in a sandbox of its own, on whatever node is free.
+    """A session's jobs on a cluster: each in a sandbox of its own, on any free node.
 
-    So they are kept apart more strictly than in a session on one machine, and are slower.
+    They are separated more strictly than in a session on one machine, and run more slowly.
     """
 
     def __init__(self, workers: Workers[Task], work: Callable[[Task], object]) -> None:
@@ -194,12 +194,12 @@ class Spread:
         self._workers.submit(task, self._do, user=task.request.user)
 
     def withdraw(self, task: Task) -> None:
-        """Forget a job whose turn has not come."""
+        """Remove a job whose turn has not come."""
         self._workers.withdraw(task)
         self._leave(task)
 
     def close(self) -> None:
-        """Cancel what is left."""
+        """Cancel the remaining jobs."""
         with self._lock:
             self._is_closed = True
             left = list(self._live)
@@ -230,13 +230,13 @@ def _spec(task: Task) -> JobSpec:
 
 
 def _wait_for_callback(job: Life) -> None:
-    """Take no more while the callback is far behind: so the program, in the end, waits."""
+    """Wait while the callback is far behind, which in the end makes the program wait."""
     while job.is_congested and not job.is_cancelled:
         time.sleep(_POLL_S)
 
 
 def _ours(record: JobRecord, task: Task) -> JobRecord:
-    """Return a node's record with what only the caller knows."""
+    """Return a node's record, completed with what only the caller knows."""
     job = task.job
     created = {"created": job.created.isoformat()}
     return dataclasses.replace(

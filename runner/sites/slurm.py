@@ -1,4 +1,4 @@
-"""Slurm: the node part as a job step, `srun` in front of it.  Needs no package, only Slurm."""
+"""Slurm: the node part as a job step, started by `srun`.  Needs only Slurm, no Python package."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sandbox.wire.protocol import MIB
 _ANSWER_S: Final = 20.0
 _SCANCEL_S: Final = 2.0
 _AVOIDED_S: Final = 300.0
-"""How long a lost node gets no job: Slurm itself notices after its `SlurmdTimeout`, 300 s."""
+"""How long a lost node gets no job, in seconds: Slurm notices after its `SlurmdTimeout`, 300 s."""
 
 _USABLE: Final = frozenset({"idle", "mixed", "allocated", "completing"})
 
 
 class SlurmEngine(StdioEngine):
-    """Allocates by `srun`, one step per job; `options` are put after ours."""
+    """Allocates with `srun`, one step per job; `options` follow the runner's own options."""
 
     name = "slurm"
-    untaken = End.LOST  # the node that Slurm has chosen may have died, and it does not say so
-    patience_s: float | None = None  # a job may wait for a node as long as Slurm lets it
+    untaken = End.LOST  # the node that Slurm has chosen may have died, which Slurm does not report
+    patience_s: float | None = None  # a job may wait for a node as long as Slurm allows
 
     def __init__(self, options: tuple[str, ...] = ()) -> None:
         super().__init__(self._srun)
@@ -58,9 +58,9 @@ class SlurmEngine(StdioEngine):
         ]
 
     def _excluded(self) -> list[str]:
-        """Return the option that keeps a job off nodes which were lost and Slurm still believes in.
+        """Return the option that excludes lost nodes which Slurm still considers alive.
 
-        At least one node stays, because whoever is lost may have come back.
+        At least one node is never excluded, because a lost node may have come back.
         """
         since = time.monotonic() - _AVOIDED_S
         lost = {name for name, when in self._lost.items() if when > since} & self._nodes
@@ -73,18 +73,18 @@ class SlurmEngine(StdioEngine):
         return stream
 
     def events(self, handle: Stream) -> Iterator[AttemptEvent]:
-        """Yield what the node says; the allocation of one that is lost is given back."""
+        """Yield the node's events; the allocation of a lost node is released."""
         try:
             yield from super().events(handle)
         finally:
             if handle.is_lost and handle.node:
                 self._lost[handle.node] = time.monotonic()
-            if handle.is_lost:  # then `srun` was killed, and cannot do it itself
+            if handle.is_lost:  # then `srun` was killed, and cannot release it itself
                 with contextlib.suppress(RunnerError):
                     _output(["scancel", "--quiet", f"--name={self._names[handle]}"], _SCANCEL_S)
 
     def capacity(self) -> Capacity:
-        """Return what the nodes have that are up.  Raises RunnerError."""
+        """Return the capacity of the nodes that are up.  Raises RunnerError."""
         answer = _output(["sinfo", "--noheader", "--Node", "--format=%N|%c|%m|%T"])
         nodes = {}
         for line in answer.splitlines():
@@ -106,7 +106,7 @@ def _output(command: list[str], timeout_s: float = _ANSWER_S) -> str:
     try:
         done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=True)
     except FileNotFoundError:
-        msg = f"there is no {command[0]} here: this must be a machine that submits to Slurm"
+        msg = f"{command[0]} is not installed here: use a machine that can submit to Slurm"
         raise RunnerError(msg) from None
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", b"") or b"").decode(errors="replace").strip()

@@ -1,6 +1,6 @@
-"""The node part as a child process: here, or wherever a command in front of it takes it.
+"""The node part as a child process: here, or wherever a command prefix starts it.
 
-Slurm is this with `srun` in front.
+Slurm uses this with `srun` as prefix.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _SHOWN: Final = 500
 
 
 class StdioEngine(Streams):
-    """Starts one process per job; `prefix` is what to put before the node part's command."""
+    """Starts one process per job; `prefix` is put before the node part's command."""
 
     name = "stdio"
     untaken = End.REFUSED
-    patience_s: float | None = 60.0  # for a Python to start and import us, on a busy machine
+    patience_s: float | None = 60.0  # for Python to start and import the runner on a busy machine
 
     def __init__(self, prefix: Callable[[JobSpec], Sequence[str]] = lambda _: ()) -> None:
         super().__init__()
@@ -46,14 +46,14 @@ class StdioEngine(Streams):
         return self._open(channel, line, untaken=self.untaken, patience_s=self.patience_s)
 
     def capacity(self) -> Capacity:
-        """Return what this machine has."""
+        """Return the capacity of this machine."""
         cpus = float(os.cpu_count() or 1)
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return Capacity(nodes=(NodeCapacity(name=node_name(), cpus=cpus, memory_bytes=memory),))
 
 
 def node_command() -> list[str]:
-    """Return the command of the node part: of this Python, unless QRUNNER_NODE_PYTHON says else."""
+    """Return the command of the node part: QRUNNER_NODE_PYTHON if it is set, else this Python."""
     return commands.module("runner.nodes.node", python=os.environ.get("QRUNNER_NODE_PYTHON"))
 
 
@@ -61,7 +61,7 @@ class Process:
     """A child process whose stdin and stdout are a stream; stdin is its lifeline."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        # A session of its own: Ctrl-C at the terminal is the caller's to translate.
+        # A session of its own: the caller handles Ctrl-C of the terminal.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -81,7 +81,7 @@ class Process:
             self._process.send_signal(signal.SIGTERM)
 
     def close(self, patience_s: float) -> None:
-        """Close its stdin, wait for it, and kill it if it does not go."""
+        """Close its stdin, wait for its end, and kill it after `patience_s` seconds."""
         process = self._process
         for each in (process.stdin, process.stdout):
             assert each
@@ -95,7 +95,7 @@ class Process:
         self._words.close()
 
     def last_words(self) -> str:
-        """Return the end of what it wrote on stderr."""
+        """Return the end of its stderr."""
         return self._words.text()
 
 
@@ -115,14 +115,14 @@ class LastWords:
                 self._kept = (self._kept + data)[-_LAST_WORDS:]
 
     def text(self) -> str:
-        """Return the end of it, on one line."""
-        self._thread.join(0.2)  # of a process that has ended it is all there by then
+        """Return the end of stderr on one line."""
+        self._thread.join(0.2)  # all output of an ended process has arrived by then
         lines = self._kept.decode(errors="replace").splitlines()
-        told = [line for line in lines if "[0x" not in line]  # the frames of a native crash
+        told = [line for line in lines if "[0x" not in line]  # without the frames of a native crash
         return " ".join(" ".join(told).split())[-_SHOWN:]
 
     def close(self) -> None:
-        """Forget the process."""
+        """Stop reading."""
         self._thread.join(1.0)
         if not self._thread.is_alive():
             self._file.close()

@@ -1,9 +1,9 @@
 """One job as a duplex stream of lines: the caller's side of stdio, Slurm and Ray alike.
 
-`Stream` owns two descriptors and knows what its node has said last; how the stream came about, and
-how its far end is made to go, is the engine's (`Channel`).  No job ends here without exactly one
-last event, and the only wait without a limit is the one in the queue of a cluster that says nothing
-to those who wait.  `Streams` is what is common to all engines whose handles are streams.
+`Stream` owns two descriptors and the time of its node's last sign of life.  The engine (`Channel`)
+knows how the stream was made, and how its far end is ended.  Every job ends with exactly one last
+event. The only wait without a limit is in the queue of a cluster that reports nothing to waiting
+jobs. `Streams` is the common part of all engines whose handles are streams.
 """
 
 from __future__ import annotations
@@ -33,37 +33,37 @@ from runner.sites.wire import (
 CANCEL_LINE: Final = b'{"do": "cancel"}\n'
 
 _CANCEL_S: Final = 10.0
-"""How long a node may take to end a cancelled job before it is cut off."""
+"""How long a node may take to end a cancelled job before it is disconnected, in seconds."""
 
 _CLEAN_UP_S: Final = 15.0
-"""How long the far end may clean up after its job."""
+"""How long the far end may take to clean up after its job, in seconds."""
 
 _TICK_S: Final = 1.0
 _RECEIVE_BYTES: Final = 1 << 18
 
 
 class Channel(Protocol):
-    """What carries a stream, and its far end's fate."""
+    """The transport of a stream, and the control of its far end."""
 
     reader: int
     writer: int
 
     def hang_up(self) -> None:
-        """Make the far end go, at once if it has not begun; never blocks, may be repeated."""
+        """Make the far end stop, at once if it has not begun; never blocks, may be repeated."""
 
     def close(self, patience_s: float) -> None:
         """Release everything; the far end is killed if it is still there after `patience_s`."""
 
     def last_words(self) -> str:
-        """Return what the far end said to nobody in particular, such as why it never began."""
+        """Return the far end's error output, such as why it never began."""
 
 
 class Stream:
-    """The caller's end of one attempt.  `events` belongs to one thread, `cancel` to any.
+    """The caller's end of one attempt.  `events` belongs to one thread; any may call `cancel`.
 
-    `node` is its name, None before it has spoken; `is_lost`: it has ended, or says nothing any
-    more, without a last event.  Before a node has spoken, an end without a last event is called
-    `untaken`, and silence is one after `patience_s` (None: never).
+    `node` is the node's name, None until its first event.  `is_lost` is True if it has ended or
+    become silent without a last event.  Before the first event of a node, an end without a last
+    event is reported as `untaken`, and so is silence after `patience_s` (None: never).
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Stream:
         os.set_blocking(channel.writer, False)
 
     def events(self) -> Iterator[AttemptEvent]:
-        """Yield what the node says, up to its one last event."""
+        """Yield the node's events, up to its one last event."""
         try:
             try:
                 for event in self._said():
@@ -100,7 +100,7 @@ class Stream:
                     if isinstance(event, Finished):
                         return
             except WireError as error:
-                reason = f"node {self.node} does not keep to the protocol: {error}"
+                reason = f"node {self.node} violates the protocol: {error}"
                 yield Ended(how=End.LOST, reason=reason)
                 return
             yield self._ended()
@@ -108,7 +108,7 @@ class Stream:
             self.close()
 
     def cancel(self) -> None:
-        """Ask the node to end the job, or withdraw it if no node has it yet."""
+        """Ask the node to end the job, or withdraw the job if no node has it yet."""
         with self._lock:
             if self._is_closed or self._cancelled_at is not None:
                 return
@@ -120,7 +120,7 @@ class Stream:
             self._channel.hang_up()
 
     def close(self) -> None:
-        """Let go of the far end; what it still runs ends by its lifeline."""
+        """Release the far end; what it still runs ends by its lifeline."""
         with self._lock:
             if self._is_closed:
                 return
@@ -130,21 +130,21 @@ class Stream:
     # --- reading --------------------------------------------------------------------------------
 
     def _said(self) -> Iterator[AttemptEvent]:
-        """Yield events until the stream ends, or nothing has come for too long."""
+        """Yield events until the stream ends, or nothing has arrived for too long."""
         while self._wait():
             try:
                 data = os.read(self._channel.reader, _RECEIVE_BYTES)
             except BlockingIOError:
                 continue
             except OSError:
-                return  # a connection that was reset has ended as well
+                return  # a reset connection has ended as well
             if not data:
                 return
             for line in self._lines(data):
                 event = event_of(line)
                 if isinstance(event, Hello):
                     self.node = event.node
-                if not isinstance(event, Ended):  # which the node may not have said itself
+                if not isinstance(event, Ended):  # `Ended` may not come from the node itself
                     self._sign = datetime.now(UTC)
                 yield event
 
@@ -160,8 +160,8 @@ class Stream:
             raise WireError(msg)
 
     def _wait(self) -> bool:
-        """Wait until there is something to read, sending meanwhile; False if it is over."""
-        # From now, not from the last sign: while nobody asked for more, nothing could be heard.
+        """Wait until there is input, sending meanwhile; return False if the stream is over."""
+        # Counted from now, not from the last sign: nothing was read while the consumer was busy.
         until = self._lost_at()
         while (now := time.monotonic()) < until:
             poll = select.poll()
@@ -171,7 +171,7 @@ class Stream:
             ready = dict(poll.poll(min(_TICK_S, until - now) * 1000))
             if self._channel.writer in ready:
                 self._send(ready[self._channel.writer])
-                until = self._lost_at()  # that somebody reads is a sign of life as well
+                until = self._lost_at()  # that the node reads is a sign of life too
             if self._channel.reader in ready:
                 return True
             if self._cancelled_at is not None and now - self._cancelled_at > _CANCEL_S:
@@ -191,7 +191,7 @@ class Stream:
             except OSError:
                 what = select.POLLERR
             if what & (select.POLLERR | select.POLLHUP):
-                self._unsent = memoryview(b"")  # its end shows where we read
+                self._unsent = memoryview(b"")  # reading will show its end
 
     def _ended(self) -> Ended:
         """Return why there is no record: by what is known, never by an exit code."""
@@ -201,27 +201,27 @@ class Stream:
         said = self._channel.last_words()
         if self.node is None:
             self.is_lost = self._untaken is End.LOST
-            said = said or "its engine has ended, or says nothing any more"
+            said = said or "its engine has ended or does not respond"
             return Ended(how=self._untaken, reason=f"no node has taken the job: {said}")
         return self._in_full(Ended(how=End.LOST, reason=said))
 
     def _in_full(self, event: Ended) -> Ended:
-        """Return a loss with its node and the node's last sign of life; else the same."""
+        """Return a loss with its node and the node's last sign of life; other events unchanged."""
         if event.how is not End.LOST:
             return event
-        if self.node is None:  # chosen for the job, and gone before it could say who it is
+        if self.node is None:  # chosen for the job, and gone before its first event
             return Ended(how=End.LOST, reason=f"no node has taken the job: {event.reason}")
         self.is_lost = True
         silent = (datetime.now(UTC) - self._sign).total_seconds()
         reason = (
-            f"node {self.node} is lost: its last sign of life came at "
+            f"node {self.node} is lost: its last sign of life was at "
             f"{self._sign.isoformat(timespec='milliseconds')}, {silent:.1f} s before"
         )
         return Ended(how=End.LOST, reason=f"{reason} ({event.reason})" if event.reason else reason)
 
 
 class Streams:
-    """The streams of one engine, of which those are known that have not ended."""
+    """The streams of one engine that have not ended."""
 
     def __init__(self) -> None:
         self._streams_lock = threading.Lock()
@@ -236,7 +236,7 @@ class Streams:
         return stream
 
     def events(self, handle: Stream) -> Iterator[AttemptEvent]:
-        """Yield what the node says, up to its one last event."""
+        """Yield the node's events, up to its one last event."""
         try:
             yield from handle.events()
         finally:
@@ -244,11 +244,11 @@ class Streams:
                 self._streams.discard(handle)
 
     def cancel(self, handle: Stream) -> None:
-        """Ask for the end."""
+        """Request the end of a stream."""
         handle.cancel()
 
     def close(self) -> None:
-        """Let go of every stream that is left."""
+        """Release every remaining stream."""
         with self._streams_lock:
             streams, self._streams = self._streams, set()
         for each in streams:

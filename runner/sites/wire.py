@@ -1,9 +1,9 @@
-"""What crosses the boundary: the specification of a job there, the events of its run back.
+"""The wire format of a cluster: a job's specification to the node, the events of its run back.
 
-One JSON object per line both ways, and nothing else.  The events are those of `qrunner run
---format json`, and `hello`, `heartbeat` and `ended`.  Bodies and results travel as the text they
-are: they are cut out of their line and checked to be JSON, never built as objects here.  Decoding
-is total: an event or `WireError`, whatever the bytes.
+One JSON object per line in both directions, and nothing else.  The events are those of `qrunner run
+--format json`, and `hello`, `heartbeat` and `ended`.  Message bodies and results travel as the text
+they are: they are cut out of their line and checked to be JSON, but never parsed into objects
+here.  For any bytes, decoding gives an event or `WireError`.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from runner.programs.program import MAX_PROGRAM_BYTES
 from sandbox.wire.protocol import MIB, JsonText, ProtocolError, check_json
 
 WIRE_VERSION: Final = 2
-"""Counts the changes of what crosses; part of what caller and node must have in common."""
+"""The version of the wire format, in which caller and node must agree."""
 
 MAX_LINE_BYTES: Final = 224 * MIB
-"""What inputs or a result at their limits need if each of their characters has to be escaped."""
+"""Enough for inputs or a result at their limits with every character escaped."""
 
 _TAILS: Final = (
     (b'{"event": "message",', b', "body": '),
     (b'{"event": "finished",', b', "result": '),
 )
-"""How those events begin that end in a JSON text of the program's, and what it stands behind."""
+"""How events begin that end with JSON text of the program, and the member before that text."""
 
 
 class WireError(ValueError):
-    """What came is not what a node of ours says."""
+    """Received data does not follow the wire format."""
 
 
-# --- there ----------------------------------------------------------------------------------------
+# --- to the node ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """One attempt of one job: everything that a node needs, with the program's own bytes.
+    """One attempt of one job: everything that a node needs, including the program's files.
 
-    `version` is the caller's: a node of another one refuses the job.
+    `version` is the caller's: a node of another version refuses the job.
     """
 
     job: str
@@ -62,15 +62,15 @@ class JobSpec:
 
     @property
     def policy(self) -> Policy:
-        """The policy of the node's sandbox: as strict as it is made, but for what was allowed."""
+        """The policy of the node's sandbox: the strictest, except for what may be missing."""
         return Policy(isolation=self.isolation, allow_missing=self.allow_missing)
 
     def to_line(self) -> bytes:
-        """Return the line that `from_line` reads.  Raises RequestError if the bundle is too big."""
+        """Return the line for `from_line`.  Raises RequestError if the bundle is too large."""
         size = sum(len(content) for content in self.program.files.values())
         if size > MAX_PROGRAM_BYTES:
             msg = (
-                f"the files of {self.program.name!r} are {size} bytes, and at most "
+                f"the files of {self.program.name!r} are {size} bytes, but at most "
                 f"{MAX_PROGRAM_BYTES} travel to a cluster: keep only what the program needs"
             )
             raise RequestError(msg)
@@ -88,7 +88,7 @@ class JobSpec:
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """Read what `to_line` wrote.  Raises WireError."""
+        """Return the specification that `to_line` wrote.  Raises WireError."""
         try:
             head, mark, inputs = line.rstrip(b"\n").partition(_INPUTS)
             content = json.loads(head + b"}")
@@ -107,13 +107,12 @@ class JobSpec:
 
 
 _INPUTS: Final = b',"inputs":'
-"""Where a request's inputs begin.  Whatever a program says of itself, this stands nowhere before:
-in what `json.dumps` writes a space comes behind every comma but those in texts, where quotes are
-escaped."""
+"""The start of a request's inputs.  It cannot occur earlier, for any manifest of a program:
+`json.dumps` writes a space after every comma except in strings, where quotes are escaped."""
 
 
 def version_of(line: bytes) -> str | None:
-    """Return the version that a specification names, even if all else in it is unknown to us."""
+    """Return the version in a specification, even if everything else in it is unknown."""
     head, mark, _ = line.partition(_INPUTS)
     try:
         return str(json.loads(head + b"}" if mark else line)["version"])
@@ -126,7 +125,7 @@ def version_of(line: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The first thing that a node says: who it is, and which version of us."""
+    """The first event of a node: its name and version."""
 
     node: str
     version: str
@@ -134,11 +133,11 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """A sign of life of a node that has nothing else to say."""
+    """A sign of life of a node that has no other event to send."""
 
 
 class End(StrEnum):
-    """Why an attempt has ended without a record by its node."""
+    """Why an attempt has ended without a record of its node."""
 
     CANCELLED = "cancelled"
     LOST = "lost"
@@ -147,7 +146,7 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The attempt is over and no node has said how; `reason` is in words.
+    """The attempt is over, and no node has reported how; `reason` is text.
 
     LOST: the program may have run, and how far is unknown.  REFUSED: it has not run.
     """
@@ -158,7 +157,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The attempt is over, and this is its node's record of it."""
+    """The attempt is over, with the node's record of it."""
 
     record: JobRecord
 
@@ -169,7 +168,7 @@ AttemptEvent: TypeAlias = (
 
 
 def line_of(event: AttemptEvent) -> bytes:
-    """Return the line of an event; those of a job are as everywhere, see `runner.job.form`."""
+    """Return the line of an event; a job's events have the form of `runner.job.form`."""
     if isinstance(event, Finished):
         text = form.finished_text(event.record)
     elif isinstance(event, StartedEvent | MessageEvent | LogEvent):
@@ -196,8 +195,8 @@ def event_of(line: bytes) -> AttemptEvent:
 def _event(line: bytes) -> AttemptEvent:
     for start, mark in _TAILS:
         if line.startswith(start):
-            # Inside a JSON text quotes are escaped, and all keys before it are ours: what looks
-            # like the mark is the mark, or stands in the program's own text behind it.
+            # Inside JSON text quotes are escaped, and all keys before it are ours. So the first
+            # match is the mark itself, or lies within the program's own text after it.
             head, found, rest = line.partition(mark)
             content, text = json.loads(head + b"}"), _text(found, rest)
             if content["event"] == "finished":
@@ -210,7 +209,7 @@ def _event(line: bytes) -> AttemptEvent:
 
 def _text(mark: bytes, rest: bytes) -> JsonText:
     if not mark or not rest.endswith(b"}"):
-        msg = "the line is torn"
+        msg = "the line is incomplete"
         raise WireError(msg)
     try:
         return check_json(rest[:-1].decode())

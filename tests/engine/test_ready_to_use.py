@@ -164,7 +164,7 @@ def test_without_its_option_the_plugin_collects_and_imports_nothing(plugin):
     )
     done = plugin.runpytest_subprocess("-rs", "-W", "error")
     done.assert_outcomes(passed=1, skipped=1)
-    done.stdout.fnmatch_lines(["*switch it on with --qrunner*"])
+    done.stdout.fnmatch_lines(["*enable it with --qrunner*"])
 
 
 def test_what_the_operator_says_reaches_the_plugin(plugin):

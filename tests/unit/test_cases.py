@@ -202,7 +202,9 @@ def test_what_cannot_be_compared_is_a_problem_of_the_case():
         usage=SimpleNamespace(messages=0),
     )
     (found,) = case.problems(SimpleNamespace(wait=lambda: record, events=lambda: ()))
-    assert found.startswith("what came of it cannot be compared with what is expected: Recursion")
+    assert found.startswith(
+        "result and messages cannot be compared with the expectation: Recursion"
+    )
 
 
 def test_a_program_without_cases_is_one_case(tmp_path):

@@ -77,7 +77,7 @@ def test_an_end_without_a_record_is_a_loss_that_names_the_node(far):
     far.end()
     *_, last = Stream(far, b"{}\n").events()
     assert last.how is End.LOST
-    assert "node n1 is lost: its last sign of life came at 20" in last.reason
+    assert "node n1 is lost: its last sign of life was at 20" in last.reason
     assert "its last words" in last.reason
 
 
@@ -149,7 +149,7 @@ def test_a_node_that_talks_nonsense_is_lost(far):
     far.say(HELLO + b"nonsense\n")
     *_, last = Stream(far, b"{}\n").events()
     assert last.how is End.LOST
-    assert "node n1 does not keep to the protocol" in last.reason
+    assert "node n1 violates the protocol" in last.reason
 
 
 def test_a_line_without_an_end_is_bounded(far, monkeypatch):

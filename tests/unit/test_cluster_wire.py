@@ -110,7 +110,7 @@ def test_a_specification_arrives_as_it_was():
 
 
 def test_a_bundle_that_is_too_large_is_refused_with_the_numbers():
-    with pytest.raises(RequestError, match=r"16777217 bytes, and at most 16777216"):
+    with pytest.raises(RequestError, match=r"16777217 bytes, but at most 16777216"):
         spec({"main.py": b"x" * (MAX_PROGRAM_BYTES + 1)}).to_line()
 
 
@@ -235,5 +235,5 @@ def test_a_job_that_no_node_can_run_is_refused_with_the_numbers():
     with pytest.raises(RequestError, match=r"needs 8 CPUs and 2048 MiB.*thin has 8 and 1024 MiB"):
         capacity.check(8, 2 << 30)
     assert capacity.slots == 16
-    with pytest.raises(RequestError, match="there is none that takes jobs"):
+    with pytest.raises(RequestError, match="no node takes jobs"):
         Capacity(nodes=()).check(1, 1)

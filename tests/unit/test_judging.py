@@ -94,8 +94,8 @@ def test_many_slow_checks_of_a_case_share_one_child_and_one_budget(read, asked, 
     case = read(expect={"checks": [check_of(BACKTRACKING)] * 25, "result": TEXT})
     started = time.monotonic()
     assert case.problems(ended(TEXT)) == [
-        "comparing what came of it with what is expected takes more than 1 s or 1024 MiB: expect "
-        "less, or publish and return less"
+        "comparing result and messages with the expectation takes more than 1 s or 1024 MiB: "
+        "expect less, or publish and return less"
     ]
     assert time.monotonic() - started < 20
     assert asked == [JUDGE]

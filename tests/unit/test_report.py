@@ -129,7 +129,7 @@ def test_a_summary_is_bounded_and_says_what_is_left_out():
     many = [failing(case=str(n), log_tail="x" * 20_000) for n in range(200)]
     text = markdown(many)
     assert len(text.encode()) <= report.MAX_SUMMARY_BYTES + 100
-    assert re.search(r"and \d+ more that are too long", text)
+    assert re.search(r"and \d+ more, which do not fit", text)
 
 
 def test_a_report_keeps_a_bounded_part_of_what_a_program_wrote():

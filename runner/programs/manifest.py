@@ -20,7 +20,6 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from runner.display import escape
 from runner.errors import ManifestError
 from runner.policy import Limits
 from runner.policy.isolation import Isolation
@@ -74,8 +73,6 @@ class Manifest:
         content = document.content
         if error := best_match(_validator().iter_errors(content)):
             raise document.mistake(error)
-        if escape(content["name"]) != content["name"] or not content["name"].isprintable():
-            raise document.error(["name"], f"{content['name']!r} cannot be shown as it is")
         older: dict[str, Any] = {key: content[key] for key in _SPEC_KEYS if key in content}
         spec = {**older, **content.get("spec", {})}
         limits = dict(content.get("limits", {}))

@@ -244,7 +244,7 @@ def test_callbacks_and_limits_are_as_elsewhere(plain):
     assert seen == [(job.id, 1)]
     with pytest.raises(InputsError, match="missing input 'code'"):
         plain.run({})
-    with pytest.raises(RequestError, match="give it to the session"):
+    with pytest.raises(RequestError, match="give the limit to the session"):
         plain.run({"code": ""}, limits={"memory_bytes": 300 << 20})
 
 

@@ -46,7 +46,7 @@ def test_a_job_is_awaited_by_several_while_others_get_on():
         threads = threading.active_count()
         await asyncio.sleep(0)
         assert sleepers() == 3
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads  # one of an earlier test may end meanwhile
         timer = later(lambda: life.finish(completed("[1]")))
         while not all(each.done() for each in tasks):
             turns += 1

@@ -50,7 +50,7 @@ def test_json_is_accepted_and_max_execution_time_lowers_the_time_limit():
         ("name: [", "not a readable manifest"),
         ("description: x", "'name' is a required property"),
         ("name: ' ends'", "name: "),
-        ('name: "a\\tb"', "name: 'a\\tb' cannot be shown as it is"),
+        ('name: "a\\tb"', "expected: letters, digits, spaces and common punctuation in one line"),
         ("name: " + "x" * 101, "at most 100 characters"),
         ("name: a\nentry: src/../program.py", "entry"),
         ("name: a\nentry: /program.py", "entry"),

@@ -6,4 +6,4 @@ import os
 from typing import Final
 
 DIRECTORY: Final = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
-"""Where the guest's own modules stand."""
+"""The directory of the guest's own modules."""

@@ -1,4 +1,4 @@
-"""What a machine offers a sandbox, found out and judged, each finding with what to change."""
+"""The examination of a machine: what it offers a sandbox, with advice for each finding."""
 
 from __future__ import annotations
 

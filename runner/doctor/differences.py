@@ -1,6 +1,7 @@
-"""Where the isolations differ, option by option: who enforces it, and what a program meets.
+"""The differences between the isolations, per option: who enforces it, and the outcome.
 
-What is not in the table is the same on both.  docs/isolation.md shows it, and a test compares them.
+Options that are not in the table are the same on both.  docs/isolation.md shows the table, and a
+test compares them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from runner.policy.isolation import Isolation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One option that the isolations treat differently.
+    """One option that differs between the isolations.
 
-    `runc` and `runsc` say who enforces it; `bounded_by` what holds under runsc where that is
-    nobody, or as a second line; the outcomes are those of a program that reaches it.  `attempts`
-    begin the names of those of `runner.doctor.probe` that may succeed under runsc for this reason;
-    with an `advice` they need not.
+    `runc` and `runsc` name what enforces it.  `bounded_by` names what else limits it under runsc,
+    also where nothing enforces it.  `runc_outcome` and `runsc_outcome` are the outcomes of a
+    program that reaches it. `attempts` are prefixes of the attempts of `runner.doctor.probe` that
+    may therefore succeed under runsc; with an `advice`, they can be prevented.
     """
 
     option: str
@@ -134,7 +135,7 @@ DIFFERENCES: Final = (
 
 
 def difference_at(isolation: Isolation, attempt: str) -> Difference | None:
-    """Return the difference that explains why this attempt of the probe succeeded, if one does."""
+    """Return the difference that explains why this attempt of the probe succeeded, or None."""
     if isolation is Isolation.RUNSC:
         for each in DIFFERENCES:
             if attempt.startswith(each.attempts):

@@ -1,8 +1,8 @@
 """A program that `qrunner doctor` runs in a sandbox: it tries what must be impossible.
 
-Never imported by the host, only sent: standard library alone.  `main` returns one row for each
-attempt, `[what, worked, seen]`.  An attempt is a function that returns what it got, and raises
-OSError if it was refused; nothing here does harm where it works.
+The host never imports it, only sends it, so it uses only the standard library.  `main` returns one
+row per attempt, `[what, worked, seen]`.  An attempt is a function that returns what it got, and
+raises OSError if it was refused.  No attempt does harm if it succeeds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Attempt = Callable[[], object]
 LIBC = ctypes.CDLL(None, use_errno=True)
 REFUSALS = {errno.EPERM, errno.EACCES, errno.ENOSYS}
 
-# Name, number on x86-64, number on aarch64; empty where there is none.  Called with arguments that
-# make no sense, so that one which is let through does nothing but complain about them.
+# Name, number on x86-64, number on aarch64; empty where there is none. They are called with invalid
+# arguments, so that a call that is let through only fails with an error.
 CALLS = """
     acct:163:89 add_key:248:217 adjtimex:159:171 bpf:321:280 chroot:161:51 clock_settime:227:112
     delete_module:176:106 fanotify_init:300:262 finit_module:313:273 init_module:175:105
@@ -96,7 +96,7 @@ ENGINE_SOCKETS = (
 
 
 def main(backend: object, user_messenger: object) -> list[list[Any]]:
-    """Try everything; one that blocks or kills is bounded by the time limit of the job."""
+    """Try everything; the job's time limit bounds an attempt that blocks or kills."""
     attempts: list[tuple[str, Attempt]] = [
         *calls(),
         *[(f"a socket of {name}", _socket(number)) for name, number in FAMILIES.items()],
@@ -171,7 +171,7 @@ def _connect(path: str) -> Attempt:
     return attempt
 
 
-# --- attempts of their own kind: what they return, if anything, is what must not be --------------
+# --- other attempts: anything that they return must not be possible -------------------------------
 
 
 def root() -> object:
@@ -212,7 +212,7 @@ def execute_from_tmp() -> object:
 
 
 def overfill_tmp() -> object:
-    """Put more than 64 MiB into /tmp, in files that are each small enough."""
+    """Put more than 64 MiB into /tmp, in files that are each within the size limit."""
     paths = [f"/tmp/probe-{number}" for number in range(3)]
     try:
         for path in paths:
@@ -282,13 +282,13 @@ def descriptors() -> object:
         try:
             links[each] = os.readlink(f"/proc/self/fd/{each}")
         except OSError:
-            continue  # the one that listed them
+            continue  # the descriptor that listed them
     harmless = ("/dev/null", "/dev/urandom", "/proc/", "pipe:", "socket:", "anon_inode:", "host:")
     return {fd: link for fd, link in links.items() if not link.startswith(harmless)}
 
 
 def working_directory() -> object:
-    """Stand outside of the sandbox's own tree (CVE-2024-21626)."""
+    """Have a working directory outside of the sandbox's own tree (CVE-2024-21626)."""
     path = os.getcwd()
     return path if path.startswith("(") or not os.path.isdir(path) else False
 
@@ -319,20 +319,20 @@ def priority() -> object:
 
 
 def evade_out_of_memory() -> object:
-    """Be spared by the kernel when memory is short."""
+    """Be spared by the kernel when memory runs out."""
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("-1000")
     return True
 
 
 def old_calls() -> object:
-    """Make a system call by the door for 32-bit programs, which the filter would not see."""
+    """Make a system call through the 32-bit entry, which the filter would not see."""
     if platform.machine() != "x86_64":
         return False
     child = os.fork()
     if child == 0:
         code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-        code.write(b"\xb8\x14\x00\x00\x00\xcd\x80\xc3")  # getpid, its number 20 there
+        code.write(b"\xb8\x14\x00\x00\x00\xcd\x80\xc3")  # getpid, which is number 20 there
         address = ctypes.addressof(ctypes.c_char.from_buffer(code))
         os._exit(ctypes.CFUNCTYPE(ctypes.c_int)(address)() == os.getpid())
     _, status = os.waitpid(child, 0)
@@ -354,7 +354,7 @@ def new_namespace() -> object:
 
 
 def listen() -> object:
-    """Offer a socket to others."""
+    """Listen on a socket."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("\0probe")
         listener.listen()
@@ -362,34 +362,34 @@ def listen() -> object:
 
 
 def process_of_a_socket() -> object:
-    """Ask a socket for a handle of the process at its other end."""
+    """Get a handle of the process at the other end of a socket."""
     with socket.socketpair()[0] as ours:
         return ours.getsockopt(socket.SOL_SOCKET, 77) >= 0  # SO_PEERPIDFD
 
 
 def urgent_data() -> object:
-    """Send urgent data by a socket."""
+    """Send urgent data on a socket."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         return ours.send(b"x", socket.MSG_OOB) == 1
 
 
 def lock_filters() -> object:
-    """Reach the kernel's filters of a socket."""
+    """Lock the kernel's filters of a socket."""
     with socket.socketpair()[0] as ours:
         ours.setsockopt(socket.SOL_SOCKET, 44, 1)  # SO_LOCK_FILTER
     return True
 
 
 def name_a_socket() -> object:
-    """Get a socket with a name, by which others reach it, without bind(2)."""
+    """Get a socket with a name, by which others can connect to it, without bind(2)."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     return True
 
 
 def merge_memory() -> object:
-    """Let the kernel merge its pages with equal ones of others."""
+    """Make the kernel merge its pages with equal pages of other processes."""
     return int(LIBC.prctl(67, 1, 0, 0, 0)) == 0  # PR_SET_MEMORY_MERGE
 
 

@@ -1,1 +1,1 @@
-"""What stands in encoded values, read as plain data: no object of any class is ever built."""
+"""The content of encoded values, read as plain data: no object of any class is ever built."""

@@ -1,7 +1,7 @@
-"""Arrays that a program sent, as nested lists of numbers: a host need not have NumPy.
+"""Arrays from a program as nested lists of numbers, without NumPy, which a host need not have.
 
-Reads NumPy's file format, of plain numbers only, within a bound.  The content may be hostile: a few
-bytes can stand for millions of numbers, and lists without any number in them take memory too.
+Reads NumPy's file format, plain numbers only, within a bound.  The content may be hostile: a few
+bytes can stand for millions of numbers, and lists without any numbers take memory too.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MAX_ITEMS: Final = 1 << 20
-"""Numbers and lists that the arrays of one value are taken apart into: about 100 MiB of memory."""
+"""The most numbers and lists unpacked from the arrays of one value: about 100 MiB of memory."""
 _MAX_AXES: Final = 32
 _MAGIC: Final = b"\x93NUMPY\x01\x00"
-_START: Final = len(_MAGIC) + 2  # the header's length stands between
+_START: Final = len(_MAGIC) + 2  # followed by the length of the header
 _MAX_HEADER: Final = 1024
 _CODES: Final = {
     "b1": "?",
@@ -42,12 +42,12 @@ _CODES: Final = {
 
 @dataclass(slots=True)
 class Room:
-    """How many numbers and lists may still come of arrays; those of one value share it."""
+    """How many more numbers and lists may be unpacked; the arrays of one value share it."""
 
     left: int = MAX_ITEMS
 
     def take(self, count: int) -> None:
-        """Use some of the room.  Raises ValueError if there is not as much."""
+        """Use `count` of the room.  Raises ValueError if less is left."""
         if count > self.left:
             msg = f"an array of {count!r:.80} numbers and lists, more than {self.left}"
             raise ValueError(msg)
@@ -55,11 +55,11 @@ class Room:
 
 
 def unpack(packed: str, room: Room | None = None) -> Any:
-    """Return an array's numbers in nested lists, or the one number of an array without axes.
+    """Return an array's numbers in nested lists, or the only number of an array without axes.
 
-    `packed` is base64 of zlib of NumPy's file format, as the codec writes it.  Raises ValueError
-    for what is malformed, does not fit into the room (default: one of its own), or is not of plain
-    numbers.
+    `packed` is base64 of zlib of NumPy's file format, as the codec writes it.  Raises ValueError if
+    it is malformed, does not fit into the room (default: a room of its own), or has other items
+    than plain numbers.
     """
     try:
         return _numbers(base64.b64decode(packed), room or Room())
@@ -69,7 +69,7 @@ def unpack(packed: str, room: Room | None = None) -> Any:
 
 
 def _numbers(compressed: bytes, room: Room) -> Any:
-    # The header comes first, so that no more is made of a few bytes than there is room for.
+    # Read the header first, so that a few bytes cannot expand beyond the room.
     unpacker = zlib.decompressobj()
     content = unpacker.decompress(compressed, _START + _MAX_HEADER)
     end = _START + int.from_bytes(content[_START - 2 : _START], "little")
@@ -80,7 +80,7 @@ def _numbers(compressed: bytes, room: Room) -> Any:
     if len(shape) > _MAX_AXES:
         msg = f"an array of {len(shape)} axes"
         raise ValueError(msg)
-    # An axis has a list for each index of those before it, also if its own length is zero.
+    # Each axis has a list per index of the axes before it, even if its own length is zero.
     room.take(math.prod(shape) + sum(itertools.accumulate([1, *shape][:-1], operator.mul)))
     order, parts = kind[0].replace("|", "<"), 2 if kind[1] == "c" else 1
     form = f"{order}{math.prod(shape) * parts}{_CODES[kind[1:]]}"
@@ -95,7 +95,7 @@ def _numbers(compressed: bytes, room: Room) -> Any:
 
 
 def _header(text: str) -> tuple[str, bool, list[int]]:
-    """Return type, order and shape; ValueError for a type that is not of plain numbers."""
+    """Return type, order and shape.  Raises ValueError for items other than plain numbers."""
     match ast.literal_eval(text.strip()):
         case {"descr": str(kind), "fortran_order": bool(is_fortran), "shape": tuple(shape)}:
             if kind[:1] in {"<", ">", "|"} and kind[1:] in _CODES:
@@ -114,7 +114,7 @@ def _length(value: object) -> int:
 
 
 def _nested(items: Any, shape: list[int], steps: list[int], start: int) -> Any:
-    """Return the items as lists in lists; `steps` is how far apart the items of each axis are."""
+    """Return the items as nested lists; `steps` is the distance between items along each axis."""
     if not shape:
         return items[start]
     return [

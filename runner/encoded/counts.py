@@ -1,4 +1,4 @@
-"""How often each outcome was measured, as programs send it: objects of counts, and bits.
+"""Measured counts per outcome, as programs send them: objects of counts, and bits.
 
 Works on encoded data, which may be hostile, without building objects of its classes.
 """
@@ -17,25 +17,25 @@ from runner.encoded.arrays import Room
 from runner.encoded.parts import PAIRS, inside, untagged
 
 MAX_COUNT: Final = 1 << 53
-"""The largest number of one outcome; up to here every whole number is a float."""
+"""The largest count of one outcome; up to here a float can represent every whole number."""
 
 MAX_SEARCHED: Final = 100_000
-"""In how many parts of a value counts are searched for."""
+"""How many parts of a value are searched for counts."""
 
 MAX_TEXT: Final = 1 << 20
-"""Characters of a value that is looked at in passing, while something else is shown."""
+"""The longest text that is searched for counts while something else is shown, in characters."""
 
 _MAX_NAME: Final = 200
-"""Characters of the words that say where counts stand: there may be as many as is searched."""
+"""The longest description of where counts are, in characters: there may be very many of them."""
 
 _BIT_STRING: Final = re.compile(r"0x[0-9a-fA-F]+|[01][01 ]*")
 _MEANINGLESS: Final = frozenset({"counts", "pub_results", "data", "fields"})
-"""Keys that say nothing of the counts below them."""
+"""Keys that do not describe the counts below them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Largest:
-    """The outcomes that came most, and what there is beside them; `total` is of all."""
+    """The most frequent outcomes, and a summary of the others; `total` is the sum of all counts."""
 
     rows: list[tuple[str, int]]
     others: int
@@ -44,8 +44,8 @@ class Largest:
 
 
 def largest(counts: Mapping[str, int], most: int) -> Largest:
-    """Return the `most` outcomes that came most, and how many others came how often."""
-    # Sorted by name first, so that equal counts stand in a stable order.
+    """Return the `most` most frequent outcomes, with number and sum of the others."""
+    # Sorted by name first, so that equal counts have a stable order.
     ordered = sorted(sorted(counts.items()), key=lambda pair: -pair[1])
     others = [count for _, count in ordered[most:]]
     return Largest(ordered[:most], len(others), sum(others), sum(counts.values()))
@@ -66,9 +66,9 @@ def counts_of(data: Any) -> dict[str, int]:
 
 
 def counts_in(data: Any, most: int) -> list[tuple[str, dict[str, int]]]:
-    """Return the first `most` counts by bit string that stand anywhere in encoded data.
+    """Return the first `most` counts by bit string found anywhere in encoded data.
 
-    Each with the keys and indices that lead to it in words, empty if none do.
+    Each comes with the keys and indices that lead to it, as text, empty if there are none.
     """
     found, room = [], Room()
     for name, part in _places(data):
@@ -81,22 +81,22 @@ def counts_in(data: Any, most: int) -> list[tuple[str, dict[str, int]]]:
 
 
 def counts_in_text(text: str | None, most: int) -> list[tuple[str, dict[str, int]]]:
-    """Return the same of encoded data as text; none of no text, or of more than `MAX_TEXT`."""
+    """Return the same for encoded data as text; none for None, or for more than `MAX_TEXT`."""
     if text is None or len(text) > MAX_TEXT:
         return []
     try:
         return counts_in(json.loads(text), most)
-    except ValueError:  # a number of thousands of digits
+    except ValueError:  # a number with thousands of digits
         return []
 
 
 def has_counts(data: Any) -> bool:
-    """Whether encoded data seems to hold counts by bit string; nothing is unpacked for that."""
+    """Return True if encoded data seems to hold counts by bit string; unpacks nothing."""
     return next(_places(data), None) is not None
 
 
 def _places(data: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what holds counts, in the order in which it stands there."""
+    """Yield the parts that hold counts, in their order in the data."""
     searched, stack = 0, [("", data)]
     while stack and searched < MAX_SEARCHED:
         searched += 1
@@ -110,11 +110,11 @@ def _places(data: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(data: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the lists and objects in encoded data, each with what its key says."""
+    """Yield the lists and objects in encoded data, each with a name made from its key."""
     if not isinstance(data, dict | list):
         return
     if isinstance(data, dict) and isinstance(data.get("__type__"), str) and "__value__" in data:
-        # No room for arrays: there are no counts in them, and a few bytes can stand for many.
+        # No room for arrays: they hold no counts, and a few bytes can stand for many numbers.
         is_paired = data["__type__"] in PAIRS
         yield "", inside(data, Room(0)) if is_paired else data["__value__"]
         return
@@ -140,7 +140,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _counts_of_bits(data: Any, room: Room) -> dict[str, int]:
-    """Return how often each bit string stands in the content of a `BitArray`, all axes together."""
+    """Return the counts of each bit string in a `BitArray`, over all axes."""
     match data:
         case {
             "num_bits": int(width),
@@ -160,7 +160,7 @@ def _is_shot(row: list[Any], size: int) -> bool:
 
 
 def _rows(data: Any) -> list[Any]:
-    """Return the innermost lists, which are the bytes of one shot each."""
+    """Return the innermost lists, each of which holds the bytes of one shot."""
     while isinstance(data, list) and data and isinstance(data[0], list) and data[0]:
         if not isinstance(data[0][0], list):
             return data

@@ -1,6 +1,6 @@
-"""Parts of encoded values, and the numbers and lists that tagged data stands for.
+"""Parts of encoded values, and the numbers and lists that tagged data represents.
 
-Works on what a program sent, which may be hostile, without building objects of its classes.
+Works on data from a program, which may be hostile, without building objects of its classes.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from runner.encoded import arrays
 
 _MAX_INDEX_DIGITS: Final = 9
 LISTS: Final = frozenset({"tuple", "set", "frozenset"})
-"""Tags of what is written as a list of its items."""
+"""Tags of values that are encoded as a list of their items."""
 
 PAIRS: Final = frozenset({"dict", "OrderedDict", "Counter"})
-"""Tags of mappings whose keys are not all texts: pairs of key and value."""
+"""Tags of mappings that are encoded as pairs of key and value."""
 
 
 def lookup(data: Any, pointer: str, room: arrays.Room | None = None) -> Any:
     """Return the part of encoded data that a JSON Pointer (RFC 6901) names.
 
-    It steps into tuples, arrays and tagged objects as if they were plain; into arrays while there
+    Steps into tuples, arrays and tagged objects as if they were plain, into arrays only while there
     is room for their numbers (default: enough for each).  Raises LookupError that says how far it
-    came.
+    got.
     """
     came = ""
     for step in pointer.split("/")[1:]:
@@ -42,8 +42,8 @@ def lookup(data: Any, pointer: str, room: arrays.Room | None = None) -> Any:
 def plain(data: Any, room: arrays.Room | None = None) -> Any:
     """Return encoded data with numbers as numbers, and arrays, tuples and sets as lists.
 
-    What has no such form keeps its tag, and its parts become plain; so do arrays for which there is
-    no room any more.
+    A value that has no such form keeps its tag, and its parts become plain.  Arrays for which there
+    is no room keep their tag too.
     """
     room = room or arrays.Room()
     if isinstance(data, list):
@@ -56,7 +56,7 @@ def plain(data: Any, room: arrays.Room | None = None) -> Any:
 
 
 def untagged(data: dict[str, Any], room: arrays.Room) -> Any:
-    """Return the number or the list that tagged data stands for, else the same data."""
+    """Return the number or list that tagged data represents, or else the same data."""
     if set(data) != {"__type__", "__value__"}:
         return data
     match data["__type__"], data["__value__"]:
@@ -65,7 +65,7 @@ def untagged(data: dict[str, Any], room: arrays.Room) -> Any:
         case "complex", [int() | float() as real, int() | float() as imaginary]:
             try:
                 return complex(real, imaginary)
-            except OverflowError:  # integers that no float can hold
+            except OverflowError:  # integers too large for a float
                 return data
         case "numpy", [str(), bool() | int() | float() as number]:
             return number
@@ -82,7 +82,7 @@ def untagged(data: dict[str, Any], room: arrays.Room) -> Any:
 
 
 def inside(data: Any, room: arrays.Room | None = None) -> Any:
-    """Return the list or the dict that a step of a pointer goes into."""
+    """Return the list or dict that a step of a pointer enters."""
     while isinstance(data, dict) and "__type__" in data and "__value__" in data:
         if (found := untagged(data, room or arrays.Room())) is not data:
             return found
@@ -93,7 +93,7 @@ def inside(data: Any, room: arrays.Room | None = None) -> Any:
 
 
 def _index(key: str) -> int:
-    """Return the index that a step of a pointer is, -1 if it is none."""
+    """Return the index in a step of a pointer, -1 if it is not an index."""
     return int(key) if key.isdecimal() and len(key) <= _MAX_INDEX_DIGITS else -1
 
 

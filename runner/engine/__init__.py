@@ -1,4 +1,4 @@
-"""The container engine and all that is asked of it, in our own few words."""
+"""The container engine, behind a small interface of our own."""
 
 from __future__ import annotations
 

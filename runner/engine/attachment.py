@@ -18,7 +18,7 @@ _HEADER: Final = struct.Struct(">BxxxL")
 
 
 class Stream(IntEnum):
-    """Which of a container's output streams bytes came from (the engine's own numbers)."""
+    """The output streams of a container, with the engine's numbers."""
 
     STDOUT = 1
     STDERR = 2
@@ -27,13 +27,13 @@ class Stream(IntEnum):
 class Attachment:
     """The three standard streams of one container, over one connection.
 
-    Owned by the thread that reads it.  `fileno` makes it fit a selector; `receive` and `send`
-    never block.  Closing it closes the container's stdin, which ends the sandbox.
+    Owned by the thread that reads it.  `fileno` makes it usable with a selector; `receive` and
+    `send` never block.  Closing it closes the container's stdin, which ends the sandbox.
     """
 
     def __init__(self, connection: Any, response: Any) -> None:
         self._connection = connection
-        self._response = response  # docker-py closes TLS sockets with the response
+        self._response = response  # docker-py closes TLS sockets together with the response
         self._pending = bytearray()
         self._stream: Stream | None = None
         self._left = 0
@@ -47,8 +47,8 @@ class Attachment:
     def receive(self) -> list[tuple[Stream, bytes]] | None:
         """Return what has arrived, in order, or None at the end of the streams.
 
-        An empty list means "nothing yet".  Raises EngineError when the engine sends something
-        that is not its own framing.
+        An empty list means that nothing has arrived yet.  Raises EngineError if the engine sends
+        data that does not follow its own framing.
         """
         try:
             data = self._connection.recv(_RECEIVE_BYTES)
@@ -56,7 +56,7 @@ class Attachment:
                 data += self._connection.recv(self._connection.pending())
         except (BlockingIOError, ssl.SSLWantReadError):
             return []
-        except OSError:  # a reset connection is an end like any other: the caller looks why
+        except OSError:  # a reset connection is an end like any other; the caller finds the reason
             return None
         if not data:
             return None
@@ -64,9 +64,10 @@ class Attachment:
         return list(self._demultiplex())
 
     def is_quiet(self) -> bool:
-        """Whether the streams are open and nothing has arrived; what has is lost, so ask only then.
+        """Return True if the streams are open and nothing has arrived.
 
-        For a container that has nothing to say: if it has, it is of no use any more.
+        Discards what has arrived.  It is meant for a container that should send nothing, and is
+        unusable otherwise.
         """
         return not self._pending and self.receive() == [] and not self._pending
 
@@ -90,9 +91,9 @@ class Attachment:
             yield self._stream, chunk
 
     def send(self, data: memoryview) -> int:
-        """Write what fits into the container's stdin; return the count, 0 if it is full.
+        """Write what fits into the container's stdin; return the number of bytes, 0 if it is full.
 
-        Raises EngineError when the connection is gone.
+        Raises EngineError if the connection is gone.
         """
         try:
             return int(self._connection.send(data))

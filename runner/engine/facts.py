@@ -1,4 +1,4 @@
-"""What the engine says of itself, of a container and of an image, as values."""
+"""The engine's descriptions of itself, of a container and of an image, as values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerState:
-    """What the engine says of one container at one moment."""
+    """The state of one container at one moment, as reported by the engine."""
 
     running: bool
     pid: int

@@ -1,8 +1,9 @@
-"""A forked child must not hold the lifelines of its parent's sandboxes.
+"""Forked children must not hold the lifelines of their parent's sandboxes.
 
-`os.fork`, and with it `multiprocessing` as it is by default on Linux, copies every descriptor.  A
-copy of a sandbox's stdin would keep it alive after its supervisor's death, a copy of the janitor's
-would keep it waiting.  So sockets that somebody's death is told by are closed in every child.
+`os.fork`, and with it the default of `multiprocessing` on Linux, copies every descriptor.  A copy
+of a sandbox's stdin would keep the sandbox alive after its supervisor's death, and a copy of the
+janitor's would keep the janitor waiting.  So sockets whose closing signals a death are closed in
+every child.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ _ours: Final[weakref.WeakSet[socket.socket]] = weakref.WeakSet()
 
 
 def close_in_children(each: socket.socket) -> None:
-    """Close this socket in every child that is forked from now on; the parent's stays open."""
+    """Close this socket in every child forked from now on; the parent's stays open."""
     _ours.add(each)
 
 
 def _close() -> None:
-    # `detach` and `close`, not `shutdown`: the connection itself is the parent's.
+    # `detach` and `close`, not `shutdown`: the connection itself belongs to the parent.
     for each in list(_ours):
         with contextlib.suppress(OSError):
             os.close(each.detach())

@@ -1,4 +1,4 @@
-"""Images: what they are made of, how they are built, how they travel."""
+"""Images: their content, how they are built, and how they are transferred."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Program images and what they are made of, addressed by content.
+"""Images of programs and their base images, addressed by content.
 
     root  →  stack (Python, Qiskit, Aer)  →  guest (our `sandbox` package)  →  program (its files)
 
-An image's tag is the hash of everything that decides its content, its parent's hash included, so
-"is it there?" is the whole question of whether to build: one call to the engine.  The engine's own
-architecture is not part of the hash, as an engine only ever holds images it has made itself.
+An image's tag is the hash of everything that decides its content, including its parent's hash.  So
+a build is needed exactly if the engine does not have the tag: one call to the engine.  The engine's
+architecture is not part of the hash, because an engine only holds images that it has made itself.
 Nothing of a program runs during a build, and no build has a network.
 """
 
@@ -51,7 +51,7 @@ KEEP_PROGRAM_IMAGES: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramImage:
-    """An image that holds one program: the engine's id, our tag, the hash the tag is short for."""
+    """The image of one program: the engine's id, our tag, and the full hash behind the tag."""
 
     id: str
     tag: str
@@ -79,15 +79,15 @@ def build_id() -> str:
 
 
 def silent(_: str) -> None:
-    """Progress for callers who want none."""
+    """Ignore progress."""
 
 
 class ImageStore:
-    """Builds images on one engine, each only once, and clears them away.
+    """Builds images on one engine, each only once, and removes old ones.
 
-    `progress` gets short lines for a person.  `base` is the directory of Dockerfiles and locks.
-    Safe to use from several threads and processes: whoever comes second waits and then finds the
-    image there.  Every method raises ImageError, or EngineError when the engine itself fails.
+    `progress` gets short lines for people.  `base` is the directory of Dockerfiles and locks.  May
+    be used from several threads and processes: the second one waits and then finds the image.
+    Every method raises ImageError, or EngineError if the engine itself fails.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class ImageStore:
         locks = _cache_directory(environment) / "locks"
         self._builder = Builder(engine, progress=progress, locks=locks)
 
-    # --- what there is ------------------------------------------------------------------------
+    # --- images -------------------------------------------------------------------------------
 
     def guest(self) -> str:
-        """Return the id of the guest image, after building whatever of it is missing."""
+        """Return the id of the guest image; build what is missing of it."""
         return self._builder.ensure(self.guest_tag, self._guest_digest, self._build_guest)
 
     @property
@@ -118,16 +118,16 @@ class ImageStore:
 
     @property
     def stack_tag(self) -> str:
-        """The tag of the stack, on top of which all else is built in seconds, without a network."""
+        """The tag of the stack, on which all else is built in seconds, without a network."""
         return tag_of("stack", self._stack_digest)
 
     def program(
         self, files: Mapping[str, bytes], name: str, pins: Sequence[wheels.Pin] = ()
     ) -> ProgramImage:
-        """Return the image of a program, after building whatever of it is missing.
+        """Return the image of a program; build what is missing of it.
 
-        `files` are its files, by their path below /program; `pins` the packages that it needs
-        beyond the stack.
+        `files` maps paths below /program to contents; `pins` are the packages that the program
+        needs in addition to the stack.
         """
         context = _program_context(files)
         digest = self.program_digest(files, pins)
@@ -148,18 +148,18 @@ class ImageStore:
         return ProgramImage(id=self._builder.ensure(tag, digest, build), tag=tag, digest=digest)
 
     def program_digest(self, files: Mapping[str, bytes], pins: Sequence[wheels.Pin] = ()) -> str:
-        """Return the hash that stands for the image of a program, without asking the engine."""
+        """Return the hash of a program's image, without asking the engine."""
         parent = self._packages_digest(pins) if pins else self._guest_digest
         context = _program_context(files)
         return digest_of(parent, {**context, "Dockerfile": self._program_dockerfile})
 
     def has(self, files: Mapping[str, bytes], name: str, pins: Sequence[wheels.Pin] = ()) -> bool:
-        """Return whether the engine has the image of this program."""
+        """Return True if the engine has the image of this program."""
         tag = tag_of(repository_name(name), self.program_digest(files, pins))
         return self._engine.image_id(tag) is not None
 
     def _packages(self, pins: Sequence[wheels.Pin]) -> str:
-        """Return the id of the guest with these packages; programs that need the same share it."""
+        """Return the id of the guest with these packages; programs with equal pins share it."""
         digest = self._packages_digest(pins)
         tag = tag_of("packages", digest)
         return self._builder.ensure(tag, digest, lambda: self._build_packages(tag, digest, pins))
@@ -193,13 +193,13 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
-        """Make a temporary directory that is named by its process: a sweep removes a dead one's."""
+        """Make a temporary directory named after this process, for a sweep to recognise."""
         prefix = f"{SCRATCH_PREFIX}{HostProcess.current()}-"
         with tempfile.TemporaryDirectory(prefix=prefix) as directory:
             yield Path(directory)
 
     def images(self) -> list[StoredImage]:
-        """Return all our images that have a tag, the newest first."""
+        """Return all our tagged images, the newest first."""
         found = [
             StoredImage(
                 id=str(each["Id"]),
@@ -215,10 +215,10 @@ class ImageStore:
         return sorted(found, key=lambda each: each.created, reverse=True)
 
     def prune(self, *, keep: int = KEEP_PROGRAM_IMAGES, base: bool = False) -> list[str]:
-        """Remove all but the newest `keep` images of each program; return the tags removed.
+        """Remove all but the newest `keep` images of each program; return the removed tags.
 
-        Of root, stack and guest the current and the newest stay, unless `base` says to remove
-        these too.  Images that a container uses stay, and so does everything that is not ours.
+        The current and the newest image of root, stack and guest stay, unless `base` is True.
+        Images that a container uses stay, and so do all images that are not ours.
         """
         current = set() if base else {self._root_digest, self._stack_digest, self._guest_digest}
         keep_base = 0 if base else 1
@@ -234,11 +234,11 @@ class ImageStore:
         self._builder.remove_leftovers()
         return removed
 
-    # --- what decides the content -------------------------------------------------------------
+    # --- content and its hashes ---------------------------------------------------------------
 
     @cached_property
     def _chosen_root(self) -> str | None:
-        """The id of the image that the user named: the name may mean another one tomorrow."""
+        """The id of the image that the user named, since the name may mean another one later."""
         return self._finder("").chosen(self._wanted_root) if self._wanted_root else None
 
     @cached_property
@@ -255,7 +255,7 @@ class ImageStore:
         files = {**self._guest_files, "Dockerfile": self._file("guest.Dockerfile")}
         return digest_of(self._stack_digest, files)
 
-    # Read once: what is hashed must be what is built, whoever edits it in between.
+    # Read once, so that what is hashed is what is built, even if a file is edited in between.
 
     @cached_property
     def _program_dockerfile(self) -> bytes:
@@ -297,14 +297,14 @@ class ImageStore:
             self._builder.run(recipe)
 
     def _labels_of(self, root: Root) -> dict[str, str]:
-        """Return what a stack, which starts from nothing, is to remember of its root."""
+        """Return the labels with which a stack, built from scratch, records its root."""
         found = self._engine.image(root.image)
         packages = found.labels.get(PACKAGES_LABEL) if found else None
         kept = {PACKAGES_LABEL: packages} if packages else {}
         return {f"{OWN_LABEL}.root": root.origin, **kept}
 
     def _root_and_wheels(self, directory: Path) -> Root:
-        """Download the stack's wheels into `directory` and, at the same time, see to the root."""
+        """Download the stack's wheels into `directory`, and find or make the root in parallel."""
         began = time.monotonic()
         self._progress("fetching the wheels of the stack …")
         locks = [self._base / "requirements.lock", self._base / "pip.lock"]
@@ -346,7 +346,7 @@ def base_directory() -> Path:
 
 
 def repository_name(name: str) -> str:
-    """Return the program's name as the engine accepts it, told apart from our own images'."""
+    """Return the program's name as the engine accepts it, distinct from our own images' names."""
     words = re.findall(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*", name.lower())
     plain = "-".join(words)[:100].rstrip("-._") or "program"
     return f"{plain}-program" if plain in BASE_KINDS else plain
@@ -358,12 +358,12 @@ def _program_context(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 def _cache_directory(environment: Mapping[str, str]) -> Path:
     home = environment.get("XDG_CACHE_HOME") or ""
-    # The specification says to ignore relative ones.
+    # The XDG specification says to ignore relative paths.
     return (Path(home) if home.startswith("/") else Path.home() / ".cache") / REPOSITORY
 
 
 def _guest_code() -> dict[str, bytes]:
-    """Return the guest's code, by its path below /opt/qrunner; none of it is imported for that."""
+    """Return the guest's code, by path below /opt/qrunner; none of it is imported."""
     found = importlib.util.find_spec("sandbox")
     if found is None or not found.submodule_search_locations:
         msg = "the package `sandbox`, the guest's code, is not installed beside `runner`"

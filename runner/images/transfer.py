@@ -1,4 +1,4 @@
-"""Base images on their way to machines that are not to build them: what is missing, save, load."""
+"""The transfer of base images to machines that do not build them: what is missing, save, load."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from runner.images.layers import ImageStore
 
 
 def missing_base(engine: Engine) -> str | None:
-    """Return the tag of what must be built or loaded before a program runs; None if it is there."""
+    """Return the tag that must be built or loaded before a program can run; None if it exists."""
     store = ImageStore(engine)
     enough = (store.guest_tag, store.stack_tag)
     return None if any(engine.image_id(each) for each in enough) else store.stack_tag
 
 
 def save_base(engine: Engine, path: Path) -> None:
-    """Write the guest image, which must be there, as an archive that `load_base` takes.
+    """Write the guest image, which must exist, as an archive for `load_base`.
 
-    Raises ImageError, or EngineError.
+    Raises ImageError, EngineError.
     """
     part = path.with_name(f"{path.name}.part")
     try:
@@ -35,9 +35,9 @@ def save_base(engine: Engine, path: Path) -> None:
 
 
 def load_base(engine: Engine, path: Path) -> str:
-    """Load what `save_base` wrote, and return its tag.
+    """Load the archive that `save_base` wrote, and return its tag.
 
-    Raises ImageError if it is of another version than this, or EngineError.
+    Raises ImageError if it belongs to another version, EngineError.
     """
     try:
         with path.open("rb") as file:

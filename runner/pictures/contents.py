@@ -1,4 +1,4 @@
-"""What of a job can be drawn: the counts that it measured, and numbers of its messages.
+"""What can be drawn of a job: the counts that it measured, and the numbers in its messages.
 
 Counts come from the result, or if it has none from the last messages that have some.
 """
@@ -19,7 +19,7 @@ from sandbox.wire.protocol import JsonText
 
 MAX_COUNTS: Final = 4
 MAX_SERIES: Final = 4
-"""Panels of each kind that a picture has."""
+"""The most panels of each kind in a picture."""
 
 Message: TypeAlias = tuple[int, JsonText]
 """The number of a message, and its body in encoded form."""
@@ -31,10 +31,10 @@ _MAX_RESULT: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What to draw: what is obvious, or only the counts, or only these fields, or these two.
+    """What to draw: the obvious, or only the counts, or only these fields, or both.
 
-    `fields` are keys of messages or JSON Pointers into them, `by` is the field to draw them
-    against (default: one that counts the messages, else their numbers).
+    `fields` are keys of messages or JSON Pointers into them.  `by` is the field for the horizontal
+    axis (default: one that counts the messages, else the message numbers).
     """
 
     fields: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What is drawn of a job, never nothing; `others` are fields that could have been, too."""
+    """What is drawn of a job, never empty; `others` are further fields that could be drawn."""
 
     series: list[Series]
     counts: list[tuple[str, dict[str, int]]]
@@ -54,9 +54,10 @@ class Contents:
 def contents(
     job: str, messages: Iterable[Message], result: JsonText | None, wanted: Wanted
 ) -> Contents:
-    """Return what there is to draw of the job that has this id.
+    """Return what can be drawn of the job with this id.
 
-    Raises RequestError, which says what the job holds, if that is nothing, or not what is wanted.
+    Raises RequestError if there is nothing, or not what is wanted; the message says what the job
+    holds.
     """
     said = _Said(messages, wanted)
     counts: list[tuple[str, dict[str, int]]] = []
@@ -77,7 +78,7 @@ def contents(
 
 
 def _names_of_series(job: str, numbers: Numbers, wanted: Wanted, *, has_counts: bool) -> list[str]:
-    """Return the fields to draw.  Raises RequestError if one that is wanted has no numbers."""
+    """Return the fields to draw.  Raises RequestError if a wanted field has no numbers."""
     by = [] if wanted.by is None else [wanted.by]
     for name in (*wanted.fields, *by):
         if name not in numbers.found():
@@ -92,7 +93,7 @@ def _names_of_series(job: str, numbers: Numbers, wanted: Wanted, *, has_counts: 
 
 
 class _Said:
-    """What messages hold that may be drawn."""
+    """The drawable content of messages."""
 
     def __init__(self, messages: Iterable[Message], wanted: Wanted) -> None:
         by = () if wanted.by is None else (wanted.by,)
@@ -119,17 +120,17 @@ class _Said:
 def _parsed(text: JsonText | None) -> Any:
     try:
         return None if text is None else json.loads(text)
-    except ValueError:  # a number of thousands of digits
+    except ValueError:  # a number with thousands of digits
         return None
 
 
 def _found(numbers: Numbers) -> str:
-    """Return for people which fields have how many numbers."""
+    """Return, as text for people, the fields and how many numbers each has."""
     found = [f"{shortened(title(name), _MAX_NAME)} ({n})" for name, n in numbers.found().items()]
     more = [f"{len(found) - _MAX_NAMED} more"] if len(found) > _MAX_NAMED else []
     return "numbers in " + ", ".join([*found[:_MAX_NAMED], *more]) if found else "no numbers"
 
 
 def title(field: str) -> str:
-    """Return what a field is called."""
+    """Return the title of a field."""
     return field if field != WHOLE else "the message itself"

@@ -1,4 +1,4 @@
-"""Showing something in a notebook again and again, in one place, until it no longer changes."""
+"""Shows an object in a notebook, updated in one place until it no longer changes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, Final
 from runner.errors import RequestError
 
 TICK_S: Final = 0.25
-"""How often what is shown is looked at again."""
+"""Interval at which the displayed object is updated, in seconds."""
 
 
 def watch(shown: Any, wait: Callable[[float], bool], timeout: float | None) -> None:
-    """Show an object, and again what becomes of it, until `wait(seconds)` says that it has ended.
+    """Show an object, and update it until `wait(seconds)` returns True.
 
-    Raises RequestError where there is no notebook, TimeoutError after `timeout` seconds.
+    Raises RequestError outside a notebook, TimeoutError after `timeout` seconds.
     """
-    # Whoever is in a notebook has IPython imported.
+    # In a notebook, IPython is imported already.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if ipython is None or getattr(shell, "kernel", None) is None:

@@ -1,6 +1,6 @@
-"""A job as HTML, for notebooks: where it is, what it says, how it ended, its counts as bars.
+"""A job as HTML for notebooks: its status, its messages, its end, its counts as bars.
 
-All that a program wrote is escaped, cut, and stands where no notebook looks for mathematics.
+All text from a program is escaped, cut, and placed where no notebook looks for mathematics.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MAX_MESSAGES: Final = 6
 MAX_MESSAGE: Final = 160
 MAX_RESULT: Final = 600
 MAX_TROUBLE: Final = 4000
-"""What a page shows: messages, and characters of a message, a result and a traceback."""
+"""Limits of a page: messages, and characters of a message, a result and a traceback."""
 
 MAX_COUNTS: Final = 4
 MAX_BARS: Final = 16
-"""... and counts, with how many outcomes each."""
+"""... and counts, and the outcomes of each."""
 
 _BAR: Final = 30
 _COLOURS: Final = {True: "#1a7f37", False: "#cf222e", None: "#3b6fb6"}
@@ -31,10 +31,11 @@ _CELL: Final = "text-align:left"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a page says: `state` and `words` on how it is, `is_good` None while it may be either.
+    """The content of a page: `state` and `words` describe the status; `is_good` is None while
+        undecided.
 
-    `messages` are the last ones, each with its number, of `message_count`; `trouble` is the
-    program's traceback, if it has ended by one.
+    `messages` are the last of `message_count` messages, each with its number; `trouble` is the
+    program's traceback, if one ended it.
     """
 
     program: str
@@ -49,7 +50,7 @@ class View:
 
 
 def page(view: View) -> str:
-    """Return a job as one element of HTML, of bounded size."""
+    """Return a job as one HTML element of bounded size."""
     colour = _COLOURS[view.is_good]
     parts = [
         f"<p>{_code(view.program, MAX_MESSAGE, bold=True)} "
@@ -60,7 +61,8 @@ def page(view: View) -> str:
         parts.append(f"<pre>{_safe(_cut(view.trouble))}</pre>")
     parts.append(_messages(view))
     parts += _result(view.result)
-    # The classes keep MathJax away, whichever version: it would obey what stands between dollars.
+    # The classes make every version of MathJax ignore it, which would interpret text between
+    # dollars.
     content = "".join(parts)
     return f'<div class="tex2jax_ignore mathjax_ignore">{content}</div>'
 
@@ -86,7 +88,7 @@ def _result(result: JsonText | None) -> list[str]:
 
 def _bars(counts: dict[str, int]) -> list[tuple[str, ...]]:
     most = largest(counts, MAX_BARS)
-    # Characters, because styles are taken away wherever a notebook is not trusted.
+    # Characters, because notebooks that are not trusted lose styles.
     rows: list[tuple[str, ...]] = [
         (
             _code(key, MAX_MESSAGE),
@@ -103,7 +105,7 @@ def _bars(counts: dict[str, int]) -> list[tuple[str, ...]]:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Return rows of safe HTML as a table, nothing if there are none."""
+    """Return rows of safe HTML as a table, an empty text if there are none."""
     lines = ("".join(f'<td style="{_CELL}">{cell}</td>' for cell in row) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table>{body}</table>" if rows else ""

@@ -1,7 +1,8 @@
-"""Numbers in messages as series: what one field says, message after message.
+"""Numbers in messages as series: the values of one field, message by message.
 
-Works on what a program sent, which may be hostile: how many fields are remembered is bounded, and
-so is how much is unpacked of arrays.
+Works on data from a program, which may be hostile: it bounds the number of fields that are stored
+    and the
+amount that is unpacked from arrays.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from runner.encoded.counts import MAX_COUNT
 from runner.encoded.parts import lookup, untagged
 
 MAX_FIELDS: Final = 32
-"""Fields that are remembered beside those that somebody has asked for."""
+"""How many fields are stored besides those that were asked for."""
 
 MAX_KEYS: Final = 256
-"""Keys of one message that are looked at."""
+"""How many keys of one message are read."""
 
 MAX_MAGNITUDE: Final = 1e150
-"""What is larger is left out like an infinity: nothing that is computed of it may overflow."""
+"""Larger values are left out like infinities, so that no computation with them overflows."""
 
 WHOLE: Final = ""
-"""The name of a message that is a number itself."""
+"""The field name for a message that is itself a number."""
 
 _PROGRESS: Final = "progress"  # moves the bar of `qrunner run`
 _NUMBERS: Final = ("float", "numpy", "ndarray")
@@ -36,9 +37,9 @@ _MAX_PACKED: Final = 256  # one number takes about 110 characters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """The values of the field `name` by those of the field `by`, None for the messages' numbers.
+    """The values of the field `name` by those of the field `by`; None means the message numbers.
 
-    `left_out` is how many more there were that are not finite, or too large to draw.
+    `left_out` counts further values that are not finite, or too large to draw.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Series:
 
 @dataclass(slots=True)
 class _Field:
-    """What one field said so far; `counts` as long as it is whole numbers that rise."""
+    """The values of one field so far; `counts` is True while they are increasing whole numbers."""
 
     messages: array[int] = field(default_factory=lambda: array("q"))
     values: array[float] = field(default_factory=lambda: array("d"))
@@ -59,7 +60,7 @@ class _Field:
     def add(self, message: int, number: float) -> None:
         try:
             value = float(number)
-        except OverflowError:  # an integer that no float can hold
+        except OverflowError:  # an integer too large for a float
             value = math.inf
         is_next = not self.values or value > self.values[-1]
         self.counts &= is_next and type(number) is int and abs(number) <= MAX_COUNT
@@ -72,9 +73,9 @@ class _Field:
 
 
 class Numbers:
-    """The numbers in the messages of one job, which are added in their order.
+    """The numbers in the messages of one job, added in the order of messages.
 
-    `asked` are fields that are remembered in any case: keys, or JSON Pointers such as `/point/0`.
+    `asked` are fields that are always stored: keys, or JSON Pointers such as `/point/0`.
     """
 
     def __init__(self, asked: tuple[str, ...] = ()) -> None:
@@ -83,7 +84,7 @@ class Numbers:
         self._room = Room()
 
     def add(self, message: int, data: Any) -> None:
-        """Take the numbers of a message, in encoded form."""
+        """Add the numbers of a message in encoded form."""
         for name, value in self._named(data):
             number = _number(value, self._room)
             if number is None:
@@ -103,18 +104,18 @@ class Numbers:
                 continue
 
     def found(self) -> dict[str, int]:
-        """Return the fields that have numbers, in the order of their first, and how many."""
+        """Return the fields that have numbers and how many, in order of first appearance."""
         return {name: len(each.values) for name, each in self._fields.items()}
 
     def caption(self, message: int) -> str:
-        """Return what a message calls itself: the first field that counts, else its number."""
+        """Return the caption of a message: its first field that counts, else its number."""
         for name, each in self._fields.items():
             if name and each.counts and message in each.messages:
                 return f"{name} {each.values[each.messages.index(message)]:.0f}"
         return f"message {message}"
 
     def series(self, name: str, by: str | None = None) -> Series:
-        """Return the series of a field, by another one or by what counts the messages."""
+        """Return the series of a field, by another field or by one that counts the messages."""
         chosen = self._fields.get(name, _Field())
         by = by or self._counter(name)
         known = dict(zip(*self._pairs(by), strict=True)) if by else None
@@ -129,12 +130,12 @@ class Numbers:
         return Series(name=name, by=by, xs=xs, ys=ys, left_out=left_out)
 
     def obvious(self) -> list[str]:
-        """Return the fields with a series worth drawing: not those that merely count messages."""
+        """Return the fields worth drawing: those that do not merely count messages."""
         several = [name for name, each in self._fields.items() if each.drawable() > 1]
         return [name for name in several if not self._fields[name].counts]
 
     def counters(self) -> list[str]:
-        """Return the fields that are nothing but whole numbers that rise, but for the first."""
+        """Return the fields of increasing whole numbers, except for the first such field."""
         several = [n for n, each in self._fields.items() if each.counts and each.drawable() > 1]
         return several[1:] or several
 
@@ -143,7 +144,7 @@ class Numbers:
         return one.messages, one.values
 
     def _counter(self, name: str) -> str | None:
-        """Return the first other field that counts, and says so in every message of this one."""
+        """Return the first other field that counts and is in every message of this field."""
         chosen = self._fields.get(name, _Field())
         for other, each in self._fields.items():
             if other in (name, WHOLE) or not each.counts or len(each.values) < 2:
@@ -154,14 +155,14 @@ class Numbers:
 
 
 def _pointer(field: str) -> str:
-    """Return the JSON Pointer of a field that is one, or a key of the message."""
+    """Return the JSON Pointer of a field, which is a pointer already or a key of the message."""
     if field == WHOLE or field.startswith("/"):
         return field
     return "/" + field.replace("~", "~0").replace("/", "~1")
 
 
 def _number(value: Any, room: Room) -> int | float | None:
-    """Return the number that encoded data is; None if it is none, or would be large to unpack."""
+    """Return encoded data as a number; None if it is none, or is too large to unpack."""
     if isinstance(value, dict) and value.get("__type__", "") in _NUMBERS:
         packed = value.get("__value__")
         if isinstance(packed, str) and len(packed) > _MAX_PACKED:
@@ -171,4 +172,4 @@ def _number(value: Any, room: Room) -> int | float | None:
 
 
 def _is_drawable(value: float) -> bool:
-    return abs(value) <= MAX_MAGNITUDE  # never true of NaN
+    return abs(value) <= MAX_MAGNITUDE  # False for NaN

@@ -1,1 +1,1 @@
-"""The processes of a sandbox: the first one, the worker, a session's parent; and their walls."""
+"""The processes of a sandbox: the first one, the worker, a session's parent; their protection."""

@@ -1,8 +1,8 @@
-"""What makes a session's sandbox as it was before a job: no process, no file, no setting is left.
+"""Restores a session's sandbox to its state before a job: no process, file or setting is left.
 
-Called when the job's own process is dead, so the first thing to go are all that it has started;
-after that nobody races with what is done here.  All of it is bounded in time, because a program
-decides how much there is.
+Called when the job's own process is dead.  All processes that it started are killed first, so that
+none of them races with the rest.  Every step is bounded in time, because a program decides how much
+there is to remove.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OF_A_PIPE: Final = (
     (fcntl.F_GETSIG, fcntl.F_SETSIG),
     (fcntl.F_GETPIPE_SZ, fcntl.F_SETPIPE_SZ),
 )
-"""How to ask for a setting of a pipe, and how to change it."""
+"""The commands that read a setting of a pipe, and those that change it."""
 
 _F_GETOWN_EX: Final = 16
 _F_OWNER_PGRP: Final = 2
@@ -39,18 +39,18 @@ _LEFT_ON_A_PIPE: Final = (
     (fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_UNLCK, 0, 0, 0, 0)),
     (_F_SET_RW_HINT, bytes(8)),
 )
-"""Locks that belong to the open description, and the hint for its inode: taken off, not asked."""
+"""Locks of the open description, and the hint for its inode: removed without being read."""
 
 
 class UncleanError(Exception):
-    """Something of the job cannot be removed: the session must end."""
+    """Something of the job cannot be removed, so the session must end."""
 
 
 def kill_all(child: int, deadline: float, *, is_alone: bool) -> None:
-    """Kill every process but PID 1 and this one, until the kernel says that there is none.
+    """Kill every process but PID 1 and this one, until the kernel reports that there is none.
 
-    `is_alone` says that this PID namespace is the sandbox's own.  Elsewhere (contract tests) it
-    is the job's process group only.
+    `is_alone` is True in a PID namespace of the sandbox's own.  Elsewhere (contract tests) only the
+    job's process group is killed.
     """
     while True:
         try:
@@ -67,9 +67,9 @@ def kill_all(child: int, deadline: float, *, is_alone: bool) -> None:
 
 
 def empty(directory: str, deadline: float) -> None:
-    """Remove everything in a directory, whatever its names, depth and permissions.
+    """Remove everything in a directory, with any names, depth and permissions.
 
-    Directories inside others are moved up first: a path may be longer than the kernel takes.
+    Nested directories are moved up first, because a path may be longer than the kernel accepts.
     """
     root = os.fsencode(directory)
     while names := os.listdir(root):  # noqa: PTH208 (names are bytes)
@@ -96,15 +96,15 @@ def _remove(root: bytes, path: bytes, deadline: float) -> None:
 
 
 def devices() -> list[str]:
-    """Return the devices of this sandbox, which are files like others: they have times."""
+    """Return the devices of this sandbox, which have times like other files."""
     found = os.scandir("/dev")
     return [each.path for each in found if stat.S_ISCHR(each.stat(follow_symlinks=False).st_mode)]
 
 
 def touch(paths: Iterable[str]) -> None:
-    """Let all of them tell the same, the present time, and not when a job has used which.
+    """Set the times of all these paths to the present, so that they do not show a job's use.
 
-    Not what they told before: no time but the present can be set of what is root's.
+    The earlier times cannot be restored: on files of root only the present time may be set.
     """
     for each in paths:
         with contextlib.suppress(OSError):  # refused to the job as well: it has the same rights
@@ -116,7 +116,7 @@ def _is_directory(path: bytes) -> bool:
 
 
 class Settings:
-    """What a job can change of a process above it, or of a pipe that they share."""
+    """The settings of a process that a job below it can change, and of a pipe that they share."""
 
     def __init__(self, pipes: Iterable[int]) -> None:
         self._pipes = [Pipe(each) for each in pipes]
@@ -125,13 +125,13 @@ class Settings:
         self._cores = os.sched_getaffinity(0)
 
     def restore(self) -> None:
-        """Make everything as it was; UncleanError or OSError if that cannot be done."""
+        """Restore everything; UncleanError or OSError if that fails."""
         for pipe in self._pipes:
             pipe.restore()
         for process in (0, self._first):
             os.sched_setaffinity(process, self._cores)
         if self._limits != self._look():
-            # Without our filter `prlimit` reaches them; what it lowers nobody here can raise.
+            # Without our filter `prlimit` can change them, and no one here can raise them again.
             msg = "the job has changed the resource limits of the session"
             raise UncleanError(msg)
 
@@ -144,7 +144,7 @@ class Settings:
 
 
 class Pipe:
-    """One of a job's pipes: the inode and the open description, which it shares with its parent."""
+    """One of a job's pipes: its inode and its open description, shared with the parent."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -152,11 +152,11 @@ class Pipe:
         self._values = self._look()
 
     def restore(self) -> None:
-        """Make it as it was; UncleanError or OSError if that cannot be done."""
+        """Restore the pipe; UncleanError or OSError if that fails."""
         for (_, change), value in zip(_OF_A_PIPE, self._values, strict=True):
             if value is not None:
                 fcntl.fcntl(self._descriptor, change, value)
-        # What is refused here was refused to the job: it has the same rights, and the same kernel.
+        # Anything refused here was refused to the job too: same rights, same kernel.
         for command, nothing in _LEFT_ON_A_PIPE:
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self._descriptor, command, nothing)
@@ -177,7 +177,7 @@ class Pipe:
 
 
 def _ask(descriptor: int, command: int) -> int | None:
-    with contextlib.suppress(OSError):  # tests use files and sockets, too
+    with contextlib.suppress(OSError):  # tests use files and sockets too
         if command == fcntl.F_GETOWN:
             return _owner(descriptor)
         return fcntl.fcntl(descriptor, command)
@@ -185,9 +185,9 @@ def _ask(descriptor: int, command: int) -> int | None:
 
 
 def _owner(descriptor: int) -> int:
-    """Return what F_GETOWN means; the C library's returns what its stack had before under gVisor.
+    """Return the result of F_GETOWN; under gVisor the C library returns earlier stack content.
 
-    It asks by F_GETOWN_EX, and gVisor writes no answer where there is no owner.
+    The C library uses F_GETOWN_EX, and gVisor writes no answer if there is no owner.
     """
     kind, owner = struct.unpack("ii", fcntl.fcntl(descriptor, _F_GETOWN_EX, bytes(8)))
     return -owner if kind == _F_OWNER_PGRP else int(owner)

@@ -1,11 +1,13 @@
-"""Where the objects of a session's parent lie: nothing else decides so much what a fork costs.
+"""The placement of a session parent's objects in memory, which decides most of the cost of a fork.
 
-A fork and its end handle every page of the parent.  Afterwards each page that one of the two
-writes to is copied first, and to look at an object is to write to it: its references are counted.
-So what stays as it is should lie in huge pages, and what a job makes should lie together.
+A fork and its end handle every page of the parent.  Afterwards, each page that either process
+writes to is copied first, and even looking at an object writes to it, because its references are
+counted.  So objects that stay unchanged should be in huge pages, and objects that a job makes
+should be close together.
 
-All of it is about the allocator of CPython, and is only a matter of speed: another one, or a kernel
-without huge pages (gVisor, Linux before 6.1), does the same jobs in more time.
+All of it concerns the allocator of CPython, and only speed: with another allocator, or a kernel
+    without
+huge pages (gVisor, Linux before 6.1), the same jobs take more time.
 """
 
 from __future__ import annotations
@@ -18,19 +20,19 @@ from sandbox.processes import guard
 from sandbox.wire import protocol
 
 _GATHERED_BYTES: Final = 32 * protocol.MIB
-"""What the objects of Qiskit, Aer and what they import take, roughly."""
+"""Approximate memory of the objects of Qiskit, Aer and their imports."""
 
 _LARGEST_BYTES: Final = 512
-"""The largest object that the allocator has in its arenas; their sizes are multiples of _STEP."""
+"""The largest object that the allocator puts into its arenas, in steps of _STEP."""
 
 _STEP_BYTES: Final = 16
 _ARENA_BYTES: Final = protocol.MIB
 
 _EMPTY_BYTES: Final = 33
-"""What `bytes` takes besides its content."""
+"""The size of an empty `bytes` object."""
 
 _ROW: Final = 16
-"""So many new objects one behind the other are taken for the beginning of a new pool."""
+"""This many consecutive new objects are taken as the beginning of a new pool."""
 
 _MOST_IN_HOLES: Final = 4096
 
@@ -41,13 +43,13 @@ _filling: Final[list[bytes]] = []
 
 
 def gather() -> list[bytes | None]:
-    """Let the allocator take at once what the imports will need, so that it lies together.
+    """Make the allocator reserve at once the memory for the imports, so that it is contiguous.
 
-    Else its arenas come one by one, between the libraries that are loaded meanwhile, and are too
-    small for a huge page.  The answer holds them: to be dropped when all is imported.
+    Otherwise its arenas are spread between the libraries that are loaded meanwhile, and each is too
+    small for a huge page.  The result holds the memory; drop it when everything is imported.
     """
     count = _GATHERED_BYTES // _LARGEST_BYTES
-    # As long as it will be: a list that grows moves, and leaves gaps between the arenas.
+    # At its final length: a growing list moves, and leaves gaps between the arenas.
     many: list[bytes | None] = [None] * count
     for each in range(count):
         many[each] = bytes(_LARGEST_BYTES - _EMPTY_BYTES)
@@ -55,16 +57,16 @@ def gather() -> list[bytes | None]:
 
 
 def settle() -> None:
-    """Leave all that is here now as it is, for ever; before the first fork."""
+    """Keep all present objects unchanged for ever; called before the first fork."""
     gc.collect()
-    gc.freeze()  # no job's collector need touch it
+    gc.freeze()  # no job's collector needs to touch them
     for size in range(3 * _STEP_BYTES, _LARGEST_BYTES + 1, _STEP_BYTES):
         _fill_holes(size)
     _join_pages()
 
 
 def _fill_holes(size: int) -> None:
-    """Take the free places of one size among the objects, so that new ones share new pages."""
+    """Use the free places of one size among the objects, so that new objects share new pages."""
     row, before, begin = 0, 0, len(_filling)
     for _ in range(_MOST_IN_HOLES):
         _filling.append(bytes(size - _EMPTY_BYTES))
@@ -73,11 +75,11 @@ def _fill_holes(size: int) -> None:
         before = place
         if row == _ROW:
             return
-    del _filling[begin:]  # it is another allocator
+    del _filling[begin:]  # another allocator is in use
 
 
 def _join_pages() -> None:
-    """Let the kernel make huge pages of what is there: a fork copies entries, not pages."""
+    """Make the kernel use huge pages for the present memory: a fork copies entries, not pages."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
         areas = [line.split() for line in file]
     for place, rights, *_ in areas:

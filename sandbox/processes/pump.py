@@ -1,9 +1,9 @@
-"""Passes what a sandbox writes on to the engine, in pieces that are worth the engine's work.
+"""Passes a sandbox's output on to the engine, in pieces that are large enough to be efficient.
 
-Engine and host work for each write to a container's stdout or stderr, several times as long as the
-program that writes a single byte.  So a program writes into a pipe of the first process, which
-takes short pieces at once only while they are few, and else collects them for milliseconds.  Its
-CPU time is the sandbox's own.
+Engine and host work for each write to a container's stdout or stderr, several times as long as a
+program that writes a single byte.  So a program writes into a pipe of the first process.  This
+process passes short pieces on at once only while they are rare, and otherwise collects them for
+milliseconds.  Its CPU time is the sandbox's own.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import time
 from typing import Final
 
 _PIECE_BYTES: Final = 64 * 1024
-"""What a pipe holds."""
+"""The capacity of a pipe."""
 
 _SHORT_BYTES: Final = 4096
 _BURST: Final = 64
 _REST_S: Final = 0.005
-"""Pieces below `_SHORT_BYTES` pass at once, `_BURST` of them and one more each `_REST_S`."""
+"""Of pieces below `_SHORT_BYTES`, `_BURST` pass at once, and one more every `_REST_S` seconds."""
 
 _DRAINED_AT_ONCE: Final = 32
-"""Pieces between two looks at the clock, should somebody go on writing."""
+"""Pieces between two checks of the clock, in case a process keeps writing."""
 
 
 class Pump:
-    """One stream on its way out.  Owned by the first process; none of its methods blocks."""
+    """One output stream.  Owned by the first process; none of its methods blocks."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -39,13 +39,13 @@ class Pump:
         self._is_open = True
 
     def give(self) -> None:
-        """In the worker: let the stream begin here."""
+        """In the worker: make the stream start here."""
         os.dup2(self._inlet, self._target)
         os.close(self._inlet)
         os.close(self._source)
 
     def start(self, poll: select.poll) -> None:
-        """In the first process: from now on be told by `poll` what to `move` for."""
+        """In the first process: register with `poll` for what `move` handles."""
         os.close(self._inlet)
         os.set_blocking(self._source, False)
         os.set_blocking(self._target, False)
@@ -54,17 +54,17 @@ class Pump:
         self._watch(self._source)
 
     def owns(self, descriptor: int) -> bool:
-        """Whether `descriptor` is what it waits for."""
+        """Return True if it waits for `descriptor`."""
         return descriptor == self._watched
 
     def rest_s(self) -> float | None:
-        """Return how many seconds from now it reads again; None if it does not rest."""
+        """Return the seconds until it reads again; None if it does not rest."""
         if self._watched is not None or not self._is_open:
             return None
         return max(0.0, (1.0 - self._credit) * _REST_S - (time.monotonic() - self._credited))
 
     def move(self) -> None:
-        """Pass a piece on, as far as there is one, its time has come, and there is room for it."""
+        """Pass one piece on, if there is one, its time has come, and there is room."""
         now = time.monotonic()
         self._credit = min(float(_BURST), self._credit + (now - self._credited) / _REST_S)
         self._credited = now
@@ -74,7 +74,7 @@ class Pump:
         self._wait()
 
     def drain(self) -> bool:
-        """Pass on what there is, without rest; return whether nothing more is there."""
+        """Pass on everything present, without rest; return True if nothing is left."""
         self._credit = float(_BURST)
         is_empty = False
         for _ in range(_DRAINED_AT_ONCE):
@@ -86,11 +86,11 @@ class Pump:
         return is_empty
 
     def stop(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         self._watch(None)
 
     def _read(self) -> bool:
-        """Take the next piece; return whether there was one."""
+        """Read the next piece; return True if there was one."""
         try:
             self._held = os.read(self._source, _PIECE_BYTES)
         except BlockingIOError:
@@ -106,7 +106,7 @@ class Pump:
                 self._held = self._held[os.write(self._target, self._held) :]
         except BlockingIOError:
             return
-        except OSError:  # nobody reads any more, and nobody will
+        except OSError:  # the reader has gone for good
             self._held = b""
 
     def _wait(self) -> None:

@@ -1,4 +1,4 @@
-"""The second process of a sandbox: it prepares, takes the request, runs the program, and leaves."""
+"""The second process of a sandbox: it prepares, reads the request, runs the program, and exits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sandbox.wire.options import Options
 
 DEFAULT_WALL_S: Final = 300.0
 FLUSH_S: Final = 1.0
-"""How long a program's own streams may take to flush before they are left behind."""
+"""How long a program's own streams may take to flush before they are abandoned, in seconds."""
 
 OUR_FAULT: Final = 70
 """Exit code for an error of the guest itself; its traceback is in the log."""
@@ -34,12 +34,12 @@ _BUILD_FILE: Final = os.path.join(os.path.dirname(DIRECTORY), "BUILD")  # noqa: 
 
 
 def main(options: Options, control: int) -> NoReturn:
-    """Do one job and leave; `control` is the pipe to PID 1."""
+    """Run one job and exit; `control` is the pipe to PID 1."""
     leave_after(lambda: _work(options, control))
 
 
 def leave_after(work: Callable[[], None]) -> NoReturn:
-    """Do the work and end this process; an error of ours goes to the log."""
+    """Do the work and end this process; an error of the guest goes to the log."""
     status = OUR_FAULT
     try:
         work()
@@ -63,14 +63,14 @@ def _work(options: Options, control: int) -> None:
     run = protocol.decode_run(line)
     del request, line
     wall_s = run.limits.get("wall_s", DEFAULT_WALL_S)
-    # From here on PID 1 alone holds the host's stream.
+    # From here on, only PID 1 holds the host's stream.
     os.write(control, protocol.encode(protocol.Next(job=run.job, wall_s=wall_s, token="")) + rest)
     os.close(control)
     perform(outlet, run, options, warmth)
 
 
 def say_ready(outlet: channel.Channel) -> None:
-    """Tell the host that a request may come."""
+    """Tell the host that it may send a request."""
     ready = protocol.Ready(protocol=protocol.PROTOCOL_VERSION, build=_read_build())
     outlet.messages.write(protocol.encode(ready))
 
@@ -78,14 +78,14 @@ def say_ready(outlet: channel.Channel) -> None:
 def perform(
     outlet: channel.Channel, run: protocol.Run, options: Options, warmth: Warmth | None = None
 ) -> None:
-    """Do one job, from its request to its last frame."""
+    """Run one job, from its request to its last frame."""
     ours = (sys.stdout, sys.stderr)
     outbox = Outbox(outlet, run.job, run.limits)
     send_last_frame = Job(run, outbox, options.program, warmth or Warmth()).execute()
-    # The log first: once the host has the last frame it need not wait for anything more.
+    # The log first: once the host has the last frame, it need not wait for anything else.
     theirs = (getattr(sys, "stdout", None), getattr(sys, "stderr", None))
-    # Ours again behind theirs, which may write there when they are flushed; and first, as theirs
-    # may never end.
+    # Ours are flushed before the program's, whose flush may never end, and again after them, since
+    # that flush may write to ours.
     are_ours = theirs[0] is ours[0] and theirs[1] is ours[1]  # theirs may answer `==` in any way
     streams = [*ours] if are_ours else [*ours, *theirs, *ours]
     if all(_is_plain(each, outlet.log) for each in streams):
@@ -98,9 +98,9 @@ def perform(
 
 
 def _is_plain(stream: Any, log: int) -> bool:
-    """Whether flushing it runs the interpreter's code alone, and waits for nobody but the host.
+    """Return True if flushing it runs only the interpreter's code, and waits only for the host.
 
-    So nearly every program leaves its streams, which need no thread then.
+    Nearly every program leaves such streams, which then need no thread.
     """
     buffer = getattr(stream, "buffer", None) if type(stream) is _TEXT else None
     raw = getattr(buffer, "raw", None) if type(buffer) is _BUFFER else None
@@ -108,19 +108,19 @@ def _is_plain(stream: Any, log: int) -> bool:
         return False
     try:
         return os.path.samestat(os.fstat(raw.fileno()), os.fstat(log))
-    except (OSError, ValueError):  # closed
+    except (OSError, ValueError):  # the stream is closed
         return False
 
 
 def _flush(streams: list[Any]) -> None:
     for stream in streams:
-        with contextlib.suppress(BaseException):  # the program may have put anything there
+        with contextlib.suppress(BaseException):  # the program may have put any object there
             stream.flush()
     guard.libc.fflush(None)
 
 
 def be_first_to_die() -> None:
-    """Offer this process to the OOM killer, so that PID 1 lives to tell."""
+    """Offer this process to the OOM killer, so that PID 1 survives to report."""
     with contextlib.suppress(OSError):
         file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         try:
@@ -130,7 +130,7 @@ def be_first_to_die() -> None:
 
 
 def _read_build() -> str:
-    """Return the digest of the guest's code that the image was built with."""
+    """Return the digest of the guest's code with which the image was built."""
     try:
         with open(_BUILD_FILE, encoding="utf-8") as file:  # noqa: PTH123
             return file.read().strip()

@@ -1,1 +1,1 @@
-"""The program inside: loaded, run with its inputs, heard, and its faults told."""
+"""The program inside the sandbox: loading, running, publishing, and reporting its faults."""

@@ -1,1 +1,1 @@
-"""What crosses between host and guest: frames, their limits, and the descriptors they travel on."""
+"""The wire between host and guest: frames, their limits, and the descriptors that carry them."""

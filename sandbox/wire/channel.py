@@ -1,7 +1,7 @@
-"""The guest's descriptors: where frames go out, where the request comes in, where prints land.
+"""The guest's descriptors: for outgoing frames, for the request, and for printed output.
 
-Frames are written with `os.write` on descriptors that are moved high up and closed on exec, so
-neither a print nor a child process nor a program that closes the low ones can hit them by accident.
+Frames are written with `os.write` to high descriptors that are closed on exec, so that neither a
+print nor a child process, nor a program that closes the low descriptors, can hit them by accident.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from sandbox.wire.options import Options
 T = TypeVar("T")
 
 HIGH: Final = 500
-"""Private descriptors start here, above what a program uses or closes in a loop."""
+"""The lowest private descriptor, above those that a program uses or closes in a loop."""
 
 _RUN_LINE_BYTES: Final = protocol.MAX_INPUTS_BYTES + protocol.MAX_BACKEND_BYTES + protocol.MIB
-"""The longest request: inputs and backend at their limits, with room for options and limits."""
+"""The longest request: inputs and backend at their limits, plus options and limits."""
 
 _CHUNK_BYTES: Final = 64 * protocol.KIB
-"""What a pipe holds: asking for more only takes more memory."""
+"""The capacity of a pipe: reading more at once only takes more memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """Where frames go: interim ones to `messages`, the others to `results`.
+    """The writers of frames: interim messages go to `messages`, all others to `results`.
 
-    With the stdio carrier both are the same writer.  `log` is the log's descriptor, kept apart from
+    With the stdio carrier both are the same writer.  `log` is the log's descriptor, separate from
     fd 2, which the program may close.
     """
 
@@ -46,17 +46,18 @@ class Channel:
     log: int
 
     def end_log(self, mark: str) -> None:
-        """Write the mark behind everything that the job has printed."""
+        """Write the mark after everything that the job has printed."""
         data = mark.encode()
         while data:
             data = data[os.write(self.log, data) :]
 
 
 class FrameWriter:
-    """Writes whole frames on a blocking descriptor, also when a signal handler raises meanwhile.
+    """Writes whole frames to a blocking descriptor, even if a signal handler raises meanwhile.
 
-    A program may well have a handler that raises (`signal.alarm` as a timeout).  Such an exception
-    waits until the frame is out; what a second one still cuts off is written before the next frame.
+    A program may have a handler that raises (`signal.alarm` as a timeout).  Such an exception is
+    raised after the frame is out; what a second exception cuts off is written before the next
+    frame.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -69,20 +70,20 @@ class FrameWriter:
         return self._descriptor
 
     def write(self, frame: bytes, account: mmap.mmap | None = None, entry: bytes = b"") -> None:
-        """Write the frame; blocks while the host does not read; OSError if it never will.
+        """Write the frame, blocking while the host does not read.  Raises OSError if it has gone.
 
-        `entry` is what the account says when the frame is on its way, neither sooner nor later.
+        `entry` is written to the account exactly when the frame is on its way.
         """
         self.finish()
-        # Signal handlers run after calls only, and there is none in the next lines.
+        # Signal handlers run only after calls, and the next lines have none.
         self._frame, self._written = frame, []
         if account is not None:
             account[:] = entry
         self.finish()
 
     def finish(self) -> None:
-        """Write what is left of the frame, if anything."""
-        if self._process != os.getpid():  # a fork: what is unfinished is the parent's to finish
+        """Write the rest of the frame, if there is any."""
+        if self._process != os.getpid():  # in a fork: the parent finishes its own frame
             self._process = os.getpid()
             self._frame = b""
         interruption: BaseException | None = None
@@ -92,7 +93,7 @@ class FrameWriter:
                 break
             except BaseException as error:
                 if isinstance(error, OSError) and error.errno is not None:
-                    raise  # of `write` itself; a handler's TimeoutError has no number
+                    raise  # of `write` itself; a handler's TimeoutError has no errno
                 interruption = error
         if interruption is not None:
             raise interruption
@@ -100,16 +101,17 @@ class FrameWriter:
     def _write_rest(self) -> None:
         frame = memoryview(self._frame)
         while (start := sum(self._written)) < len(frame):
-            # `extend` over `map` runs in C: between the write and the record of its length no
-            # signal handler can run, so the position is right whenever an exception comes.
+            # `extend` over `map` runs in C: no signal handler can run between the write and the
+            # record of its length, so the position is right whenever an exception is raised.
             self._written.extend(map(os.write, (self._descriptor,), (frame[start:],)))
         self._frame, self._written = b"", []
 
 
 class Turnstile:
-    """Lets one thread at a time through, of this process and all that are forked from it.
+    """Lets one thread through at a time, across this process and all processes forked from it.
 
-    One byte in a pipe; whoever has read it is inside.  (POSIX semaphores would need /dev/shm.)
+    A pipe holds one byte; the thread that has read it is inside.  (POSIX semaphores would need
+    /dev/shm.)
     """
 
     def __init__(self) -> None:
@@ -118,7 +120,7 @@ class Turnstile:
         os.write(self._exit, b".")
 
     def run(self, function: Callable[[], T], *, last: bool = False) -> T:
-        """Call the function while nobody else is inside; after the last one nobody ever will be."""
+        """Call the function while no other thread is inside; none can enter after the `last`."""
         if getattr(self._mine, "process", 0) == os.getpid():
             msg = "publish was called from a signal handler that interrupted another publish"
             raise RuntimeError(msg)
@@ -128,18 +130,18 @@ class Turnstile:
             held.extend(map(os.read, (self._entry,), (1,)))  # in one step, as in FrameWriter
             return function()
         finally:
-            # No call before the write either: an exception here would lock everybody out.
+            # No call before the write either: an exception here would lock out all threads.
             self._mine.process = 0
             for token in () if last else held:
                 os.write(self._exit, token)
 
 
 def open_channel(options: Options) -> Channel:
-    """Take fd 1 away for frames, point fds 1 and 2 at the log, and choose the carrier."""
+    """Reserve fd 1 for frames, point fds 1 and 2 at the log, and choose the carrier."""
     private = FrameWriter(_move_up(os.dup(1)))
     os.dup2(2, 1)
     for stream in (sys.stdout, sys.stderr):
-        # A log line appears when it is written, and no character can make a print fail.
+        # A log line is written at once, and no character can make a print fail.
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     log = _move_up(os.dup(2))
     if options.carrier == "stdio":
@@ -154,7 +156,7 @@ def open_channel(options: Options) -> Channel:
 
 
 def read_run_line() -> tuple[bytes, bytes] | None:
-    """Return the request and what was read beyond it; then close stdin off.
+    """Return the request and the bytes read beyond it; then close stdin.
 
     None if the host hangs up first.
     """
@@ -176,17 +178,17 @@ def read_run_line() -> tuple[bytes, bytes] | None:
 
 
 def connect(path: str) -> FrameWriter:
-    """Return a writer to the host's socket; raises OSError if it cannot be reached."""
+    """Return a writer to the host's socket.  Raises OSError if it cannot be reached."""
     with contextlib.closing(_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         connection.connect(path)
         return FrameWriter(_move_up(connection.detach()))
 
 
 def _move_up(descriptor: int) -> int:
-    """Return a private copy with a high number, not inherited on exec; the original is closed."""
+    """Return a private copy with a high number, closed on exec; the original is closed."""
     try:
         high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)
-    except OSError:  # a lower limit of open files than usual
+    except OSError:  # the limit of open files is lower than usual
         high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(descriptor)
     return high

@@ -1,7 +1,7 @@
-"""The clock of one job: a time limit that the host can pause.  Both sides hold one.
+"""The clock of one job: a time limit that the host can pause.  Both sides have one.
 
-The host's decides.  PID 1 holds the second in case the host is stuck, and follows the host's
-`Pause` and `Resume` with it; a guest has no words for either.
+The host's clock decides.  PID 1 has the second one in case the host is stuck, and applies the
+host's `Pause` and `Resume` to it.  A guest cannot pause either.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import time
 from typing import Final
 
 MAX_PAUSE_S: Final = 24 * 3600.0
-"""The longest pause; after it the clock runs again unasked.  The host may pause it once more."""
+"""The longest pause, in seconds; then the clock runs again, and the host may pause it again."""
 
 
 class Clock:
     """Counts down `limit_s` seconds from now, except while it is paused.
 
-    `ends` is the reading of `time.monotonic` at which the time is up if nothing else is said; a
-    pause that nobody ends is part of it.
+    `ends` is the value of `time.monotonic` at which the time is up, including a pause that is not
+    ended early.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -32,17 +32,17 @@ class Clock:
 
     @property
     def spent_s(self) -> float:
-        """Seconds of the limit that are used up."""
+        """Seconds of the limit that were used."""
         return self._limit_s - (self.ends - max(time.monotonic(), self._resumes))
 
     def pause(self, at_most_s: float) -> None:
-        """Stand still until `resume`, but not longer than this and `MAX_PAUSE_S`."""
+        """Pause until `resume`, but for at most `at_most_s` and `MAX_PAUSE_S` seconds."""
         self.resume()
         pause_s = min(at_most_s, MAX_PAUSE_S)
         self._resumes = time.monotonic() + pause_s
         self.ends += pause_s
 
     def resume(self) -> None:
-        """Go on; nothing happens if it does not stand still."""
+        """Continue; does nothing if it is not paused."""
         self.ends -= max(0.0, self._resumes - time.monotonic())
         self._resumes = 0.0

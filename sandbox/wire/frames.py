@@ -1,4 +1,4 @@
-"""The frames between host and guest, as values; `sandbox.wire.protocol` says how they travel."""
+"""The frames between host and guest, as values; `sandbox.wire.protocol` defines their encoding."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, NewType, TypeAlias
 
 JsonText = NewType("JsonText", str)
-"""Strict JSON (RFC 8259) as text: what a payload is until somebody asks for its value."""
+"""Strict JSON (RFC 8259) as text: the form of a payload until its value is needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """The guest has connected and waits for its `Run`; `build` is the digest of its code."""
+    """The guest is connected and waits for its `Run`; `build` is the digest of its code."""
 
     protocol: int
     build: str
@@ -37,7 +37,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """`main` has ended after publishing its final result; `note` names a second one, ignored."""
+    """`main` has ended after publishing its final result; `note` reports a second, ignored one."""
 
     job: int
     messages: int
@@ -48,8 +48,9 @@ class Done:
 class Fault:
     """The guest's own report that the program failed.
 
-    `kind` is one of `FAULT_KINDS`; `error` is the exception's one line, `traceback` shows the
-    program's frames only; the three numbers are set for a limit that was met inside.
+    `kind` is one of `FAULT_KINDS`; `error` is the exception as one line; `traceback` shows the
+    program's frames only; `limit`, `value` and `observed` are set for a limit that was reached
+    inside.
     """
 
     job: int
@@ -64,10 +65,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exited:
-    """PID 1's report that the program's process has ended without saying so.
+    """PID 1's report that the program's process has ended without a report of its own.
 
-    `status` is the wait status as `os.waitstatus_to_exitcode` gives it: the exit code, or minus
-    the signal's number.  `oom_kills` is the cgroup's count as seen from inside, None if unknown.
+    `status` is the result of `os.waitstatus_to_exitcode`: the exit code, or minus the signal's
+    number. `oom_kills` is the cgroup's count as seen from inside, None if unknown.
     """
 
     job: int
@@ -77,10 +78,11 @@ class Exited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleared:
-    """In a session: the job's process has ended, and nothing of it is left.
+    """In a session: the job's process has ended, and nothing of the job is left.
 
-    `token` proves that the process above the job says so.  `status` is as in `Exited`; the two
-    figures are those of `wait4`: CPU time of user and system, and the largest process.
+    `token` proves that the process above the job reports it.  `status` is as in `Exited`.  The
+    other two figures are those of `wait4`: user and system CPU time, and the size of the largest
+    process.
     """
 
     token: str
@@ -92,11 +94,11 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Next:
-    """In a session, before each `Run`: the job's number, its time, and the token of its end.
+    """In a session, before each `Run`: the job's number, its time, and the token for its end.
 
-    The job's process is forked before this is read, so it never had the token in its memory: it
-    can forge neither the end of its log nor that of its frames.  Inside a sandbox it also tells PID
-    1, then without a token, that a job begins.
+    The job's process is forked before this is read, so it never had the token in its memory: it can
+    forge neither the end of its log nor that of its frames.  Inside a sandbox, the same frame
+    without a token tells PID 1 that a job begins.
     """
 
     job: int
@@ -105,12 +107,12 @@ class Next:
 
     @property
     def log_end(self) -> str:
-        """What the log of the job ends with."""
+        """The mark at the end of the job's log."""
         return f"\x1e{self.token}\n"
 
     @property
     def frames_end(self) -> bytes:
-        """Where on stdout the job's frames end and the report of its end begins."""
+        """The mark on stdout after the job's frames, before the report of its end."""
         return f'{{"type":"cleared","token":"{self.token}"'.encode()
 
 
@@ -125,7 +127,7 @@ class Stop:
 class Pause:
     """Stop the clock of this job until `Resume`, or for `at_most_s` seconds: `sandbox.wire.clock`.
 
-    A second one takes the place of the first.
+    A second one replaces the first.
     """
 
     job: int
@@ -141,10 +143,10 @@ class Resume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A request: what to run, with which inputs, within which limits.
+    """A request: the program, its inputs and its limits.
 
-    `log_end` is what the guest writes to the log when nothing more of this job will come there:
-    a line that the host has chosen at random, and takes out again.
+    `log_end` is written to the log by the guest after all output of this job: a line that the host
+    has chosen at random, and removes again.
     """
 
     job: int
@@ -158,4 +160,4 @@ class Run:
 
 Frame: TypeAlias = Ready | Message | Result | Done | Fault | Exited | Cleared
 Order: TypeAlias = Run | Next | Stop | Pause | Resume
-"""What the host says; the guest trusts it."""
+"""The host's frames, which the guest trusts."""

@@ -1,4 +1,4 @@
-"""What the guest's command line says; parsed by hand, because argparse would cost a cold start."""
+"""The guest's command line; parsed by hand, because argparse would delay a cold start."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ CARRIERS: Final = ("socket", "stdio")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The guest's options; the host sends none of them except `carrier`, `warm` and for a session.
+    """The guest's options.
 
-    `carrier` None means: the socket if it can be connected, else stdio.  `modules` are those that
-    the program names, to be imported by a warm sandbox if they are of the stack.  `wipe` names the
-    directories that a session empties after each job.  `backend` is the JSON text of a backend, and
-    of the limits that it is built for, which jobs are expected to ask for: see `backends.Prepared`.
+    Attributes:
+        carrier: the carrier of frames; None means the socket if it can be connected, else stdio.
+        modules: modules that the program names; a warm sandbox imports those of the stack.
+        wipe: directories that a session empties after each job.
+        backend: JSON text of the backend that jobs are expected to ask for, and of the limits that
+            it is built for: see `backends.Prepared`.
+
+    The host sends only `carrier`, `warm` and the options of sessions.
     """
 
     carrier: str | None = None
@@ -32,7 +36,7 @@ class Options:
 
 
 def parse(arguments: list[str]) -> Options:
-    """Return the options, or leave with a message that says what is accepted."""
+    """Return the options, or exit with a message that lists the accepted ones."""
     options = Options()
     rest = iter(arguments)
     for argument in rest:

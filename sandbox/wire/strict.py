@@ -1,10 +1,10 @@
-"""Whether a text is strict JSON, found out without building its value.
+"""Checks that a text is strict JSON, without building its value.
 
-`json.loads` of hostile text takes many times its size (`[[],[],…]`: twenty times).  Here a long
-text is cut at commas into pieces; each piece, completed by the brackets that are open around it,
-goes through `json.loads` by itself and is forgotten.  So the check costs little more than parsing,
-and memory for one piece only.  Texts of no more than some megabytes that are hardly nested go
-through it whole, which is faster.  Standard library only.
+`json.loads` of hostile text can take many times its size (`[[],[],…]`: twenty times).  Here a long
+text is cut at commas into pieces.  Each piece, completed with the brackets that are open around it,
+is parsed by `json.loads` and dropped.  So the check costs little more time than parsing, and memory
+for one piece only. Texts of at most a few megabytes with little nesting are parsed as a whole,
+which is faster.  Standard library only.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ PIECE_CHARS: Final = 1 << 16
 """Longer texts are checked in pieces of about this length."""
 
 MAX_DIGITS: Final = 4300
-"""Longer numbers are refused, as Python refuses to convert such integers."""
+"""Numbers with more digits are refused, because Python refuses to convert such integers."""
 
 _MAX_TOKENS: Final = 2000
-"""Without a comma, brackets nested as deep as is allowed, their keys and colons are far fewer."""
+"""Limit without a comma: brackets at the deepest nesting, with keys and colons, are far fewer."""
 
 _MAX_WHOLE: Final = 1 << 21
-"""Flat texts up to here are built to be checked, which is fastest."""
+"""Flat texts up to this length are parsed as a whole, which is fastest."""
 
 _FIRST_CHARS: Final = 1 << 10
 _MORE_CHARS: Final = 1 << 18
-"""How much of a string is looked at first, as most are short, and then at a time."""
+"""How much of a string is read first, as most are short, and then at a time."""
 
 _ESCAPE_CHARS: Final = len(r"\u0000")
 
 _FLAT: Final = range(24, 4096)
-"""Characters from comma to comma, on average, of a text whose values are built at once: they are
-mostly strings, and few enough to take little more than the text itself."""
+"""Average characters between commas in a text that is parsed as a whole: its values are mostly
+strings, and few enough to take little more memory than the text itself."""
 
 _SAMPLE_CHARS: Final = 1 << 12
 _STRIDE_CHARS: Final = 1 << 15
 _SHIFT_CHARS: Final = _STRIDE_CHARS >> 8
-"""A sample begins so many times a random byte into its stride; it may reach into the next one."""
+"""A sample's offset in its stride is this times a random byte; it may reach into the next one."""
 
 _CLOSER: Final = {"[": "]", "{": "}"}
 _SPACE: Final = " \t\n\r"
@@ -56,10 +56,10 @@ _TOKEN: Final = re.compile(r'[ \t\n\r]++|[^ \t\n\r",]{1,500}')
 
 
 def check(text: str, max_depth: int, max_nodes: int) -> None:
-    """Return if the text is strict JSON of no more than so many nodes, nested no deeper.
+    """Return if the text is strict JSON within these bounds on nodes and nesting; else raise.
 
-    A node is a container or a comma.  Raises ValueError for anything else: syntax, NaN and
-    infinities (`1e999` too), numbers of more than `MAX_DIGITS` digits.
+    A node is a container or a comma.  Raises ValueError for anything else: syntax errors, NaN and
+    infinities (also `1e999`), numbers of more than `MAX_DIGITS` digits.
     """
     if len(text) <= PIECE_CHARS:
         value = _load(text, text.encode("ascii", "replace"))
@@ -74,10 +74,10 @@ def check(text: str, max_depth: int, max_nodes: int) -> None:
 
 
 class Piece(NamedTuple):
-    """A part of a text between commas: what was open before it, itself, what is open after it.
+    """A part of a text between commas, with the brackets open before it and after it.
 
-    Long strings may be left out of `content`; from `start` to `end` the text has them.  What stands
-    outside strings is in `outside`.
+    Long strings may be left out of `content`; the text has them from `start` to `end`.  `outside`
+    holds the characters outside strings.
     """
 
     was_open: str
@@ -88,21 +88,21 @@ class Piece(NamedTuple):
     end: int
 
     def completed(self) -> str:
-        """Return it as JSON by itself: inside what was open before it, with everything closed."""
+        """Return it as JSON by itself: with the brackets open before it, and all closed."""
         opening = self.was_open[:-1].replace("{", '{"":') + self.was_open[-1:]
         return opening + self.content + closing(self.is_open)
 
 
 def closing(is_open: str) -> str:
-    """Return what closes these brackets."""
+    """Return the closing counterparts of these brackets."""
     return "".join(_CLOSER[each] for each in reversed(is_open))
 
 
 def pieces(text: str, max_depth: int, max_nodes: int) -> Iterator[Piece]:
     """Cut a text at commas into pieces that are JSON by themselves exactly if the text is.
 
-    Raises ValueError for more than so many nodes, nesting that is deeper, and commas or brackets
-    where none can be.
+    Raises ValueError for more than `max_nodes` nodes, for nesting deeper than `max_depth`, and for
+    commas or brackets where none may be.
     """
     position, was_open, end = -1, "", -1
     while end < len(text):
@@ -128,7 +128,7 @@ def pieces(text: str, max_depth: int, max_nodes: int) -> Iterator[Piece]:
 
 
 def _is_flat(text: str, max_depth: int) -> bool:
-    """Whether the text has so few brackets that nothing in it is nested too deep."""
+    """Return True if the text has so few brackets that nothing in it can be nested too deep."""
     return (
         PIECE_CHARS // (text.count(",", 0, PIECE_CHARS) + 1) in _FLAT
         and not any(_has_more(text, bracket, max_depth // 2) for bracket in "[{")
@@ -137,10 +137,9 @@ def _is_flat(text: str, max_depth: int) -> bool:
 
 
 def _commas(text: str) -> int:
-    """Return about how many commas there are: counting all takes a sixth of what parsing does.
+    """Return the approximate number of commas: counting all takes a sixth of the time of parsing.
 
-    From one sample at a random place in each stride, so that no text can be made to have its commas
-    elsewhere.
+    Takes one sample at a random place in each stride, so that no text can hide its commas.
     """
     strides = range(0, len(text), _STRIDE_CHARS)
     places = (
@@ -152,7 +151,7 @@ def _commas(text: str) -> int:
 
 
 def _has_more(text: str, character: str, number: int) -> bool:
-    """Whether a character is there more often than so; quicker than counting all of them."""
+    """Return True if a character occurs more than `number` times; faster than counting all."""
     position = -1
     for _ in range(number + 1):
         position = text.find(character, position + 1)
@@ -162,16 +161,17 @@ def _has_more(text: str, character: str, number: int) -> bool:
 
 
 def _next_piece(text: str, position: int) -> tuple[str, bytes, int]:
-    """Return a piece, what of it is outside strings, and where the comma (or the end) after it is.
+    """Return a piece, its characters outside strings, and where the comma or end after it is.
 
-    The piece is not long, and as good as the text there: a long string in it may have been checked
-    and left out.
+    The piece is short, and equivalent to the text there: a long string in it may have been checked
+        and left
+    out.
     """
     last = position + PIECE_CHARS
     if last < len(text) and text.find(",", position, last) < 0:
         return _skim(text, position)
     piece = text[position:last]
-    parts = _masked(piece).split('"')  # those with even numbers are outside strings
+    parts = _masked(piece).split('"')  # parts with even numbers are outside strings
     if last >= len(text):
         return piece, _ascii(parts[::2]), len(text)
     end = len(piece)
@@ -197,7 +197,7 @@ def _masked(piece: str) -> str:
 
 
 def _skim(text: str, position: int) -> tuple[str, bytes, int]:
-    """Return the next piece where the next comma is far, with its strings and spaces left out."""
+    """Return the next piece if the next comma is far, without its strings and spaces."""
     tokens: list[str] = []
     while position < len(text) and text[position] != ",":
         first = text[position]
@@ -215,9 +215,9 @@ def _skim(text: str, position: int) -> tuple[str, bytes, int]:
 
 
 def _end_of_string(text: str, start: int) -> int:
-    """Return where a string ends, of which no more than a piece is built at a time.
+    """Return the end of a string, building at most a piece of it at a time.
 
-    Memory for a piece is there already, where that for a long one would be mapped anew.
+    Memory for a piece is present already, while memory for a long string would have to be mapped.
     """
     position, size = start + 1, _FIRST_CHARS
     while position + size < len(text):
@@ -232,17 +232,17 @@ def _end_of_string(text: str, start: int) -> int:
 
 
 def _before_escape(text: str, start: int, end: int) -> int:
-    """Return where a piece of a string can be cut, at `end` or so, with no escape cut in two."""
+    """Return a position at or near `end` where a string can be cut without splitting an escape."""
     last = text.rfind("\\", end - _ESCAPE_CHARS, end)
     if last < 0:
         return end
-    # Of backslashes in a row every second one begins an escape.
+    # In a row of backslashes, every second one begins an escape.
     row = text[start : last + 1] if text[last - 1] == "\\" else "\\"
     return last if (len(row) - len(row.rstrip("\\"))) % 2 else end
 
 
 def _open_after(is_open: str, brackets: bytes, max_depth: int) -> str:
-    """Return the brackets open after a piece, given those open before it and its own."""
+    """Return the brackets open after a piece, from those open before it and its own."""
     if len(is_open) + brackets.count(b"[") + brackets.count(b"{") > max_depth:
         steps = memoryview(brackets.translate(_STEPS)).cast("b")
         if max(accumulate(steps, initial=len(is_open))) > max_depth:
@@ -275,13 +275,14 @@ def _finite(digits: str) -> float:
     return number
 
 
-# Made once: `json.loads` makes a decoder for each call that says anything special.
+# Made once: `json.loads` makes a decoder for each call with special arguments.
 _DECODE: Final = json.JSONDecoder(parse_constant=_refuse).decode
 _DECODE_CAREFULLY: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).decode
 
 
 def _load(text: str, outside: bytes) -> Any:
-    # Looking at each float would be slow, so only where one could be too large or too long.
+    # Examining each float would be slow, so this is done only where one could be too large or too
+    # long.
     if _MANY_DIGITS in outside.translate(_DIGITS) or (
         (b"e" in outside or b"E" in outside) and _LARGE_EXPONENT.search(outside)
     ):

@@ -18,6 +18,7 @@ from runner.host.processes import HostProcess
 from runner.images import ImageStore
 from runner.sandboxes import cgroup
 from runner.sandboxes.residence import channel_root
+from tests.engine.traces import LEFT_BEHIND
 from tests.scheduling import in_order, pytest_xdist_make_scheduler
 
 __all__ = ["pytest_xdist_make_scheduler"]  # a hook
@@ -26,9 +27,6 @@ ENGINE_DIRECTORIES = {"cluster", "engine", "programs", "security"}
 MUST_WORK = "QRUNNER_ENGINE_MUST_WORK"
 RUNSC_MUST_WORK = "QRUNNER_RUNSC_MUST_WORK"
 GONE_WITHIN_S = 10.0
-LEFT_BEHIND = 6
-"""The exit code of a run that has left something behind, none of pytest's own: such a run gets no
-second try by `make test`, which would know nothing of what is left."""
 
 ROOT = Path(__file__).parents[1]
 SHARED = (ROOT / "images" / "programs", ROOT / "tests" / "security" / "corpus")

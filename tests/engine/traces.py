@@ -11,6 +11,10 @@ from runner.engine import OWN_LABEL
 from runner.host.processes import HostProcess
 from runner.sandboxes import residence
 
+LEFT_BEHIND = 6
+"""The exit code of a run that has left something behind, none of pytest's own: such a run gets no
+second try by `make test`, which would know nothing of what is left."""
+
 
 def containers_of(engine, pid):
     """Return the containers whose supervisor is process `pid`: id → labels."""

@@ -1,6 +1,6 @@
-"""`qrunner doctor`: can this machine run programs in sandboxes, and if not, what to change.
+"""`qrunner doctor`: whether this machine can run programs in sandboxes, and what to change if not.
 
-First what engine and host say of themselves (`runner.doctor.inspection`), then a program inside a
+It judges what the engine and the host report (`runner.doctor.inspection`), then runs a program in a
 sandbox of each isolation that tries what must be impossible (`runner.doctor.probe`).
 """
 
@@ -33,7 +33,7 @@ _REPORT: Final = (
 
 
 def examine(*, progress: Callable[[str], object]) -> Iterator[Finding]:
-    """Yield what is found, the quick things first; an engine that fails ends the examination."""
+    """Yield the findings, the quick ones first; an engine that fails ends the examination."""
     try:
         engine = Engine.connect()
     except RunnerError as error:
@@ -69,14 +69,14 @@ def _facts(engine: Engine, info: EngineInfo) -> Facts:
 
 
 def _version(component: Mapping[str, Any]) -> tuple[str, str]:
-    """Return name and version; where a distribution built it, with that one's own revision."""
+    """Return name and version, with the distribution's own revision if a distribution built it."""
     version = str(component.get("Version", ""))
     built = str((component.get("Details") or {}).get("GitCommit", ""))
     return str(component.get("Name", "")), built if built.startswith(version) else version
 
 
 def _runsc_version(info: EngineInfo) -> str | None:
-    """Ask the binary that the engine starts; None where it is not there or does not say."""
+    """Return the version that the engine's runsc reports; None if it is missing or reports none."""
     runtime = (info.raw.get("Runtimes") or {}).get(Isolation.RUNSC.value) or {}
     path = Path(runtime.get("path") or "")
     if not path.is_absolute() or not path.is_file():
@@ -94,7 +94,7 @@ def _runsc_version(info: EngineInfo) -> str | None:
 def _probe(
     engine: Engine, isolation: Isolation, progress: Callable[[str], object]
 ) -> Iterator[Finding]:
-    """Run the probe in a sandbox like every other, and judge what it could do."""
+    """Run the probe in an ordinary sandbox, and judge what it could do."""
     with Supervisor(engine=engine, isolation=isolation, progress=progress) as supervisor:
         record = supervisor.run(PROBE).wait()
     what = f"sandbox {isolation}"
@@ -117,7 +117,7 @@ def _working(record: JobRecord) -> str:
 
 
 def judge_probe(isolation: Isolation, rows: list[list[Any]]) -> Iterator[Finding]:
-    """Judge what the probe saw: a success fails, unless a known difference explains it."""
+    """Judge the probe's attempts: success is a failure unless a known difference explains it."""
     what = f"probe {isolation}"
     worked = {str(name): str(seen) for name, success, seen in rows if success}
     known = {name: difference_at(isolation, name) for name in worked}

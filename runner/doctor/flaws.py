@@ -1,8 +1,8 @@
-"""Known flaws of what makes sandboxes, and whether a version has one.  Data, and comparisons of it.
+"""Known flaws of the engine and its runtimes, and whether a version has them.
 
-Only flaws that concern a sandbox like ours stand here: what a program inside, or an image, can do
-to the host.  `fixed_in` names the first release of each branch without the flaw; an older branch
-that is not named has it, a newer one has not.
+The table has only flaws that affect a sandbox like ours: what a program inside, or an image, can do
+to the host.  `fixed_in` names the first release of each branch without the flaw.  Of the branches
+that it does not name, older ones have the flaw and newer ones do not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PACKAGED: Final = re.compile(r"(?i)[+~](?:ds|dfsg)|ubuntu|deb\d|\.(?:el|fc|amzn
 
 
 class Component(StrEnum):
-    """A part that the engine is made of, by the name it gives it."""
+    """A component of the engine, by the name that the engine gives it."""
 
     ENGINE = "Engine"
     CONTAINERD = "containerd"
@@ -30,7 +30,7 @@ class Component(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flaw:
-    """One published flaw; what it allows in a few words."""
+    """One published flaw; `allows` says in a few words what an attacker can do."""
 
     component: Component
     name: str
@@ -140,10 +140,10 @@ FLAWS: Final = (
 
 
 def parse_version(text: str) -> Version | None:
-    """Return the numbers that a version begins with, None if there are none.
+    """Return the leading numbers of a version, None if there are none.
 
-    A candidate comes before its release: the last number of "1.4.0-rc.2" is -1.  gVisor counts
-    days, before which Debian puts two zeros.
+    A release candidate sorts before its release: the last number of "1.4.0-rc.2" is -1.  gVisor's
+    versions are dates, which Debian prefixes with "0.0~".
     """
     match = _NUMBERS.search(text)
     if match is None:
@@ -157,14 +157,14 @@ def parse_version(text: str) -> Version | None:
 
 
 def has(flaw: Flaw, version: Version) -> bool:
-    """Return whether this version is one with the flaw, as far as its number tells."""
+    """Return whether this version has the flaw, as far as its number tells."""
     fixes = sorted(parse_version(each) or () for each in flaw.fixed_in)
     branch = [fix for fix in fixes if fix[:-1] == version[: len(fix) - 1]]
     return version < (branch or fixes[-1:])[0]
 
 
 def flaws_of(component: Component, version: str) -> tuple[Flaw, ...]:
-    """Return the known flaws of a version; none for a version that says nothing."""
+    """Return the known flaws of a version; none if it has no numbers."""
     parsed = parse_version(version)
     if parsed is None:
         return ()
@@ -172,5 +172,5 @@ def flaws_of(component: Component, version: str) -> tuple[Flaw, ...]:
 
 
 def is_packaged(version: str) -> bool:
-    """Return whether a distribution made this build: it may mend flaws and keep the number."""
+    """Return whether a distribution built this version: it may fix flaws without a new number."""
     return _PACKAGED.search(version) is not None

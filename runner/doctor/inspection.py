@@ -1,7 +1,7 @@
-"""What an engine and its host say of themselves, judged: findings, each with what to change.
+"""Findings from what an engine and its host report about themselves, each with advice.
 
-Pure functions of `Facts`; `runner.doctor.examination` gathers those, and adds what only a real
-sandbox shows.
+All functions are pure functions of `Facts`.  `runner.doctor.examination` gathers the facts, and
+adds the findings that need a real sandbox.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runner.policy import GIB, REQUIREMENTS, is_met
 from runner.policy.isolation import GET_RUNSC, Isolation
 
 OLDEST_KERNEL: Final = (5, 10)
-"""The oldest line of kernels that is still maintained."""
+"""The oldest kernel series that is still maintained."""
 
 _MEMORY_PEAK_KERNEL: Final = (5, 19)
 _CGROUP_KILL_KERNEL: Final = (5, 14)
@@ -25,7 +25,7 @@ _SLOW_STORAGE: Final = {"vfs", "devicemapper", "aufs", "overlay"}
 
 
 class Status(StrEnum):
-    """How a finding is judged; only FAIL makes the examination fail."""
+    """The judgement of a finding; only FAIL makes the examination fail."""
 
     OK = "ok"
     WARN = "warn"
@@ -34,7 +34,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One examined thing: what was found, and, if it is not ok, what to change."""
+    """The finding about one subject, `what`; `advice` says what to change, empty if it is ok."""
 
     what: str
     status: Status
@@ -50,8 +50,8 @@ class Finding:
 class Facts:
     """What is known without starting a sandbox.
 
-    `info` is the engine's own description; `versions` are those of its components, by their names;
-    `own_groups` says whether control groups of our own can be used with it.
+    `info` is the engine's own description.  `versions` has the version of each of its components,
+    by name.  `own_groups` is True if the supervisor can use its own control groups with it.
     """
 
     address: str
@@ -69,7 +69,7 @@ class Facts:
 
 
 def judge(facts: Facts) -> Iterator[Finding]:
-    """Yield a finding for everything that the facts tell."""
+    """Yield the findings that follow from the facts."""
     yield _engine(facts)
     yield from _versions(facts)
     yield _kernel(facts)
@@ -162,7 +162,7 @@ def _figures(facts: Facts) -> Finding:
 
 
 def _last_resort(facts: Facts) -> Finding:
-    """Say what ends a sandbox that the engine cannot end."""
+    """Return the finding about what ends a sandbox that the engine cannot end."""
     what = "last resort"
     if not facts.own_groups:
         return Finding(

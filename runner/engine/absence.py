@@ -1,4 +1,4 @@
-"""What to say where no engine answers: why, as the system put it, and what to do about it."""
+"""The message for an engine that does not answer: the system's reason, and what to do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CORRECT = "DOCKER_HOST names it: correct or unset that, or start the engine it 
 
 def explain(address: str, error: BaseException) -> str:
     """Return the message for an engine at `address` that could not be reached."""
-    # What wraps the system's error may be an OSError by name, but has no number.
+    # Wrappers of the system's error may be OSErrors too, but have no errno.
     found = (each for each in _chain(error) if isinstance(each, OSError))
     system = next((each for each in found if isinstance(each.errno, int)), None)
     reason = system.strerror if system else str(error).strip().split("\n")[0]
@@ -30,7 +30,7 @@ def explain(address: str, error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield what an error came from, itself first: libraries wrap it, in causes or in arguments."""
+    """Yield an error, then the errors that it wraps, as its cause or in its arguments."""
     pending, seen = [error], set()
     while pending:
         each = pending.pop(0)

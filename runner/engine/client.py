@@ -1,9 +1,9 @@
-"""The container engine, in our own few words.
+"""The client of the container engine, behind a small interface of our own.
 
-The only module that talks to docker-py.  Everything the engine can raise leaves here as an
-`EngineError` that says which call failed and why; every call has a deadline.  Nothing here knows
-about programs, jobs or policies: containers are created from the plain configuration mapping that
-`runner.sandboxes.container` writes, images from the build contexts of `runner.images.builds`.
+This is the only module that uses docker-py.  Whatever docker-py raises leaves this module as an
+`EngineError` that names the failed call and the reason.  Every call has a deadline.  The module
+knows nothing of programs, jobs or policies: `runner.sandboxes.container` writes the configuration
+of containers, `runner.images.builds` the build contexts of images.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from runner.errors import (
 from runner.host import interrupt
 
 CALL_TIMEOUT_S = 60.0
-"""Longest wait for one answer of the engine; a build may be silent for `BUILD_TIMEOUT_S`."""
+"""The longest wait for an answer of the engine, in seconds; builds have `BUILD_TIMEOUT_S`."""
 
 BUILD_TIMEOUT_S = 900.0
 
 OWN_LABEL = "io.qiskit-program-runner"
-"""Prefix of every label we write; containers and images without it are never touched."""
+"""The prefix of all our labels; containers and images without them are never touched."""
 
 _POLL_S = 0.1
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -56,7 +56,7 @@ class Engine:
     def __init__(self, client: Any, address: str) -> None:
         self._client = client  # docker-py's stubs lack half of the calls used here
         self.address = address
-        # docker-py returns only a generator for what is still to be read: note where it comes from.
+        # docker-py returns only a generator for the rest of an answer: keep the answer itself too.
         self._answers = answers = threading.local()
         client.hooks["response"] = lambda answer, **_: setattr(answers, "last", answer)
 
@@ -64,7 +64,7 @@ class Engine:
     def connect(cls, *, timeout_s: float = CALL_TIMEOUT_S) -> Self:
         """Connect as the docker command would: DOCKER_HOST, else the current context.
 
-        Raises EngineUnavailableError, with what to install or start, when nothing answers.
+        Raises EngineUnavailableError, which says what to install or start, if no engine answers.
         """
         address = "the default address"
         try:
@@ -82,7 +82,7 @@ class Engine:
 
     @property
     def is_local(self) -> bool:
-        """Whether the engine shares this host's file system, as far as its address tells."""
+        """True if the engine shares this host's file system, as far as its address tells."""
         return "unix" in self.address or "npipe" in self.address or self.address.startswith("the ")
 
     def close(self) -> None:
@@ -102,12 +102,12 @@ class Engine:
         )
 
     def components(self) -> list[Mapping[str, Any]]:
-        """Return what the engine is made of, in its own words."""
+        """Return the engine's components, as the engine describes them."""
         with _engine_call("version"):
             return list(self._client.version(api_version=False).get("Components") or ())
 
     def is_responsive(self, *, timeout_s: float) -> bool:
-        """Return whether the engine answers at all, within `timeout_s`."""
+        """Return whether the engine answers within `timeout_s`."""
         try:
             answer = self._client.get(f"{self._client.base_url}/_ping", timeout=timeout_s)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError):
@@ -119,8 +119,9 @@ class Engine:
     def create(self, config: Mapping[str, Any], *, name: str, warnings_pass: bool = False) -> str:
         """Create a container from the engine's own configuration form; return its id.
 
-        Raises NameTakenError if there is one of this name.  The engine warns of options that it
-        discards: that is an EngineError too, unless `warnings_pass`, and the container is removed.
+        Raises NameTakenError if a container of this name exists.  A warning of the engine, which
+        says that it discards an option, is an EngineError too, and the container is removed, unless
+        `warnings_pass`.
         """
         try:
             with _engine_call(f"create container {name}"):
@@ -137,12 +138,12 @@ class Engine:
         return container
 
     def attach(self, container: str) -> Attachment:
-        """Attach to stdin, stdout and stderr; before `start`, or early output is lost."""
+        """Attach to stdin, stdout and stderr.  Call it before `start`, or early output is lost."""
         with _engine_call("attach"):
             params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
             try:
                 raw = self._client.attach_socket(container, params=params)
-            except AttributeError as error:  # docker-py looks for a socket in a closed answer
+            except AttributeError as error:  # docker-py looks for a socket in a closed response
                 msg = "the engine hung up"
                 raise ConnectionError(msg) from error
             return Attachment(getattr(raw, "_sock", raw), getattr(raw, "_response", raw))
@@ -152,7 +153,7 @@ class Engine:
             self._client.start(container)
 
     def kill(self, container: str) -> None:
-        """Send SIGKILL; a container that is already dead or gone is fine."""
+        """Send SIGKILL; does nothing if the container is already dead or gone."""
         try:
             with _engine_call("kill"):
                 self._client.kill(container, signal="SIGKILL")
@@ -174,12 +175,12 @@ class Engine:
         )
 
     def wait(self, container: str, *, timeout_s: float) -> None:
-        """Block until the container has stopped; EngineError after `timeout_s`."""
+        """Wait until the container has stopped.  Raises EngineError after `timeout_s`."""
         with _engine_call("wait"):
             self._client.wait(container, timeout=timeout_s)
 
     def remove(self, container: str) -> None:
-        """Kill and remove; one that is gone, or being removed already, is fine."""
+        """Kill and remove a container; does nothing if it is gone or already being removed."""
         try:
             with _engine_call("remove"):
                 self._client.remove_container(container, force=True, v=True)
@@ -190,7 +191,7 @@ class Engine:
                 raise
 
     def containers(self, label: str = f"{OWN_LABEL}.sandbox") -> dict[str, dict[str, str]]:
-        """Return our own containers, or those of another label, running or not: id → labels."""
+        """Return the containers with a label (default: our own), running or not: id → labels."""
         with _engine_call("list containers"):
             found = self._client.containers(all=True, filters={"label": label})
             return {str(each["Id"]): dict(each.get("Labels") or {}) for each in found}
@@ -198,7 +199,7 @@ class Engine:
     # --- images ----------------------------------------------------------------------------
 
     def image(self, reference: str) -> EngineImage | None:
-        """Return what the engine has under this name or id, or None; never asks a registry."""
+        """Return the local image of this name or id, or None; never asks a registry."""
         try:
             with _engine_call(f"inspect image {reference}"):
                 found = self._client.inspect_image(reference)
@@ -221,13 +222,13 @@ class Engine:
             return list(self._client.images(filters=filters))
 
     def pull(self, reference: str, *, timeout_s: float) -> str:
-        """Fetch an image from its registry and return its id; ImageError if it cannot be had."""
+        """Pull an image from its registry and return its id.  Raises ImageError if that fails."""
         failure: list[BaseException] = []
         puller = threading.Thread(
             target=self._pull, args=(reference, failure), name="qrunner-pull", daemon=True
         )
         puller.start()
-        # docker-py waits for ever here, and the engine itself for long on a silent network.
+        # docker-py has no deadline here, and the engine waits long on a silent network.
         deadline = time.monotonic() + timeout_s
         while puller.is_alive() and time.monotonic() < deadline:
             interrupt.check()
@@ -256,7 +257,7 @@ class Engine:
             failure.append(error)
 
     def import_root(self, archive: IO[bytes], *, tag: str, labels: Mapping[str, str]) -> str:
-        """Make an image of a root file system, an uncompressed tar; return its id."""
+        """Make an image from a root file system, an uncompressed tar; return its id."""
         repository, _, version = tag.rpartition(":")
         changes = [f'LABEL {key}="{value}"' for key, value in labels.items()]
         with _engine_call(f"import {tag}"):
@@ -276,10 +277,10 @@ class Engine:
         arguments: Mapping[str, str],
         labels: Mapping[str, str],
     ) -> Iterator[str]:
-        """Build an image with no network from a tar context, yielding the lines of progress.
+        """Build an image without a network from a tar context, and yield the lines of progress.
 
-        The tag is set only when every step succeeded.  Raises ImageError that names the failing
-        step and quotes its last output.
+        The engine sets the tag only after every step has succeeded.  Raises ImageError, with the
+        failing step and its last output.
         """
         with _engine_call(f"build {tag}"):
             answer = self._client.build(
@@ -296,20 +297,20 @@ class Engine:
                 timeout=BUILD_TIMEOUT_S,
                 use_config_proxy=False,
             )
-            # The engine ends a build whose reader hangs up.
+            # The engine aborts a build when its reader hangs up.
             last = self._answers.last
             with interrupt.calling(lambda: _hang_up(last)):
                 failure = yield from _build_lines(answer, tag)
-        if failure:  # only now: a connection that is read to its end can be used again
+        if failure:  # only now: a connection whose answer is read to the end can be reused
             raise ImageError(failure)
 
     def save(self, reference: str) -> Iterator[bytes]:
-        """Yield the archive of an image, its layers and its tag, as `load` takes it."""
+        """Yield the archive of an image, with its layers and tag, as `load` takes it."""
         with _engine_call(f"save {reference}"):
             yield from self._client.get_image(reference)
 
     def load(self, archive: IO[bytes]) -> None:
-        """Take the images of an archive that `save` or `docker save` wrote."""
+        """Load the images of an archive that `save` or `docker save` wrote."""
         with _engine_call("load images"):
             failures = [e["error"] for e in self._client.load_image(archive) if "error" in e]
         if failures:
@@ -317,18 +318,18 @@ class Engine:
             raise ImageError(msg)
 
     def remove_image(self, reference: str, *, keep_parents: bool = False) -> None:
-        """Remove an image; one that is gone or in use is left alone."""
+        """Remove an image; does nothing if it is gone or in use."""
         try:
             with _engine_call(f"remove image {reference}"):
                 self._client.remove_image(reference, noprune=keep_parents)
         except EngineError as error:
-            if not isinstance(error.__cause__, docker.errors.APIError):  # it did not answer at all
+            if not isinstance(error.__cause__, docker.errors.APIError):  # the engine did not answer
                 raise
 
 
 @contextlib.contextmanager
 def _engine_call(what: str) -> Iterator[None]:
-    """Turn everything docker-py, requests and urllib3 raise into an EngineError naming the call."""
+    """Convert what docker-py, requests and urllib3 raise to an EngineError that names the call."""
     try:
         yield
     except docker.errors.NotFound as error:
@@ -346,14 +347,14 @@ def _engine_call(what: str) -> Iterator[None]:
 
 
 def _build_lines(events: Iterable[Mapping[str, Any]], tag: str) -> Generator[str, None, str]:
-    """Yield the lines of a build; return why it has failed, empty if it has not."""
+    """Yield the lines of a build; return the reason if it failed, else an empty text."""
     failure, step = "", "the first step"
     recent: list[str] = []
     for event in events:
         if "error" in event:
             tail = "\n".join(recent[-20:])
             failure = f"building {tag} failed at {step}: {event['error'].strip()}\n{tail}"
-        # The engine colours what the build writes to stderr.
+        # The engine adds colours to the build's stderr.
         text = _COLOUR.sub("", str(event.get("stream", "")))
         for line in text.splitlines():
             if line.startswith("Step "):
@@ -365,10 +366,10 @@ def _build_lines(events: Iterable[Mapping[str, Any]], tag: str) -> Generator[str
 
 
 def _hang_up(answer: requests.Response) -> None:
-    """End an answer that another thread is reading, or waits for more of."""
+    """Shut down a response that another thread is reading or waiting for."""
     body: Any = answer.raw
-    with contextlib.suppress(AttributeError, OSError):  # it may have ended
-        stream = body._fp.fp.raw  # a SocketIO, or with TLS something around a socket
+    with contextlib.suppress(AttributeError, OSError):  # the response may have ended
+        stream = body._fp.fp.raw  # a SocketIO, or with TLS a wrapper of a socket
         connection = getattr(stream, "_sock", None) or stream.sock
         connection.shutdown(socket.SHUT_RDWR)
 

@@ -1,8 +1,7 @@
-"""Run image builds: each only once, found again by its digest, leaving nothing behind.
+"""Runs image builds: each digest is built once, and a build leaves nothing behind.
 
-What goes into an image is the business of `runner.images.layers`.  Here is how: build contexts
-that say nothing about this host, a lock for each digest, and the removal of a build's intermediate
-images.
+`runner.images.layers` decides what an image contains.  This module writes build contexts that
+reveal nothing about this host, holds a lock for each digest, and removes intermediate images.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ REPOSITORY: Final = "qiskit-program-runner"
 BUILD_LABEL: Final = f"{OWN_LABEL}.build"
 KIND_LABEL: Final = f"{OWN_LABEL}.image"
 LOCK_TIMEOUT_S: Final = 900.0
-"""Longest wait for somebody else's build of the same image: as long as a build may take."""
+"""The longest wait for another build of the same image: as long as a build may take."""
 
 _UNSET_BUILD: Final = f"{BUILD_LABEL}=unset".encode()
 _LOCK_POLL_S: Final = 0.05
@@ -37,7 +36,7 @@ _LOCK_POLL_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One build.  `context` holds contents or, for large files, where they are on disk."""
+    """One build.  `context` has the content of each file or, for large files, its path on disk."""
 
     kind: str
     tag: str
@@ -49,7 +48,7 @@ class Recipe:
 
 
 class Builder:
-    """Builds on one engine; `locks` is the directory that the builders of this user share."""
+    """Builds images on one engine; all builders of this user share the directory `locks`."""
 
     def __init__(self, engine: Engine, *, progress: Progress, locks: Path) -> None:
         self._engine = engine
@@ -61,13 +60,13 @@ class Builder:
         if image := self._find(tag, digest):
             return image
         with self.locked(digest):
-            # Somebody else may have built it while we waited.
+            # Another build may have made it during the wait.
             if image := self._find(tag, digest):
                 return image
             try:
                 build()
             finally:
-                with contextlib.suppress(EngineError):  # why the build failed matters more
+                with contextlib.suppress(EngineError):  # the failure of the build matters more
                     self._remove_stages(digest)
             image = self._find(tag, digest)
         if image is None:
@@ -76,12 +75,12 @@ class Builder:
         return image
 
     def _find(self, tag: str, digest: str) -> str | None:
-        """Return the image's id; the label is compared too, as a tag is only a part of the hash."""
+        """Return the image's id, or None; compare its label too, as a tag has part of the hash."""
         found = self._engine.image(tag)
         return found.id if found and found.labels.get(BUILD_LABEL) == digest else None
 
     def run(self, recipe: Recipe) -> None:
-        """Build one image; ImageError names the step that failed and quotes its output."""
+        """Build one image.  Raises ImageError, with the step that failed and its output."""
         began = time.monotonic()
         self._progress(f"building {recipe.tag} …")
         build_label = f"{BUILD_LABEL}={recipe.digest}".encode()
@@ -102,19 +101,19 @@ class Builder:
         self._progress(f"built {recipe.tag} in {time.monotonic() - began:.1f} s")
 
     def remove_leftovers(self) -> None:
-        """Remove what interrupted builds have left, but nothing of a build that still runs."""
+        """Remove what interrupted builds left, but nothing of a running build."""
         for build in {build for _, build in self._stages()}:
             with contextlib.suppress(ImageError), self.locked(build, timeout_s=0):
                 self._remove_stages(build)
 
     def _stages(self) -> Iterator[tuple[str, str]]:
-        """Yield id and build of our untagged images that nothing is built on."""
+        """Yield id and build of our untagged images that no other image is built on."""
         for each in self._engine.images(dangling=True):
             if each["Labels"].get(KIND_LABEL) == "stage":
                 yield str(each["Id"]), str(each["Labels"].get(BUILD_LABEL, ""))
 
     def _remove_stages(self, build: str) -> None:
-        """Remove the intermediate images of a build; its parents, which may be the user's, stay."""
+        """Remove the intermediate images of a build, not their parents, which may be the user's."""
         tried: set[str] = set()
         while found := {image for image, each in self._stages() if each == build} - tried:
             tried |= found
@@ -123,9 +122,9 @@ class Builder:
 
     @contextlib.contextmanager
     def locked(self, digest: str, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-        """Hold the lock of one build against every other thread and process of this user.
+        """Hold the lock of one build, which excludes all other threads and processes of this user.
 
-        Raises ImageError if it cannot be had within `timeout_s`.
+        Raises ImageError if it is not free within `timeout_s`.
         """
         path = self._locks / f"{digest[:24]}.lock"
         try:
@@ -156,12 +155,12 @@ class Builder:
 
 
 def tag_of(repository: str, digest: str) -> str:
-    """Return our tag for a digest: short, for people; `Builder.ensure` compares the whole."""
+    """Return our tag for a digest: a short form for people; `Builder.ensure` compares the whole."""
     return f"{REPOSITORY}/{repository}:{digest[:12]}"
 
 
 def digest_of(parent: str, files: Mapping[str, bytes]) -> str:
-    """Return a hash of the files' names and contents and of what they are put on."""
+    """Return a hash of the files' names and contents and of their parent's digest."""
     total = hashlib.sha256()
     for part in (parent.encode(), *(each.encode() for each in sorted(files))):
         total.update(len(part).to_bytes(8, "big") + part)
@@ -172,10 +171,10 @@ def digest_of(parent: str, files: Mapping[str, bytes]) -> str:
 
 
 def _try_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock, None if somebody else does.
+    """Return a descriptor that holds the lock, None if another build holds it.
 
-    Whoever holds the lock removes the file before letting go, so a lock is worth something only if
-    the file is still the one at `path`.
+    The holder removes the file before it releases the lock, so a lock is valid only if the locked
+    file is still the one at `path`.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     is_held = False
@@ -191,7 +190,7 @@ def _try_lock(path: Path) -> int | None:
 
 
 def _write_context(archive: IO[bytes], files: Mapping[str, bytes | Path]) -> None:
-    """Write a build context in which owners, modes and times say nothing about this host."""
+    """Write a build context whose owners, modes and times reveal nothing about this host."""
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, content in sorted(files.items()):
             member = tarfile.TarInfo(name)

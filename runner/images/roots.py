@@ -1,9 +1,9 @@
-"""Find or make the root file system that the stack is built on.
+"""Finds or makes the root file system that the stack is built on.
 
-In this order: what QRUNNER_ROOT_IMAGE names; the official Python image by digest, if the engine has
-it; a root that was bootstrapped here before; the official image from its registry; a Debian of the
-same release, bootstrapped from signed packages with mmdebstrap.  Knows engine images and
-subprocesses; what is built on the root is the business of `runner.images.layers`.
+The first of these is taken: the image that QRUNNER_ROOT_IMAGE names; the official Python image by
+digest, if the engine has it; a root that was bootstrapped here before; the official image from its
+registry; a Debian of the same release, bootstrapped from signed packages with mmdebstrap.
+`runner.images.layers` builds on the root.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from runner.errors import ImageError
 from runner.host.commands import Command
 
 Progress = Callable[[str], object]
-"""Takes one line for a person to read."""
+"""A function that takes one line for a person to read."""
 
 ROOT_VARIABLE: Final = "QRUNNER_ROOT_IMAGE"
 PACKAGES_LABEL: Final = f"{OWN_LABEL}.packages"
-"""On a bootstrapped root and its stack: the hash of the list of packages in `PACKAGES_FILE`."""
+"""The label of a bootstrapped root and its stack: the hash of the packages in `PACKAGES_FILE`."""
 
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PULL_TIMEOUT_S: Final = 120.0
 BOOTSTRAP_TIMEOUT_S: Final = 600.0
 PACKAGES_FILE: Final = "opt/qrunner/packages.txt"
 SOURCE_DATE_EPOCH: Final = "1760000000"
-"""No file of a bootstrapped root is younger, so the same packages give the same bytes."""
+"""The latest time of any file in a bootstrapped root: the same packages give the same bytes."""
 
 _ADVICE: Final = (
     "Make the registry reachable, load the image (docker load), or name another image that has "
@@ -55,22 +55,22 @@ _DEBIAN_NAMES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _MACHINES: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
 # Packages are unpacked, not installed: no maintainer script runs, so nothing of the root is
-# executed and the host's kernel or user mapping makes no difference.  What those scripts would have
-# made (accounts, the cache of shared libraries) prepare.py makes during the build.
+# executed, and the host's kernel and user mapping make no difference.  prepare.py makes during the
+# build what those scripts would have made (accounts, the cache of shared libraries).
 _MERGE_USR = 'for d in bin sbin lib lib64; do mkdir -p "$1/usr/$d"; ln -s "usr/$d" "$1/$d"; done'
 _LIST_PACKAGES = (
     f'mkdir -p "$1/{Path(PACKAGES_FILE).parent}" && cd "$1/var/cache/apt/archives" '
     f'&& ls -- *.deb > "$1/{PACKAGES_FILE}"'
 )
-# mmdebstrap copies these from the host, where they are nobody else's business.
+# mmdebstrap copies these from the host, which the root must not reveal.
 _FORGET_HOST = 'cd "$1/etc" && rm -rf hostname resolv.conf apt/sources.list apt/sources.list.d'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootLock:
-    """`images/base/root.lock`: the official image by digest, and the Debian that stands in for it.
+    """`images/base/root.lock`: the official image by digest, and the Debian that can replace it.
 
-    `packages` are the versions seen when the lock was written, by machine.
+    `packages` has the package versions at the time of locking, by machine.
     """
 
     reference: str
@@ -80,7 +80,7 @@ class RootLock:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Parse the lock; ImageError names what is wrong with it."""
+        """Parse the lock.  Raises ImageError, which says what is wrong with it."""
         try:
             content = json.loads(text)
             debian = content["debian"]
@@ -99,7 +99,7 @@ class RootLock:
         return lock
 
     def differences(self, machine: str, packages: Mapping[str, str]) -> list[str]:
-        """Return one phrase for each package whose version is not the lock's."""
+        """Return one phrase for each package whose version differs from the lock's."""
         locked = self.packages.get(machine, {})
         return [
             f"{name} {packages.get(name, 'absent')} (lock: {locked.get(name, 'absent')})"
@@ -110,7 +110,7 @@ class RootLock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """A root that the engine has: its image id, and one word for where it came from."""
+    """A root that the engine has: its image id, and its origin in one word."""
 
     image: str
     origin: str
@@ -118,7 +118,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootFinder:
-    """Finds or makes the root; `tag` is what a bootstrapped one is called, `digest` its label."""
+    """Finds or makes the root; a bootstrapped one gets the name `tag` and the label `digest`."""
 
     engine: Engine
     lock: RootLock
@@ -128,7 +128,7 @@ class RootFinder:
     keyring: Path = KEYRING
 
     def chosen(self, wanted: str) -> str:
-        """Return the id of the image that the user named, fetching it if it is not there."""
+        """Return the id of the image that the user named, pulling it if the engine lacks it."""
         try:
             return self.engine.image_id(wanted) or self._pull(wanted)
         except ImageError as error:
@@ -136,7 +136,7 @@ class RootFinder:
             raise ImageError(msg) from error
 
     def find(self, chosen: str | None) -> Root:
-        """Return a root, the `chosen` one if any; ImageError says what to do if there is none."""
+        """Return a root, the `chosen` one if any.  Raises ImageError that says what to do."""
         if chosen is not None:
             return Root(image=chosen, origin="chosen")
         if image := self.engine.image_id(self.lock.reference):
@@ -173,7 +173,7 @@ class RootFinder:
         return Root(image=image, origin="bootstrapped")
 
     def _obstacle(self) -> str | None:
-        """Return why this host cannot bootstrap a root for the engine, or None."""
+        """Return the reason why this host cannot bootstrap a root for the engine, or None."""
         if shutil.which("mmdebstrap") is None:
             return "mmdebstrap is not installed (Debian or Ubuntu: apt-get install mmdebstrap)"
         if not self.keyring.exists():
@@ -197,7 +197,7 @@ class RootFinder:
 
 
 def machine(engine: Engine) -> str:
-    """Return the engine's machine, `x86_64` or `aarch64`; ImageError for any other."""
+    """Return the engine's machine, `x86_64` or `aarch64`.  Raises ImageError for any other."""
     name = engine.info().architecture
     try:
         return _MACHINES[name]
@@ -209,7 +209,7 @@ def machine(engine: Engine) -> str:
 def bootstrap(
     lock: RootLock, machine_name: str, archive: IO[bytes], *, keyring: Path = KEYRING
 ) -> None:
-    """Write a Debian root as a tar, `PACKAGES_FILE` in it; ImageError with apt's reason."""
+    """Write a Debian root with `PACKAGES_FILE` as a tar.  Raises ImageError with apt's reason."""
     sources = _debian_sources(lock.release, keyring)
     command = [
         *("mmdebstrap", "--variant=extract", "--skip=output/dev", f"--keyring={keyring}"),
@@ -223,7 +223,7 @@ def bootstrap(
         process.finish("bootstrapping a Debian root", timeout_s=BOOTSTRAP_TIMEOUT_S)
 
 
-# The host's apt may have been told otherwise; a root that nobody signed is worse than none.
+# The host's apt may be configured otherwise, but an unsigned root is worse than none.
 _SIGNED_ONLY: Final = (
     'APT::Get::AllowUnauthenticated "false"',
     'Acquire::AllowInsecureRepositories "false"',
@@ -248,13 +248,13 @@ def packages_of(archive: IO[bytes]) -> dict[str, str]:
 
 
 def packages_digest(packages: Mapping[str, str]) -> str:
-    """Return the hash of a list of packages, which a bootstrapped root carries as a label."""
+    """Return the hash of a list of packages: the label of a bootstrapped root."""
     listed = "".join(f"{name}={version}\n" for name, version in sorted(packages.items()))
     return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def _debian_sources(release: str, keyring: Path) -> bytes:
-    """Return apt sources for the release from the mirror this host uses; empty if it uses none."""
+    """Return apt sources for the release from this host's mirror; empty if it has none."""
     listing = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)"
     lines = _output_of("apt-get", "indextargets", "--format", listing, "Created-By: Packages")
     suites = (release, f"{release}-updates", f"{release}-security")
@@ -271,14 +271,14 @@ def _debian_sources(release: str, keyring: Path) -> bytes:
 
 
 def _apt_proxies() -> list[str]:
-    """Return the host's apt settings for proxies, as apt writes them."""
+    """Return the host's proxy settings for apt, as apt prints them."""
     wanted = ("Acquire::http::Proxy", "Acquire::https::Proxy")
     settings = (line.rstrip(";") for line in _output_of("apt-config", "dump"))
     return [line for line in settings if line.startswith(wanted) and not line.endswith('""')]
 
 
 def _output_of(*command: str) -> list[str]:
-    """Return the lines a quick command prints, none if it fails: the answers are optional."""
+    """Return the lines that a quick command prints, none if it fails: the answer is optional."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
         return done.stdout.splitlines()

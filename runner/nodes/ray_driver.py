@@ -1,8 +1,8 @@
-"""The process that is connected to Ray: one connection per job, whose content it does not read.
+"""The process that is connected to Ray: it has one connection per job, and does not read events.
 
-The only module that uses Ray, apart from `ray_trust`.  Connections arrive over a control socket,
-whose other end is the caller's.  Each begins with one line: a job's specification, or a question.
-A task yields bytes of whole lines, which are sent on unchanged.  A further line, or the end of the
+Apart from `ray_trust`, this is the only module that uses Ray.  The caller sends connections over a
+control socket.  Each begins with one line: a job's specification, or a query of the capacity.  A
+task yields bytes of whole lines, which are forwarded unchanged.  A further line, or the end of the
 connection, cancels the task.  While a job waits for a node, this process sends heartbeats for it.
 """
 
@@ -30,7 +30,7 @@ from runner.sites.wire import MAX_LINE_BYTES, End, Ended, Heartbeat, JobSpec, Wi
 log = logging.getLogger(__name__)
 
 _AHEAD: Final = 4
-"""How many batches a task may be ahead of their consumer."""
+"""The most batches that a task may be ahead of its consumer."""
 
 _REACH_S: Final = 5.0
 
@@ -40,7 +40,7 @@ _LAST: Final = (b'{"event": "finished"', b'{"event": "ended"')
 
 
 def attempt(line: bytes) -> Generator[bytes, None, None]:
-    """Run one job on this node; this is the task that Ray executes."""
+    """Run one job on this node, as the task that Ray executes."""
     import ray
 
     from runner.nodes.node import NodeJob, outlive
@@ -99,7 +99,7 @@ class Driver:
         if not data or is_asked or len(connection.unread) > MAX_LINE_BYTES:
             self._selector.unregister(connection.socket)
             del self._connections[connection.socket]
-            # Ray may be slow here, and the other connections must not wait.
+            # Ray may be slow here, but the other connections must not wait.
             threading.Thread(target=self._cancel, args=(connection,), daemon=True).start()
             if not is_asked:
                 connection.socket.close()
@@ -137,9 +137,9 @@ class Driver:
         try:
             ended = self._pass_on(connection, line)
         except OSError:
-            ended = None  # the reader has gone
+            ended = None  # the caller has closed the connection
         except Exception as error:
-            log.exception("the driver failed at a job")  # the caller must not wait for ever
+            log.exception("the driver failed at a job")  # the caller must get an answer
             ended = _ended(error, End.LOST)
         connection.begin()
         if ended is not None:
@@ -217,7 +217,7 @@ class _Connection:
 
 
 def _is_last(data: bytes) -> bool:
-    """Return True if the last of these lines is a node's last event."""
+    """Return True if the last line is a node's last event."""
     return data[data.rfind(b"\n", 0, -1) + 1 :].startswith(_LAST)
 
 
@@ -230,7 +230,7 @@ def _ended(error: Exception, how: End) -> Ended:
 
 
 def connect(address: str) -> Any:
-    """Return Ray, connected to the cluster.  Raises RequestError that says what to do."""
+    """Return Ray, connected to the cluster.  Raises RequestError, which says what to do."""
     host, _, port = address.rpartition(":")
     if is_loopback(host):
         # Otherwise Ray replaces the address by this machine's outward one, where nothing listens.

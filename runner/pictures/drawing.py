@@ -1,7 +1,7 @@
-"""Drawing what a job holds, as the bytes of an SVG or PNG file.
+"""Draws a job's contents, as the bytes of an SVG or PNG file.
 
-The only module that imports matplotlib, when something is drawn.  All names are the program's: they
-are escaped, cut, and never read as mathematics; equal jobs give equal files.
+This is the only module that imports matplotlib, and only when it draws.  Names come from the
+program: they are escaped, cut, and never read as mathematics.  Equal jobs give equal files.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ MAX_BARS: Final = 128
 _WIDTH_IN: Final = 7.2
 _SERIES_IN: Final = 2.4
 _BAR_IN: Final = 0.21
-_FRAME_IN: Final = 0.75  # what a panel has around its bars
+_FRAME_IN: Final = 0.75  # the height of a panel without its bars
 _HEAD_IN: Final = 0.55
 _DPI: Final = 150
 _SHOWN_DPI: Final = 100
-_MARKED: Final = 60  # points that are few enough to be marked
+_MARKED: Final = 60  # the most points that get markers
 _MAX_TITLE: Final = 60
 _MAX_LABEL: Final = 28
 _COLOUR: Final = "#3b6fb6"
 _FAINT: Final = "#8a8f98"
-_FONT: Final = "DejaVu Sans"  # comes with matplotlib: the same everywhere
+_FONT: Final = "DejaVu Sans"  # ships with matplotlib, so it is the same everywhere
 _SETTINGS: Final[dict[Any, Any]] = {
     "font.family": _FONT,
     "font.size": 9,
@@ -56,15 +56,15 @@ _SETTINGS: Final[dict[Any, Any]] = {
 }
 
 _drawing = threading.Lock()
-"""Held by who has replaced matplotlib's settings, which are the process's."""
+"""Held while matplotlib's settings, which belong to the whole process, are replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Picture:
-    """A picture of a job, which is drawn when it is asked for; a notebook shows it.
+    """A picture of a job, drawn on request; a notebook shows it.
 
-    `heading` and `below` are its words, `bars` is how many outcomes of counts have one.  What
-    draws raises RequestError if there is no matplotlib.
+    `heading` and `below` are its texts; `bars` is the most bars drawn for one set of counts.  The
+    methods that draw raise RequestError if matplotlib is missing.
     """
 
     heading: str
@@ -78,15 +78,15 @@ class Picture:
         import matplotlib as mpl
 
         with _drawing, mpl.rc_context():
-            mpl.rcdefaults()  # whatever the user's own file says, LaTeX for one
+            mpl.rcdefaults()  # the user's own file may turn on LaTeX, for example
             mpl.rcParams.update(_SETTINGS)
             return _drawn(self, form)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the picture to a file whose name ends in .png or .svg, and return its path.
 
-        Raises RequestError for another ending, if the file is there already, or if it cannot be
-        written.
+        Raises RequestError if the name ends otherwise, if the file exists and `overwrite` is False,
+        or if it cannot be written.
         """
         path = Path(path)
         form = form_of(path)
@@ -106,12 +106,12 @@ class Picture:
         return f"<Picture of {shortened(self.heading, _MAX_TITLE)}: {one_line(self.below)}>"
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """Return what a notebook shows, and how wide: there are more points than it needs."""
+        """Return the PNG for a notebook and its width, because the PNG has a higher resolution."""
         return self.drawn("png"), {"width": round(_WIDTH_IN * _SHOWN_DPI)}
 
 
 def form_of(path: Path) -> str:
-    """Return the format that a file's name asks for.  Raises RequestError if we have none such."""
+    """Return the format that a file's name asks for.  Raises RequestError for another format."""
     form = path.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         msg = f"a picture cannot be written to {str(path)!r}: its name must end in .png or .svg"
@@ -120,7 +120,7 @@ def form_of(path: Path) -> str:
 
 
 def check_installed() -> None:
-    """Raise RequestError, which says what to install, if nothing can be drawn."""
+    """Raise RequestError, which says what to install, if matplotlib is missing."""
     try:
         import matplotlib as mpl
     except ImportError as error:
@@ -130,7 +130,7 @@ def check_installed() -> None:
 
 
 def _drawn(picture: Picture, form: str) -> bytes:
-    from matplotlib.figure import Figure  # without pyplot, which keeps every figure
+    from matplotlib.figure import Figure  # not pyplot, which keeps every figure
 
     what, bars = picture.contents, max(1, min(picture.bars, MAX_BARS))
     rows = [what.counts[start : start + 2] for start in range(0, len(what.counts), 2)]
@@ -147,7 +147,7 @@ def _drawn(picture: Picture, form: str) -> bytes:
     figure.suptitle(_text(picture.heading, _MAX_TITLE), fontsize=12, fontweight="bold")
     figure.supxlabel(_text(picture.below, 2 * _MAX_TITLE), fontsize=8, color=_FAINT)
     file = io.BytesIO()
-    # Neither the time nor a version: what is drawn of the same job is the same, byte for byte.
+    # No time and no version: pictures of the same job are equal, byte for byte.
     nothing = {"svg": dict.fromkeys(("Creator", "Date")), "png": {"Software": None}}
     figure.savefig(file, format=form, metadata=nothing[form])
     return file.getvalue()
@@ -179,7 +179,7 @@ def _draw_counts(axes: Axes, name: str, counts: dict[str, int], bars: int) -> No
     rest = [(f"{most.others} more", most.rest)] if most.others else []
     labels = [*(_text(_middle_cut(key), _MAX_LABEL) for key, _ in most.rows), *dict(rest)]
     places = range(len(labels))
-    # The rest has its number but no bar: it would make all others small.
+    # The rest has a number but no bar, which would make all others small.
     lengths = [*(count for _, count in most.rows), *(0 for _ in rest)]
     drawn = axes.barh(places, lengths, color=_COLOUR, height=0.72)
     shares = [f"{number} ({number / most.total:.1%})" for _, number in (*most.rows, *rest)]
@@ -194,9 +194,10 @@ def _draw_counts(axes: Axes, name: str, counts: dict[str, int], bars: int) -> No
 
 
 def thinned(xs: list[float], ys: list[float]) -> tuple[list[float], list[float], int]:
-    """Return the points to draw, and of how many points each the least and greatest were kept.
+    """Return the points to draw, and the number of points in each group.
 
-    All of them and 1 if they are not too many: so no peak is lost, however narrow.
+    Of each group the least and the greatest point are kept, so no peak is lost, however narrow.
+    Up to `MAX_POINTS` points are all kept, with 1.
     """
     if len(xs) <= MAX_POINTS:
         return xs, ys, 1
@@ -209,7 +210,7 @@ def thinned(xs: list[float], ys: list[float]) -> tuple[list[float], list[float],
 
 
 def _middle_cut(text: str) -> str:
-    """Return a long bit string by its two ends: each says something."""
+    """Return a bit string, a long one with its middle cut out: both ends matter."""
     if len(text) <= _MAX_LABEL:
         return text
     end = (_MAX_LABEL - 1) // 2
@@ -217,7 +218,7 @@ def _middle_cut(text: str) -> str:
 
 
 def _text(text: str, most: int) -> str:
-    """Return text that can be drawn in one line: escaped, cut, of characters that the font has."""
+    """Return the text for one line: escaped, cut, with only characters that the font has."""
     shown = shortened(text, most)
     return "".join(each if ord(each) in _characters() else _escaped(each) for each in shown)
 

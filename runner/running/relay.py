@@ -1,9 +1,8 @@
 """Converts bytes from a sandbox, in pieces of any size, to a job's events, within the limits.
 
-No sockets, no clock, no engine: `Relay` is given the bytes, and keeps what it has understood.  For
-    any
-bytes the result is an event, `LimitReachedError` or the protocol's `ProtocolError`.  The guest is
-believed only about its own program.
+`Relay` knows no sockets, no clock and no engine: it is given bytes, and keeps what it has decoded.
+Any bytes give events, `LimitReachedError` or the protocol's `ProtocolError`.  The guest is believed
+only about its own program.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class Relay:
 
     @property
     def announced(self) -> int:
-        """The number of messages that the guest has announced so far."""
+        """The number of messages that the guest has announced so far, by its result or its end."""
         return max((each.messages for each in (self.result, self.end) if each), default=0)
 
     def mute(self) -> None:

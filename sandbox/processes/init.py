@@ -1,13 +1,13 @@
-"""The first process of a sandbox: it guards, reaps, reports how the worker ended, and leaves.
+"""The first process of a sandbox: it guards, reaps, reports how the worker ended, and exits.
 
-It forks the worker once, before anything heavy is imported, and stays single-threaded.  Program
-code never runs in it and cannot reach it: it is not dumpable, so neither `ptrace` nor
-`/proc/1/mem` opens for a process of the same user, and it ignores every signal it may ignore.
+It forks the worker once, before anything large is imported, and stays single-threaded.  Program
+code never runs in it and cannot reach it: it is not dumpable, so a process of the same user can use
+neither `ptrace` nor `/proc/1/mem`, and it ignores every signal that can be ignored.
 
-Before there is program code, the worker has read its request from stdin and let go of it; then
-PID 1 alone reads what else the host says.  It leaves when the host hangs up stdin, when its own
-clock has run out (for a host that is alive but stuck), or a few seconds after the worker; its end
-kills whatever is left in the PID namespace.
+The worker reads its request from stdin and closes it before any program code runs.  From then on
+only PID 1 reads the host's frames.  It exits when the host hangs up stdin, when its own clock has
+run out (because the host is alive but stuck), or a few seconds after the worker.  Its exit kills
+every process left in the PID namespace.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ STDOUT: Final = 1
 STDERR: Final = 2
 
 GRACE_S: Final = 5.0
-"""How long after the wall limit PID 1 waits for the host before it ends the sandbox itself."""
+"""Seconds after the wall limit that PID 1 gives the host before it ends the sandbox itself."""
 
 LINGER_S: Final = 5.0
-"""How long it stays after the worker, so that the host can still read the cgroup's counters."""
+"""Seconds that it outlives the worker, so that the host can read the cgroup's counters."""
 
 _READ_BYTES: Final = 65536
-"""What a pipe can hold."""
+"""The capacity of a pipe, in bytes."""
 
 REAPED_AT_ONCE: Final = 256
-"""Orphans reaped between two looks at the clock: a fork bomb must not hold up the deadline."""
+"""Orphans reaped between two checks of the clock: a fork bomb must not delay the deadline."""
 
 _OOM_COUNTERS: Final = (
     "/sys/fs/cgroup/memory.events",
@@ -53,11 +53,11 @@ def main(options: Options) -> NoReturn:
     guard.protect()
     is_first = os.getpid() == 1
     if not is_first:
-        # Outside a container (contract tests) orphans would go to somebody else's PID 1.
+        # Outside a container (in contract tests) orphans would go to another PID 1.
         guard.adopt_orphans()
     wakeup, wakeup_write = guard.open_wakeup()
     control, control_write = os.pipe()
-    # A waiting sandbox answers within few milliseconds, of which this would take more than one.
+    # A waiting sandbox answers within a few milliseconds; this would take more than one of them.
     pumps = [] if options.warm or options.session else [Pump(STDOUT), Pump(STDERR)]
 
     child = os.fork()
@@ -68,7 +68,7 @@ def main(options: Options) -> NoReturn:
         for each in pumps:
             each.give()
         if options.session:
-            from sandbox.processes import session  # others need not wait for its import
+            from sandbox.processes import session  # only sessions pay for its import
 
             session.main(options, control_write, is_alone=is_first)
         worker.main(options, control_write)
@@ -82,10 +82,11 @@ def main(options: Options) -> NoReturn:
 
 
 class Init:
-    """The loop of the first process: one poll over the host's stream, wakeups, streams, the worker.
+    """The loop of the first process: one poll of the host's stream, signals, streams, the worker.
 
-    `control` is the pipe from the worker: the beginning of its job, and what it has read beyond its
-    request.  A session's parent keeps the host's stream, and says on it what concerns PID 1.
+    `control` is the pipe from the worker: it carries the start of its job, and the bytes that it
+    read beyond its request.  A session's parent keeps the host's stream, and forwards over the pipe
+    what concerns PID 1.
     """
 
     def __init__(self, *, child: int, wakeup: int, control: int, is_session: bool) -> None:
@@ -100,12 +101,12 @@ class Init:
         self._is_told = False
         self._pumps: list[Pump] = []
         self._poll = select.poll()
-        self._poll.register(STDIN, 0)  # POLLHUP and POLLERR only, as long as the worker reads
+        self._poll.register(STDIN, 0)  # only POLLHUP and POLLERR while the worker reads
         self._poll.register(wakeup, select.POLLIN)
         self._poll.register(control, select.POLLIN)
 
     def watch(self, pumps: list[Pump]) -> NoReturn:
-        """Wait for whatever comes first, until it is time to leave; move the streams meanwhile."""
+        """Handle events and move the streams until it is time to exit."""
         self._pumps = pumps
         for each in pumps:
             each.start(self._poll)
@@ -122,7 +123,7 @@ class Init:
 
     def _handle(self, descriptor: int, events: int) -> None:
         if descriptor == STDIN:
-            if events & ~select.POLLIN:  # at once: whatever there is to read, nobody wants it
+            if events & ~select.POLLIN:  # exit at once: unread frames do not matter any more
                 _leave(self._child, 0)
             self._hear(STDIN)
         elif descriptor == self._wakeup:
@@ -143,7 +144,7 @@ class Init:
         return min(waits) * 1000 + 1 if waits else None
 
     def _hear(self, source: int) -> None:
-        """Take frames of the host, from itself or as the worker passes them on."""
+        """Read frames of the host, from its stream or forwarded by the worker."""
         data = os.read(source, _READ_BYTES)
         for order in self._orders.feed(data):
             if self._child:
@@ -152,7 +153,7 @@ class Init:
             return
         if source == STDIN:
             _leave(self._child, 0)
-        # The worker has its request, and the rest of the stream is ours.
+        # The worker has its request: PID 1 reads the rest of the stream.
         self._poll.unregister(self._control)
         os.close(self._control)
         self._control = -1
@@ -163,18 +164,18 @@ class Init:
             self._job = order.job
             self._clock = Clock(order.wall_s + GRACE_S)
         elif order.job != self._job or self._clock is None:
-            return  # of a job that has ended meanwhile
+            return  # for a job that has already ended
         elif isinstance(order, Pause):
             self._clock.pause(order.at_most_s)
         elif isinstance(order, Resume):
             self._clock.resume()
-        elif self._is_session:  # the parent has ended its job itself
+        elif self._is_session:  # the parent ends its jobs itself
             self._clock = None
         else:
             _kill_group(self._child)
 
     def _reap(self) -> bool:
-        """Collect what has died; returns whether there may be more."""
+        """Reap dead children; return whether there may be more."""
         for _ in range(REAPED_AT_ONCE):
             try:
                 child, status = os.waitpid(-1, os.WNOHANG)
@@ -187,19 +188,19 @@ class Init:
         return True
 
     def _worker_ended(self, status: int) -> None:
-        # The status is reported whatever it is: a program can leave with any number, so none of
-        # them can mean "delivered".  The host ignores the report when it has a last frame.
+        # Any status is reported: a program can exit with any number, so none of them can mean
+        # "delivered".  The host ignores the report if it has a last frame.
         oom_kills = read_oom_kills()
         _kill_group(self._child)
         if self._control >= 0:
-            self._hear(self._control)  # it may have died before its word on its job was read
+            self._hear(self._control)  # it may have died before its control bytes were read
         self._child = 0
         self._clock = Clock(LINGER_S)
         exited = protocol.Exited(job=self._job, status=status, oom_kills=oom_kills)
         self._report = protocol.encode(exited)
 
     def _drain(self) -> None:
-        """Once the worker has ended: report that behind all that has been written before."""
+        """After the worker has ended, report that behind everything it wrote."""
         if self._report is None or self._is_told or not all(each.drain() for each in self._pumps):
             return
         while self._pumps:
@@ -208,14 +209,14 @@ class Init:
         self._poll.register(STDOUT, select.POLLOUT)
 
     def _tell(self) -> None:
-        # Shorter than PIPE_BUF, so once the pipe has room this neither blocks nor is cut in two.
+        # Shorter than PIPE_BUF, so if the pipe has room, the write neither blocks nor is split.
         with contextlib.suppress(OSError):
             os.write(STDOUT, self._report or b"")
         self._poll.unregister(STDOUT)
 
 
 def read_oom_kills(paths: tuple[str, ...] = _OOM_COUNTERS) -> int | None:
-    """Return the cgroup's count of OOM kills as seen from inside, None where it is hidden."""
+    """Return the cgroup's count of OOM kills as seen from inside, None if it is hidden."""
     for path in paths:
         try:
             with open(path, encoding="ascii") as file:  # noqa: PTH123 (pathlib costs a start-up)
@@ -229,14 +230,14 @@ def read_oom_kills(paths: tuple[str, ...] = _OOM_COUNTERS) -> int | None:
 def _leave(child: int, code: int) -> NoReturn:
     if child:
         _kill_group(child)
-        # Only the worker itself, when it has not come as far as making its group.
+        # Only the worker, if it has not made its process group yet.
         with contextlib.suppress(OSError):
             os.kill(child, signal.SIGKILL)
     os._exit(code)
 
 
 def _kill_group(child: int) -> None:
-    """Kill what the worker started; as PID 1 that is everybody else in the namespace."""
+    """Kill what the worker started; as PID 1, kill all other processes of the namespace."""
     with contextlib.suppress(OSError):
         if os.getpid() == 1:
             os.kill(-1, signal.SIGKILL)

@@ -1,10 +1,10 @@
-"""Random numbers of a fork's own: every generator that its parent had is given a new state.
+"""Gives each fork its own random numbers: every generator of its parent gets a new state.
 
-A generator that some module makes when it is imported is copied by a fork, and would give each fork
-the same numbers.  Which there are is found by looking at all objects, not by a list of modules.
-Each keeps its identity, so whoever refers to it draws new numbers.  Those of native code are no
-objects: `reseed_native` is for the one that is known.  Nothing is done for what asks the kernel
-each time (`secrets`, `uuid4`, a generator that is made without a seed).
+A fork copies the generators that modules made at import, so all forks would draw the same numbers.
+The generators are found among all objects, not by a list of modules.  Each keeps its identity, so
+every reference to it draws new numbers.  Generators in native code are no Python objects:
+`reseed_native` handles the only known one.  Sources that ask the kernel each time (`secrets`,
+`uuid4`, a generator made without a seed) need nothing.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 Renewal = Callable[[], object]
-"""Gives one generator a new state, from the kernel's entropy."""
+"""A function that gives one generator a new state, from the kernel's entropy."""
 
 _NATIVE_BYTES: Final = 64 * 1024
-"""After so many bytes a generator of Rust's `rand` takes a new seed from the kernel."""
+"""The number of bytes after which a generator of Rust's `rand` reseeds from the kernel."""
 
 _UUID_BYTES: Final = 16
 _SEED: Final = struct.Struct("8I")
-"""The words of a seed, as NumPy takes them."""
+"""The form of a seed for NumPy: eight 32-bit words."""
 
 
 def find() -> list[Renewal]:
-    """Return what renews each generator that there is, but for those under `gc.freeze`.
+    """Return a renewal for each generator, except those that `gc.freeze` hides.
 
-    A generator that a module makes later is found by another call.
+    Generators that are made later need another call.
     """
     renewals = {kind: renew for base, renew in _kinds() for kind in _family(base)}
     objects = gc.get_objects()
-    # What the collector does not track is at least a member of something that it does.
+    # An object that the collector does not track is a member of one that it tracks.
     found = {
         id(each): each
         for each in itertools.chain(objects, gc.get_referents(*objects))
@@ -46,17 +46,17 @@ def find() -> list[Renewal]:
 
 
 def renew(renewals: Iterable[Renewal]) -> None:
-    """Give all of them a state that no other process has had."""
+    """Give each generator a state that no other process has had."""
     for each in renewals:
         each()
 
 
 def _kinds() -> Iterable[tuple[type, Callable[[Any], object]]]:
-    """Yield the kinds of generators that are imported, special ones last, and what renews one."""
+    """Yield each imported class of generators and its renewal, special classes last."""
     if random := sys.modules.get("random"):
         yield random._random.Random, random._random.Random.seed
-        yield random.Random, random.Random.seed  # what `gauss` has kept as well
-        yield random.SystemRandom, lambda _: None  # has no state
+        yield random.Random, random.Random.seed  # also drops the number that `gauss` has kept
+        yield random.SystemRandom, lambda _: None  # it has no state
     if numpy := sys.modules.get("numpy.random"):
         yield numpy.SeedSequence, _renew_sequence
         yield numpy.BitGenerator, _renew_bits
@@ -65,7 +65,7 @@ def _kinds() -> Iterable[tuple[type, Callable[[Any], object]]]:
 
 
 def _family(base: type) -> Iterable[type]:
-    """Yield a class and all that are derived from it."""
+    """Yield a class and all classes derived from it."""
     derived: list[type] = type.__subclasses__(base)
     yield base
     for each in derived:
@@ -77,7 +77,7 @@ def _renew_sequence(sequence: Any) -> None:
 
 
 def _renew_twister(generator: Any) -> None:
-    generator._legacy_seeding(_seed())  # its state has 624 words: ten times quicker so
+    generator._legacy_seeding(_seed())  # ten times faster than setting its state of 624 words
 
 
 def _renew_bits(generator: Any) -> None:
@@ -85,9 +85,9 @@ def _renew_bits(generator: Any) -> None:
 
 
 def _renew_legacy(generator: Any) -> None:
-    """Drop the second of two normal numbers; the bits are another object, renewed as such."""
+    """Drop a kept normal number; the bit generator is an object of its own, renewed as such."""
     try:
-        generator.seed(_seed())  # quicker than the way by its state, but not for all kinds of bits
+        generator.seed(_seed())  # faster than setting its state, but not for all bit generators
     except TypeError:
         state = generator.get_state(legacy=False)
         generator.set_state({**state, "has_gauss": 0, "gauss": 0.0})
@@ -98,12 +98,12 @@ def _seed() -> tuple[int, ...]:
 
 
 def reseed_native() -> None:
-    """Let each fork of this thread begin by seeding the generator from which Qiskit takes UUIDs.
+    """Make each fork of this thread begin by reseeding the generator of Qiskit's UUIDs.
 
-    The generator that Rust's `rand` keeps for a thread knows nothing of forks, and nobody can set
-    it, but its next seed comes after a fixed number of bytes.  So it is drawn from until the next
-    draw is the one that seeds.  When that is, two forks tell: it is where they begin to differ.
-    To be called last of all, and once: whatever this process draws later undoes it.
+    The generator that Rust's `rand` keeps per thread ignores forks and cannot be set, but reseeds
+    after a fixed number of bytes.  This function draws until the next draw reseeds.  Two forks show
+    when that is: the draw at which they begin to differ.  Call it once, as the last step: any later
+    draw of this process undoes it.
     """
     if circuit := sys.modules.get("qiskit.circuit"):
         one, other = _draw_in_fork(circuit.Parameter), _draw_in_fork(circuit.Parameter)
@@ -116,7 +116,7 @@ def reseed_native() -> None:
 
 
 def _draw_in_fork(parameter: Any) -> list[bytes]:
-    """Return UUIDs of the next parameters, more than come from one seed; none is drawn here."""
+    """Return the next UUIDs, more than one seed gives, as drawn in a fork: none is drawn here."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

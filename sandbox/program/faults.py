@@ -1,7 +1,7 @@
-"""From an exception to the fault that reports it: its kind, one line, and the program's frames.
+"""Converts an exception to the fault that reports it: its kind, one line, the program's frames.
 
-Exceptions here are hostile: their text may be huge, raise or never end, their tracebacks may be
-endless.  Whatever they do, the outcome is a `Fault` of bounded size.
+Exceptions are hostile: their text may be huge, raise or never end, and their tracebacks may be
+endless.  The result is always a `Fault` of bounded size.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ T = TypeVar("T")
 MAX_ERROR_BYTES: Final = 8 * protocol.KIB
 MAX_NAME_BYTES: Final = 300
 PATIENCE_S: Final = 2.0
-"""How long an exception may take to say what it is; a `__str__` without end must not cost a job."""
+"""Seconds that describing an exception may take: an endless `__str__` must not cost a job."""
 
 MAX_FRAMES: Final = 2000
-"""Frames of one traceback that are kept, from its inner end."""
+"""The most frames kept of one traceback: the innermost ones."""
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _OURS: Final = DIRECTORY + os.sep
 
 
 def fault(error: BaseException, *, job: int, kind: str) -> protocol.Fault:
-    """Return the report of an exception that the program did not catch, without its messages."""
-    # By its real type: what `isinstance` looks at besides may be the program's own.
+    """Return the fault for an exception that the program did not catch; `messages` is left at 0."""
+    # Test the real type: `isinstance` also looks at attributes that the program controls.
     limit = cast("LimitError", error) if issubclass(type(error), LimitError) else None
     if limit is not None:
         kind = limit.kind
     elif issubclass(type(error), ResultEncodingError):
         kind = "result_error"
     elif _lacked_a_process(error):
-        # Where the host cannot count what was refused, nobody else would say why `main` failed.
+        # Where the host cannot count refused forks, only the guest can say why `main` failed.
         kind = "process_limit"
     mute: tuple[str, str | None] = (f"{_class_name(error)}: (its text cannot be shown)", None)
     line, text = within(PATIENCE_S, lambda: _describe(error), mute)
@@ -58,10 +58,10 @@ def fault(error: BaseException, *, job: int, kind: str) -> protocol.Fault:
 
 
 def _lacked_a_process(error: BaseException) -> bool:
-    """Whether `main` has failed because nothing more could be started.
+    """Return whether `main` failed because no process or thread could be started.
 
-    The other processes of a fork bomb may be leaving by now, so the error itself counts as well: it
-    is the kernel's "try again", and comes from a function that forks.
+    The other processes of a fork bomb may already be exiting.  The error itself therefore counts as
+    well: the kernel's "try again", from a function that forks.
     """
     if not _can_start_thread():
         return True
@@ -82,11 +82,11 @@ def _can_start_thread() -> bool:
 
 
 def within(patience_s: float, function: Callable[[], T], otherwise: T) -> T:
-    """Return what the function returns; `otherwise` if it raises or takes too long.
+    """Return what the function returns; `otherwise` if it raises or takes over `patience_s`.
 
-    It runs in a thread of its own, because nothing else can leave a loop in code that swallows
-    every exception; the thread ends with the process.  A bare thread, because the program may
-    have put something else in the place of what `threading` offers.
+    It runs in a thread of its own, because nothing else can leave a loop that swallows every
+    exception; the thread ends with the process.  It is a bare thread, because the program may have
+    replaced parts of `threading`.
     """
     answers: list[T] = []
     done = _thread.allocate_lock()
@@ -99,14 +99,14 @@ def within(patience_s: float, function: Callable[[], T], otherwise: T) -> T:
 
     try:
         _thread.start_new_thread(answer, ())
-    except RuntimeError:  # the sandbox's limit of processes and threads
+    except RuntimeError:  # the sandbox's limit of processes and threads is reached
         answer()
     done.acquire(timeout=patience_s)
     return answers[0] if answers else otherwise
 
 
 def shorten(text: str, limit: int) -> str:
-    """Return the text within `limit` bytes of UTF-8, the middle cut out and said so."""
+    """Return the text in at most `limit` bytes of UTF-8, with a note where its middle is cut."""
     encoded = text.encode("utf-8", "backslashreplace")
     if len(encoded) <= limit:
         return encoded.decode()
@@ -130,7 +130,7 @@ def _describe(error: BaseException) -> tuple[str, str | None]:
 
 
 def _keep_program_frames(story: traceback.TracebackException) -> bool:
-    """Take the frames of the guest and of the import system out; says whether any are left."""
+    """Remove frames of the guest and of the import system; return whether any are left."""
     left = False
     stories = [story]
     seen: set[int] = set()
@@ -156,7 +156,7 @@ def _is_ours(kind: type) -> bool:
 
 
 def _class_name(error: BaseException) -> str:
-    """Return the class as a traceback names it, whatever its metaclass does."""
+    """Return the class's name as in a traceback, whatever its metaclass does."""
     try:
         kind = type(error)
         is_bare = kind.__module__ in {"builtins", "__main__"} or _is_ours(kind)

@@ -37,7 +37,7 @@ class Job:
         self._kind = "invalid_inputs"
 
     def execute(self) -> Callable[[], object]:
-        """Run the program; returns what sends its last frame, for when the log is complete."""
+        """Run the program; return a function that sends its last frame once the log is complete."""
         value: Any = None
         error: BaseException | None = None
         try:
@@ -74,7 +74,7 @@ class Job:
         try:
             return main(backend, messenger.UserMessenger(self._outbox), **inputs)
         except TypeError:
-            # Not before the call: looking at a signature takes longer than many a job.
+            # Only after a failed call: inspecting a signature takes longer than many a job.
             loader.check_inputs(main, inputs)
             raise
 
@@ -89,8 +89,8 @@ class Job:
 
 
 def _leave_quietly(error: BaseException | None) -> NoReturn:
-    """End a process that the program has forked and that has come back from `main` as well."""
-    with contextlib.suppress(BaseException):  # its streams may be anything
+    """End a process that the program forked and that has returned from `main` too."""
+    with contextlib.suppress(BaseException):  # the program may have replaced the streams
         if error is not None:
             traceback.print_exception(error)
         sys.stdout.flush()
@@ -98,7 +98,7 @@ def _leave_quietly(error: BaseException | None) -> NoReturn:
 
 
 def configure_logging(options: Mapping[str, Any]) -> None:
-    """Let the program's log go to stderr, from the level on that the request names."""
+    """Send the program's log to stderr, from the request's level upwards."""
     level = options.get("log_level")
     level = level if level in _LOG_LEVELS else "WARNING"
     if not logging.root.handlers:
@@ -108,8 +108,8 @@ def configure_logging(options: Mapping[str, Any]) -> None:
 
 
 def _deafen() -> None:
-    """Drop the program's signal handlers: its alarms must not go off in what is left to do."""
-    # The functions below `signal`: its words for numbers would cost a fifth of a millisecond.
+    """Remove the program's signal handlers: its alarms must not interrupt the remaining steps."""
+    # `_signal`, not `signal`, whose conversion of numbers to enums takes a fifth of a millisecond.
     for number in _SIGNALS:
         if callable(_signal.getsignal(number)):
             _signal.signal(number, _signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The program: clear the stage for it, import it, find `main`, bind the inputs."""
+"""Loads a program: hides our own modules, imports it, finds `main`, and checks the inputs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from sandbox.stack.warmup import PACKAGES, Warmth, is_ours
 from sandbox.wire.protocol import PACKAGES_DIRECTORY
 
 _hidden: Final[list[object]] = []
-"""Our modules, when the program cannot find them any more: taking them apart would take time."""
+"""Our hidden modules, kept alive because destroying them would take time."""
 
 _OUR_DIRECTORY: Final = os.path.dirname(DIRECTORY)  # noqa: PTH120
 
 
 class NoMainError(Exception):
-    """The program has nothing to run."""
+    """The program has no usable `main`."""
 
 
 def clear_stage(directory: str, warmth: Warmth) -> None:
-    """Make the interpreter look as if the program were the first thing that it runs.
+    """Make the interpreter look as if it had run nothing before the program.
 
-    Our modules and our directory disappear, so that a program may have a `protocol.py` of its own,
-    and `__main__` becomes an empty module, so that children which multiprocessing spawns do not
-    run us again.  After this nothing of ours can be imported any more.
+    Our modules and our directory disappear, so that a program may have its own `protocol.py`.
+    `__main__` becomes an empty module, so that children spawned by multiprocessing do not run our
+    code again.  After this call none of our modules can be imported.
     """
     for name in clear_early(directory, warmth).modules:
         sys.modules.pop(name, None)
@@ -47,18 +47,18 @@ def clear_stage(directory: str, warmth: Warmth) -> None:
 
 
 def clear_early(directory: str, warmth: Warmth) -> Warmth:
-    """Do what can be done before there is a job; returns the warmth of which that is done.
+    """Do the part of `clear_stage` that needs no job; return the warmth for the rest.
 
-    Where the program has a file with the name of a module that a warm sandbox has imported before
-    its time, its own is to be found, as it would be otherwise.  Those are the `modules` of the
-    answer; they stay until then, because the inputs may need them.
+    If the program has a file with the name of a module that a warm sandbox has imported ahead, the
+    program's file must be found, as in a cold sandbox.  The `modules` of the returned warmth are
+    those modules.  They stay until `clear_stage`, because the inputs may need them.
 
-    Of ours the packages stay, and lead to their modules.  So those that are not always needed must
-    be imported as `from sandbox.stack import devices`, which looks at nothing else, by others and
-    by each other: by a longer name there would be two of them.
+    Our packages stay and lead to their modules.  Modules that are not always needed must therefore
+    be imported as `from sandbox.stack import devices`, which looks only at the package, everywhere:
+    an import by the full name would make a second module.
     """
-    # What was there when the sandbox was warm has been looked through then: in a session's fork
-    # each name that is looked at costs a page.
+    # Modules that a warm sandbox has imported were examined then: in a session's fork each name
+    # that is examined costs a page.
     later = itertools.islice(reversed(sys.modules), len(sys.modules) - warmth.count)
     for name in [*warmth.ours, *filter(is_ours, later)]:
         if name not in PACKAGES:
@@ -80,18 +80,18 @@ def _hide(name: str) -> None:
 
 
 def _may_have_plugins(files: list[str]) -> bool:
-    """Whether Qiskit's plugins may be among a program's own files, or its packages."""
+    """Return whether a program's own files or packages may contain plugins of Qiskit."""
     if os.path.isdir(PACKAGES_DIRECTORY):  # noqa: PTH112
         return True
     return any(name.endswith((".dist-info", ".egg-info")) for name in files)
 
 
 def load(directory: str, entry: str) -> Callable[..., Any]:
-    """Import the program and return its `main`; raises whatever the import raises.
+    """Import the program and return its `main`.  Raises whatever the import raises.
 
-    Its module is called as its file is, so that a spawned child finds it again, unless another
-    module has that name already.  The directory of an entry below the program's own comes first on
-    the module path, as Python's scripts have it.
+    The module has the name of its file, so that a spawned child finds it, unless another module has
+    that name.  The directory of an entry in a subdirectory comes first on the module path, as for
+    Python's scripts.
     """
     path = os.path.join(directory, entry)  # noqa: PTH118
     place, file = os.path.split(path)
@@ -119,10 +119,10 @@ def load(directory: str, entry: str) -> Callable[..., Any]:
 
 
 def check_inputs(main: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
-    """Raise TypeError, saying what is wrong and what it takes, if the inputs do not fit `main`."""
+    """Raise TypeError, with the misfit and what `main` takes, if the inputs do not fit it."""
     try:
         signature = inspect.signature(main)
-    except (TypeError, ValueError):  # written in C: the call itself will tell
+    except (TypeError, ValueError):  # written in C: the call itself checks
         return
     try:
         signature.bind(None, None, **inputs)
@@ -132,7 +132,7 @@ def check_inputs(main: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
 
 
 def _misfit(signature: inspect.Signature, inputs: Mapping[str, Any]) -> str:
-    """Return what is unknown and what is missing; nothing if it is something else."""
+    """Return the unknown and missing arguments as text; empty if the misfit is another."""
     parameters = list(signature.parameters.values())[2:]
     named = {
         each.name: each

@@ -1,9 +1,9 @@
-"""What a program publishes through, and the account that is kept of it.
+"""Publishing: the messenger that a program gets, and the outbox that sends and counts frames.
 
-`Outbox` sends frames, counts them and holds the limits; `UserMessenger` is the object that `main`
-gets: the contract of IBM's runtime programs, nothing else.  Both may be used from any thread and
-from processes that the program has forked (not spawned): frames never interleave and all of them
-are counted.  A child that is killed in the middle of a publish leaves a torn frame behind.
+`Outbox` sends frames, counts them and enforces the limits.  `UserMessenger`, the object that `main`
+gets, is the contract of IBM's runtime programs and nothing else.  Both may be used from any thread
+and from processes that the program has forked (not spawned): frames never interleave, and all are
+counted.  A child that is killed during a publish leaves a torn frame.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ DEFAULTS: Final = {
 
 
 _MEETING_POINT: Final = "_messenger_of_forked_processes"
-"""A module by whose name a pickled messenger is found again; none of ours has a name by then."""
+"""The module that holds the messenger for unpickling: our own modules are hidden by then."""
 
 
 class LimitError(ValueError):
-    """A limit of the sandbox that the program has met; carries its name and both numbers."""
+    """The program reached a limit of the sandbox; has its name, its value and what was observed."""
 
     kind = "message_limit"
 
@@ -47,21 +47,21 @@ class LimitError(ValueError):
 
 
 class MessageLimitError(LimitError):
-    """An interim result that is too large, or one too many."""
+    """An interim result is too large, or there are too many."""
 
 
 class ResultLimitError(LimitError):
-    """A final result that is too large."""
+    """A final result is too large."""
 
     kind = "result_limit"
 
 
 class ResultEncodingError(codec.EncodingError):
-    """A final result that cannot be carried as JSON."""
+    """A final result cannot be encoded as JSON."""
 
 
 class Outbox:
-    """Sends a job's frames and keeps count of them."""
+    """Sends a job's frames and counts them."""
 
     def __init__(self, outlet: channel.Channel, job: int, limits: Mapping[str, float]) -> None:
         self._outlet = outlet
@@ -73,20 +73,20 @@ class Outbox:
 
     @property
     def messages(self) -> int:
-        """How many messages were sent."""
+        """The number of messages sent."""
         return self._account.messages
 
     @property
     def has_result(self) -> bool:
-        """Whether the final result has been sent."""
+        """True if the final result has been sent."""
         return self._account.has_result
 
     def send_message(self, body: protocol.JsonText) -> None:
-        """Send one interim result; MessageLimitError if it is over a limit."""
+        """Send one interim result.  Raises MessageLimitError if it exceeds a limit."""
         self._turnstile.run(lambda: self._send_message(body))
 
     def send_result(self, value: protocol.JsonText) -> None:
-        """Send the final result while `main` runs; drop it if there was one before."""
+        """Send the final result while `main` runs; drop it if one was sent before."""
         self.check_result(value)
         if not self._turnstile.run(lambda: self._send_result(value, done=False)):
             self.drop_result("a second final result was published")
@@ -96,11 +96,11 @@ class Outbox:
         self._turnstile.run(lambda: self._send_end(value), last=True)
 
     def send_done(self) -> None:
-        """Say that `main` has ended after its final result."""
+        """Report that `main` has ended after its final result."""
         self._turnstile.run(self._send_done, last=True)
 
     def send_fault(self, fault: protocol.Fault) -> None:
-        """Say how the program failed."""
+        """Report how the program failed."""
         self._turnstile.run(lambda: self._send(replace(fault, messages=self.messages)), last=True)
 
     def check_result(self, value: protocol.JsonText) -> None:
@@ -111,9 +111,9 @@ class Outbox:
             raise ResultLimitError(msg, limit="result_bytes", value=limit, observed=observed)
 
     def drop_result(self, reason: str) -> None:
-        """Say in the log, and in the last frame, that a second final result was dropped."""
+        """Note in the log and in the last frame that a second final result was dropped."""
         self._note = f"{reason}; it is dropped, the first result stands"
-        with contextlib.suppress(OSError):  # the program may have closed the log
+        with contextlib.suppress(OSError):  # the program may have closed stderr
             os.write(2, f"user_messenger: {self._note}\n".encode())
 
     def _send_message(self, body: protocol.JsonText) -> None:
@@ -133,7 +133,7 @@ class Outbox:
         return True
 
     def _send_end(self, value: protocol.JsonText) -> None:
-        if not self._send_result(value, done=True):  # a thread of the program has come first
+        if not self._send_result(value, done=True):  # another thread of the program was first
             self.drop_result("main returned a value after a final result was published")
             self._send_done()
 
@@ -143,7 +143,7 @@ class Outbox:
     def _send(
         self, frame: protocol.Frame, account: mmap.mmap | None = None, entry: bytes = b""
     ) -> None:
-        with contextlib.suppress(OSError):  # a host that has closed the socket may still listen
+        with contextlib.suppress(OSError):  # the host may have closed this one only
             self._outlet.messages.finish()
         self._outlet.results.write(protocol.encode(frame), account, entry)
 
@@ -156,8 +156,8 @@ class Outbox:
 class UserMessenger:
     """Publishes a program's results while it runs.
 
-    One that the program makes itself, to try out its `main`, prints them instead.  A copy is the
-    messenger itself; one that is sent to a forked process is the messenger there.
+    A messenger that the program makes itself, to try out its `main`, prints them instead.  A copy
+    is the same messenger; pickled, it becomes the messenger of the process that unpickles it.
     """
 
     def __init__(self, outbox: Outbox | None = None) -> None:
@@ -186,11 +186,11 @@ class UserMessenger:
         """Send an interim result, or with `final` the job's result.
 
         `encoder` replaces the default encoding, as in `json.dumps(message, cls=encoder)`.  Blocks
-        while the host does not read.  A second final result is named in the log and dropped.
+        while the host does not read.  A second final result is dropped, with a note in the log.
 
         Raises:
-            EncodingError (a TypeError): the message cannot be carried; the text says where.
-            MessageLimitError, ResultLimitError (ValueErrors): a limit is met; with numbers.
+            EncodingError (a TypeError): the message cannot be encoded; the text says where.
+            MessageLimitError, ResultLimitError (ValueErrors): a limit is reached; with numbers.
             OSError: the host has closed the channel.
         """
         name = "result" if final else "message"
@@ -209,7 +209,7 @@ class UserMessenger:
 
 
 def _meet(messenger: UserMessenger) -> None:
-    """Leave a messenger where this process, and those that it forks, find it by a module's name."""
+    """Put a messenger where unpickling finds it in this process and in its forks."""
 
     def here() -> UserMessenger:
         return messenger
@@ -221,7 +221,7 @@ def _meet(messenger: UserMessenger) -> None:
 
 
 class _Account:
-    """What was sent, in memory that forked processes share; an entry replaces it as a whole."""
+    """Counts of what was sent, shared with forked processes; an entry replaces all of them."""
 
     _LAYOUT = struct.Struct("qq?")
 
@@ -253,7 +253,7 @@ class _Account:
 
 
 def _encode(message: Any, encoder: type[json.JSONEncoder]) -> protocol.JsonText:
-    """Encode with the program's own encoder, made strict: one line, NaN and infinities tagged."""
+    """Encode with the program's own encoder, but strictly: one line, NaN and infinities tagged."""
     text = json.dumps(message, cls=encoder)
     try:
         data = json.loads(text, parse_constant=codec.tag_constant)

@@ -1,17 +1,17 @@
 """The wire between host and guest: every frame and every size limit, defined once.
 
-Shared by both sides, so it uses the standard library only and does no I/O.  A frame is one line
-of JSON in UTF-8, ended by a newline.  The guest writes `Ready` and `Message` on the socket and
-`Result`, `Done`, `Fault` and `Exited` on its private stdout (with the stdio carrier all of them
-go there).  The guest's stdin is a stream of the host's frames: one `Run`, then `Stop`, `Pause` and
-`Resume` while the job runs.  In a session there is a `Next` before each of many a `Run`, and
-`Cleared` says on stdout that nothing is left of a job.
+Both sides share this module, so it uses only the standard library and does no I/O.  A frame is one
+line of JSON in UTF-8 that ends with a newline.  The guest writes `Ready` and `Message` on the
+socket, and `Result`, `Done`, `Fault` and `Exited` on its private stdout (with the stdio carrier,
+all of them there).  The guest's stdin is a stream of the host's frames: one `Run`, then `Stop`,
+`Pause` and `Resume` while the job runs.  In a session, a `Next` comes before each `Run`, and
+`Cleared` on stdout says that nothing of a job is left.
 
-Decoding is total: `decode` and `FrameReader.feed` return frames or raise `ProtocolError`, whatever
-the bytes.  The payloads of `Message` and `Result` stay JSON *text*: they are checked to be strict
-JSON within the limits of depth and size, but nothing of them is kept as objects, so a hostile
-payload costs the host no more than its own bytes.  The order of keys in those two frames is part
-of the protocol; it is what lets the payload be cut out without parsing the envelope.
+Decoding is total: for any bytes, `decode` and `FrameReader.feed` return frames or raise
+`ProtocolError`.  The payloads of `Message` and `Result` stay JSON *text*: they are checked to be
+strict JSON within the limits of depth and size, but not kept as objects, so a hostile payload costs
+the host only its own bytes.  The order of keys in those two frames is part of the protocol: it lets
+the host cut out the payload without parsing the envelope.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sandbox.wire.frames import (
     Stop,
 )
 
-# Who speaks the protocol needs its frames, and finds them here.
+# Users of the protocol import its frames from here.
 __all__ = [
     "Cleared",
     "Done",
@@ -73,37 +73,37 @@ MAX_MESSAGES: Final = 100_000
 MAX_RESULT_BYTES: Final = 64 * MIB
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 4_000_000
-"""Containers and separators in one payload: bounds the memory that parsing it can take."""
+"""The most brackets and commas in one payload: bounds the memory that parsing it takes."""
 
 MAX_WIDE_BYTES: Final = 2 * MIB
-"""Longer payloads are ASCII, as the guest writes them: other text can take four times its size."""
+"""The longest line with a non-ASCII payload, because such text can take four times its size."""
 
 _KEPT_BYTES: Final = 2 * MIB
-"""Up to here a reader uses its memory again for the next line: new memory costs more."""
+"""The largest buffer that a reader reuses for the next line: new memory costs more time."""
 
 MAX_TEXT_BYTES: Final = 1 * MIB
-"""Longest traceback or error text in a fault; the guest cuts the middle out of longer ones."""
+"""The longest traceback or error text in a fault; the guest cuts the middle out of longer ones."""
 
 MAX_ORDER_BYTES: Final = 4 * KIB
-"""The longest of the host's frames except `Run`."""
+"""The longest host frame, except `Run`."""
 
 MAX_SMALL_FRAME_BYTES: Final = 16 * MIB
-"""A fault with two texts of `MAX_TEXT_BYTES`, each byte escaped, still fits."""
+"""The longest frame without payload: room for two texts of `MAX_TEXT_BYTES`, all escaped."""
 
 ENVELOPE_BYTES: Final = 512
-"""Room for everything of a frame that is not its payload."""
+"""The most bytes of a frame besides its payload."""
 
 CHANNEL_DIRECTORY: Final = "/run/qrunner"
 SOCKET_PATH: Final = f"{CHANNEL_DIRECTORY}/channel"
 PROGRAM_DIRECTORY: Final = "/program"
 PACKAGES_DIRECTORY: Final = "/packages"
-"""What a program needs beyond the stack; last on its path, so it replaces nothing of the stack."""
+"""The program's own packages; last on the module path, so they replace nothing of the stack."""
 
 GUEST_DIRECTORY: Final = "/opt/qrunner"
 
 
 class ProtocolError(ValueError):
-    """The bytes are not the protocol; the message says in what way, without quoting them whole."""
+    """The bytes violate the protocol; the message says how, without quoting them in full."""
 
 
 FAULT_KINDS: Final = frozenset(
@@ -117,7 +117,7 @@ FAULT_KINDS: Final = frozenset(
         "process_limit",
     }
 )
-"""The only verdicts that are believed from the guest: each concerns its own program."""
+"""The only verdicts of the guest that are believed: each concerns its own program."""
 
 _SMALL: Final = {
     "ready": Ready,
@@ -137,14 +137,14 @@ _MESSAGE: Final = re.compile(rb'\{"type":"message","job":(\d{1,9}),"body":')
 _RESULT: Final = re.compile(
     rb'\{"type":"result","job":(\d{1,9}),"messages":(\d{1,9}),"done":(true|false),"value":'
 )
-# The closing quote is optional, or hostile text would be scanned again from each of its quotes.
+# The closing quote is optional; otherwise hostile text would be rescanned from each quote.
 _STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NESTED: Final = re.compile(r"[\[{]")
-"""Found from the second character on: refused before parsing, which would take 20 x the memory."""
+"""If found after the first character: refused before parsing, which takes 20 x the memory."""
 
 
 def encode(frame: Frame | Order) -> bytes:
-    """Return the frame as one line, the newline included.
+    """Return the frame as one line, including the newline.
 
     The payload of a `Message` or `Result` must be strict JSON on one line, as `json.dumps`
     writes it.
@@ -164,7 +164,7 @@ def encode(frame: Frame | Order) -> bytes:
 
 
 def encode_run(run: Run, inputs: JsonText) -> bytes:
-    """Return the request as one line, with inputs that are on one line of JSON already."""
+    """Return the request as one line; `inputs` must be JSON on one line."""
     members = _members(run)
     del members["inputs"]
     return f'{_compact(members)[:-1]},"inputs":{inputs}}}\n'.encode()
@@ -180,9 +180,9 @@ def _compact(members: dict[str, Any]) -> str:
 
 
 def decode(line: bytes | bytearray | memoryview) -> Frame:
-    """Return the frame that one line (without its newline) holds.
+    """Return the frame in one line (without its newline).
 
-    Raises ProtocolError for everything else: this is the only exception it raises.
+    Raises ProtocolError, and no other exception, for anything else.
     """
     if match := _MESSAGE.match(line):
         return Message(job=int(match[1]), body=_payload(line, match.end()))
@@ -197,26 +197,26 @@ def decode(line: bytes | bytearray | memoryview) -> Frame:
 
 
 def decode_run(line: bytes) -> Run:
-    """Return the host's request; the guest trusts the host, so this one only has to be readable."""
+    """Return the host's request, hardly checked: the guest trusts the host."""
     content = json.loads(line)
     del content["type"]
     return Run(**content)
 
 
 def decode_order(line: bytes) -> Next | Stop | Pause | Resume:
-    """Return what the host says besides its requests; trusted as those are."""
+    """Return a host frame other than a request; trusted likewise."""
     content = json.loads(line)
     return _ORDERS[content.pop("type")](**content)  # type: ignore[no-any-return]
 
 
 class OrderReader:
-    """Cuts the bytes for PID 1 into the host's frames; a longer one than they may be is refused."""
+    """Cuts the bytes for PID 1 into the host's frames, and refuses too long ones."""
 
     def __init__(self) -> None:
         self._line = b""
 
     def feed(self, data: bytes) -> list[Next | Stop | Pause | Resume]:
-        """Return the frames that are complete with `data`.  Raises ProtocolError or ValueError."""
+        """Return the frames that `data` completes.  Raises ProtocolError or ValueError."""
         *lines, self._line = (self._line + data).split(b"\n")
         if max(map(len, (*lines, self._line))) > MAX_ORDER_BYTES:
             msg = f"a frame of the host of more than {MAX_ORDER_BYTES} bytes"
@@ -239,7 +239,7 @@ def check_json(text: str) -> JsonText:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames; the pieces it arrives in make no difference.
+    """Cuts a stream of bytes into frames, however the bytes are split.
 
     `max_line_bytes` bounds both a line and the memory held for an unfinished one.
     """
@@ -251,11 +251,11 @@ class FrameReader:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the stream so far ends with a whole frame."""
+        """True if the stream so far ends with a complete frame."""
         return not self._filled
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that are complete with `data`; ProtocolError at the first bad one."""
+        """Yield the frames that `data` completes.  Raises ProtocolError at the first bad one."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
             piece = memoryview(data)[start:end]
@@ -268,7 +268,7 @@ class FrameReader:
         """Return the frame that ends with this piece."""
         self._keep(piece)
         size, self._filled = self._filled, 0
-        # Not kept if it is large, or if the frame is bad, whose traceback may still look at it.
+        # Drop the buffer if it is large, or if the frame is bad: a traceback may still refer to it.
         buffer, self._buffer = self._buffer, bytearray()
         frame = self._decode(memoryview(buffer)[:size])
         if size <= _KEPT_BYTES:
@@ -276,7 +276,7 @@ class FrameReader:
         return frame
 
     def _keep(self, piece: memoryview) -> None:
-        """Put a piece behind what there is, into memory that earlier lines have used already."""
+        """Append a piece, in memory that earlier lines have used where possible."""
         end = self._filled + len(piece)
         self._check_length(end)
         room = len(self._buffer) - self._filled

@@ -35,8 +35,8 @@ class Difference:
 DIFFERENCES: Final = (
     Difference(
         option="memory",
-        runc="control group: the kernel kills the largest process, PID 1 tells",
-        runsc="control group of the sentry: the sandbox ends as a whole",
+        runc="control group: the kernel kills the largest process, PID 1 reports it",
+        runsc="control group of the sentry: the whole sandbox ends",
         bounded_by="",
         runc_outcome="memory_limit",
         runsc_outcome="memory_limit",
@@ -44,7 +44,7 @@ DIFFERENCES: Final = (
     Difference(
         option="processes",
         runc="control group, which counts refusals",
-        runsc="the sentry, by RLIMIT_NPROC; nobody counts refusals, the guest reports them",
+        runsc="the sentry, by RLIMIT_NPROC; refusals are not counted, the guest reports them",
         bounded_by="a control group with room for the sentry's own threads",
         runc_outcome="process_limit",
         runsc_outcome="process_limit",
@@ -52,7 +52,7 @@ DIFFERENCES: Final = (
     Difference(
         option="inodes of /tmp and /dev/shm",
         runc="tmpfs: no space left",
-        runsc="nobody",
+        runsc="not enforced",
         bounded_by="memory: 30 000 empty files take 60 MiB of it",
         runc_outcome="program_error",
         runsc_outcome="completed",
@@ -61,8 +61,8 @@ DIFFERENCES: Final = (
     Difference(
         option="OOM score",
         runc="the kernel: it can only be raised",
-        runsc="nobody inside, where it is but a number",
-        bounded_by="the sentry's own score, on the host, out of reach",
+        runsc="not enforced inside, where it has no effect",
+        bounded_by="the sentry's own score on the host, which the program cannot reach",
         runc_outcome="program_error",
         runsc_outcome="completed",
         attempts=("evading the OOM killer",),
@@ -71,7 +71,7 @@ DIFFERENCES: Final = (
         option="system-call filter",
         runc="the host's kernel",
         runsc="the sentry, where runsc is registered with --oci-seccomp",
-        bounded_by="the sentry's own calls: the host's kernel sees only those few that it makes",
+        bounded_by="the few calls that the sentry makes: the host's kernel sees no others",
         runc_outcome="program_error",
         runsc_outcome="program_error",
         attempts=(
@@ -86,7 +86,7 @@ DIFFERENCES: Final = (
     Difference(
         option="int 0x80",
         runc="the filter: the thread is killed",
-        runsc="there is no 32-bit entry: it is a 64-bit call like any other",
+        runsc="no 32-bit entry: it is an ordinary 64-bit call",
         bounded_by="the same filter",
         runc_outcome="no_result",
         runsc_outcome="completed",
@@ -94,7 +94,7 @@ DIFFERENCES: Final = (
     Difference(
         option="SIGKILL to PID 1",
         runc="the kernel drops it",
-        runsc="nobody: the sandbox ends as a whole",
+        runsc="not enforced: the whole sandbox ends",
         bounded_by="its end",
         runc_outcome="completed",
         runsc_outcome="no_result",
@@ -102,8 +102,8 @@ DIFFERENCES: Final = (
     Difference(
         option="masked and read-only paths",
         runc="mounts over them",
-        runsc="nobody",
-        bounded_by="/proc and /sys are the sentry's own and say nothing of the host",
+        runsc="not enforced",
+        bounded_by="the sentry's own /proc and /sys, which reveal nothing about the host",
         runc_outcome="completed",
         runsc_outcome="completed",
     ),
@@ -111,15 +111,15 @@ DIFFERENCES: Final = (
         option="memory of PID 1",
         runc="PID 1 is not dumpable: all of /proc/1 is closed",
         runsc="the sentry closes /proc/1/mem; environment and maps can be read",
-        bounded_by="they are the same for every sandbox",
+        bounded_by="the same content in every sandbox",
         runc_outcome="program_error",
         runsc_outcome="program_error",
     ),
     Difference(
         option="user id",
-        runc="one of its own on the host",
-        runsc="one of its own inside; on the host every sentry is nobody, in a user namespace",
-        bounded_by="the sentry: files of the host are opened by its gofer alone",
+        runc="its own id on the host",
+        runsc="its own id inside; on the host every sentry is `nobody`, in a user namespace",
+        bounded_by="the sentry: only its gofer opens files of the host",
         runc_outcome="completed",
         runsc_outcome="completed",
     ),

@@ -35,7 +35,7 @@ def test_every_difference_names_outcomes_that_exist():
         assert {each.runc_outcome, each.runsc_outcome} <= set(Outcome)
         assert each.runc
         assert each.runsc
-        assert each.bounded_by or "nobody" not in each.runsc
+        assert each.bounded_by or "not enforced" not in each.runsc
 
 
 def test_runsc_gets_the_same_filter_in_its_own_words():

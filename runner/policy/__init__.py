@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from runner.policy.limits import GIB, Limits, parse_size
 from runner.policy.policy import (
     ENGINE_WARNINGS,
-    GIB,
     REQUIREMENTS,
-    Limits,
     Policy,
     Requirement,
     is_met,
     isolation_named,
-    parse_size,
 )
 
 __all__ = [

@@ -77,7 +77,7 @@ class Backend:
 
     @property
     def is_default(self) -> bool:
-        """Whether a program gets this one if nobody says otherwise."""
+        """True if a program gets this backend by default."""
         return self.name == DEFAULT
 
 

@@ -203,7 +203,7 @@ def _conflicts(machine: str, lines: Sequence[str], stack: Sequence[Pin]) -> str:
 def _requirements(
     machine: str, lines: Sequence[str], chosen: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, Requirement]]:
-    """Yield who requires what: the program's own lines, and those of each chosen package."""
+    """Yield each requirement and its origin: the program, or a chosen package."""
     yield from (("the program", Requirement(line)) for line in lines)
     for each in chosen:
         metadata = each["metadata"]

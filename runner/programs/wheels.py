@@ -246,7 +246,7 @@ def _pip(verb: str, *arguments: str) -> list[str]:
 
 
 def pip(verb: str, *arguments: str) -> list[str]:
-    """Return the command that runs this Python's pip, which asks nobody anything."""
+    """Return the command that runs this Python's pip without questions or version checks."""
     plain = ("--no-input", "--disable-pip-version-check", "--no-color")
     return commands.module("pip", verb, *plain, *arguments)
 

@@ -268,7 +268,7 @@ def _modules(program: Program) -> tuple[str, ...]:
 
 
 def _check_room(limits: Limits, facts: Mapping[str, Any]) -> None:
-    """Refuse limits that somebody has chosen and the engine's machine does not have.
+    """Refuse chosen limits that exceed the engine's machine.
 
     Raises RequestError with both numbers.
     """

@@ -1,7 +1,7 @@
-"""Tagged JSON into values: one walk, within what is allowed to whoever asks.
+"""Decodes tagged JSON to values, in one walk, within the bounds that its origin demands.
 
-What a program sent is decoded as plain values and arrays, within a bound of memory; the rest
-becomes a `Value`, which is decoded when its owner asks.  Nothing is imported by a name in the data.
+Data from a program becomes plain values and arrays, within a bound of memory; the rest becomes a
+`Value`, which its owner can decode.  No name in the data is imported.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from sandbox.codec.records import Record
 from sandbox.wire import protocol
 
 MAX_UNPACKED_BYTES: Final = 256 * protocol.MIB
-"""What one untrusted payload may become in memory: its compressed parts and its objects."""
+"""The most memory of one untrusted payload: its compressed parts and its objects."""
 
 MAX_EQUAL_HASHES: Final = 16
-"""More keys of one hash than this in an untrusted set or dict are an attack on its tables."""
+"""The most keys with one hash in an untrusted set or dict: more are an attack on its table."""
 
 KEYS_S: Final = 0.2
 KEY_S: Final = 5e-6
-"""CPU time that an untrusted set or dict may take to build, and more for each of its keys; honest
-ones take a tenth.  Keys of different hashes can be made to collide, too."""
+"""Seconds of CPU time to build an untrusted set or dict, and more for each key.  Honest ones take a
+tenth, but keys with different hashes can be made to collide, too."""
 
 _KEYS_AT_A_TIME: Final = 64
 
 _OBJECT_BYTES: Final = {"[": 64, "{": 200, ",": 40, '"': 64}
-"""What each of these characters can cost as an object, at most (a string has two quotes)."""
+"""The most bytes of memory per character, as an object (a string has two quotes)."""
 
 
 class DecodingError(ValueError):
@@ -39,9 +39,9 @@ class DecodingError(ValueError):
 
 
 class Value:
-    """A value that is not decoded unasked: `raw` is its JSON, `decode` builds it.
+    """A value that is decoded only on request: `raw` is its JSON, `decode` builds it.
 
-    Decoding imports NumPy or Qiskit and lets them read what a program wrote.
+    Decoding imports NumPy or Qiskit and lets them read data from a program.
     """
 
     __slots__ = ("_raw", "_text")
@@ -52,7 +52,7 @@ class Value:
 
     @classmethod
     def of_text(cls, text: str) -> Value:
-        """Return the value of a whole text, which is parsed once it is asked for."""
+        """Return the value of a whole text, which is parsed at the first use."""
         value = cls(None)
         value._text = text
         return value
@@ -65,10 +65,10 @@ class Value:
         return self._raw
 
     def decode(self, *, max_bytes: int | None = None) -> Any:
-        """Return the value itself, its compressed parts within `max_bytes` (256 MiB if not given).
+        """Return the value itself, with compressed parts of up to `max_bytes` (default: 256 MiB).
 
-        Nothing is imported by a name in the data, and nothing unpickled.  Circuits need QPY 13 or
-        newer, and Qiskit 2; DecodingError says what is missing or malformed.
+        No name in the data is imported, and nothing is unpickled.  Circuits need QPY 13 or newer,
+        and Qiskit 2.  Raises DecodingError, which says what is missing or malformed.
         """
         room = MAX_UNPACKED_BYTES if max_bytes is None else max_bytes
         return Decoder(every=True, oldest_qpy=rows.SAFE_QPY, room=room).whole(self.raw, "value")
@@ -84,14 +84,14 @@ class Value:
 
 
 class _Unpacking:
-    """Base64 of zlib, unpacked while it is read: as much as is asked for, no more."""
+    """Base64 of zlib, unpacked while it is read, only as far as requested."""
 
     def __init__(self, text: str) -> None:
         self._pieces = rows.base64_pieces(text)
         self._unpacker = zlib.decompressobj()
 
     def read(self, size: int, /) -> bytes:
-        """Return so many bytes, fewer at the end; ValueError if there is none."""
+        """Return `size` bytes, fewer at the end.  Raises ValueError if the content is cut short."""
         pieces = []
         while size and not self._unpacker.eof:
             packed = self._unpacker.unconsumed_tail or next(self._pieces, b"")
@@ -105,7 +105,7 @@ class _Unpacking:
 
 
 class Decoder:
-    """One walk over tagged JSON; holds what is allowed and how much memory it may still take."""
+    """One walk over tagged JSON, with its permissions and the memory that it may still take."""
 
     def __init__(
         self, *, every: bool, oldest_qpy: int, room: int | None, owns_data: bool = False
@@ -119,7 +119,7 @@ class Decoder:
 
     @classmethod
     def for_caller(cls, *, trusted: bool, owns_data: bool = False) -> Decoder:
-        """Return one for what the host sent, without bounds, or for what a program sent."""
+        """Return a decoder for data from the host, without bounds, or for data from a program."""
         if trusted:
             return cls(every=True, oldest_qpy=0, room=None, owns_data=owns_data)
         return cls(
@@ -130,14 +130,14 @@ class Decoder:
         )
 
     def whole(self, data: Any, name: str) -> Any:
-        """Return the value of the data; DecodingError, with the path, if it is malformed."""
+        """Return the value of the data.  Raises DecodingError, with the path, if malformed."""
         try:
             return self.value(data)
         except PathError as error:
             raise DecodingError(error.describe(name)) from None
 
     def value(self, data: Any, depth: int = 0) -> Any:
-        """Return the value of a part of the data, so deep in it."""
+        """Return the value of a part of the data, at this depth."""
         if depth > protocol.MAX_DEPTH:
             msg = f"nested deeper than {protocol.MAX_DEPTH}"
             raise PathError(msg)
@@ -152,11 +152,11 @@ class Decoder:
         raise PathError(msg)
 
     def unpack(self, text: Any) -> _Unpacking:
-        """Return what base64 of zlib holds; whoever reads it charges for it."""
+        """Return the content of base64 of zlib; its reader must `charge` for it."""
         return _Unpacking(rows.a_text(text))
 
     def charge(self, size: int) -> None:
-        """Take memory from what this walk may still take; ValueError if that is too much."""
+        """Use memory of this walk's bound.  Raises ValueError if less is left."""
         if self._room is not None:
             self._room -= size
             if self._room < 0:
@@ -164,15 +164,15 @@ class Decoder:
                 raise ValueError(msg)
 
     def check_extent(self, size: int) -> None:
-        """Refuse what is empty but large in other dimensions; CostlyError for too many bytes."""
+        """Refuse empty arrays with large other dimensions: CostlyError for too many bytes."""
         if self._bound is not None and size > self._bound:
             msg = f"an extent of more than {self._bound} bytes"
             raise rows.CostlyError(msg)
 
     def members(self, items: list[Any]) -> Iterator[Any]:
-        """Yield the members for a set; ValueError once they show that they are made to collide.
+        """Yield the members for a set.  Raises ValueError once they prove to be made to collide.
 
-        Such keys make a table take for ever; taking them one by one, others may run in between.
+        Colliding keys make a table take for ever.  Yielding one by one lets other threads run.
         """
         return self._apart(items, lambda item: item) if self.is_bounded else iter(items)
 
@@ -225,7 +225,7 @@ class Decoder:
         if len(data) != (4 if row.carrier else 2) or VALUE not in data:
             msg = f"a value tagged {row.tag!r} whose keys are not {TYPE} and {VALUE}"
             raise PathError(msg)
-        owned, self._owns_data = self._owns_data, False  # it may have to stay as it is
+        owned, self._owns_data = self._owns_data, False  # the content may have to stay as it is
         content = self.value(data[VALUE], depth)
         self._owns_data = owned
         try:
@@ -251,7 +251,7 @@ class Decoder:
 
 
 def _row_of(data: dict[str, Any]) -> rows.Row | None:
-    """Return the row of tagged data, None for a tag, or the class of a carrier, without one."""
+    """Return the row of tagged data; None if its tag, or its carrier's class, has no row."""
     key = data[TYPE]
     if CLASS in data:
         key = f"{key}:{data[CLASS]!s:.80}"
@@ -262,7 +262,7 @@ def _row_of(data: dict[str, Any]) -> rows.Row | None:
 
 
 def _holds_set(key: Any) -> bool:
-    """Whether comparing the key looks up members of sets, whose cost multiplies at each level."""
+    """Return whether comparing the key looks up members of sets: the cost multiplies per level."""
     if isinstance(key, Record):
         return any(map(_holds_set, (*key.as_dict().values(), *key._more.values())))
     return isinstance(key, frozenset) or (isinstance(key, tuple) and any(map(_holds_set, key)))
@@ -271,11 +271,11 @@ def _holds_set(key: Any) -> bool:
 def _data_of(text: str) -> Any:
     try:
         return parsing.load(text)
-    except ValueError:  # it has been checked: its meaning is only in doubt
+    except ValueError:  # the text is known to be JSON: only its meaning is in doubt
         return json.loads(text)
 
 
 def objects_bytes(text: str) -> int:
-    """Return what the objects of a JSON text can take in memory, at most and in about."""
+    """Return the most memory that the objects of a JSON text can take, roughly, in bytes."""
     objects = sum(text.count(each) * size for each, size in _OBJECT_BYTES.items())
     return objects + len(text) * (4 if "\\u" in text else 1)

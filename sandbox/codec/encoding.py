@@ -1,6 +1,6 @@
-"""Values into tagged JSON: one walk, which knows where it is.
+"""Encodes values as tagged JSON, in one walk that knows its path.
 
-A value can only be a NumPy or Qiskit one if that library is already imported, so its class is
+A value can be one of NumPy or Qiskit only if that library is already imported, so classes are
 looked up in `sys.modules`, and nothing is imported.
 """
 
@@ -17,7 +17,7 @@ from sandbox.wire import protocol
 
 
 class Encoder:
-    """One walk over a value; knows how deep it is and how many parts it has seen."""
+    """One walk over a value, with its depth and the number of parts seen."""
 
     def __init__(self, *, shortcuts: bool) -> None:
         self._shortcuts = shortcuts
@@ -79,7 +79,7 @@ class Encoder:
             content = row.to_data(value)
         except PathError:
             raise
-        except rows.LossError as error:  # nothing that the program does wrong
+        except rows.LossError as error:  # not the program's fault
             msg = f"cannot carry {with_article(type(value).__name__)}: {error}"
             raise PathError(msg) from error
         except Exception as error:  # to_json is the program's own code, and may raise anything
@@ -110,7 +110,7 @@ _KNOWN: Final[WeakKeyDictionary[type, rows.Row | None]] = WeakKeyDictionary()
 
 
 def _row_for(kind: type) -> rows.Row | None:
-    """Return the row that carries values of a type; looking through the table takes a while."""
+    """Return the row for values of a type, from a cache: searching the table is slow."""
     try:
         return _KNOWN[kind]
     except KeyError:

@@ -1,7 +1,7 @@
-"""What a line of the codec's table is, and what lines of several libraries share.
+"""The form of a row of the codec's table, and functions that rows of several libraries share.
 
-Standard library only at import: the classes of other libraries are looked up in `sys.modules` to
-encode, and imported only by a row that decodes.
+The module imports only the standard library.  To encode, classes of other libraries are looked up
+in `sys.modules`; only a row that decodes imports them.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ SAFE_QPY: Final = 13
 """Before this version, reading a circuit could run code that it contained (CVE-2025-2000)."""
 
 MAX_QUBITS: Final = 1_000_000
-"""More qubits, bits or parameters than this, in a few bytes, are an attack on the memory."""
+"""The most qubits, bits or parameters: more of them, in a few bytes, are an attack on memory."""
 
 _BASE64_CHARS: Final = 1 << 18
-"""Decoded at a time; a multiple of four."""
+"""The number of base64 characters decoded at a time; a multiple of four."""
 
 
 class UnavailableError(Exception):
-    """The library that a value needs cannot be imported here."""
+    """The library that a value needs cannot be imported."""
 
 
 class CostlyError(Exception):
-    """Nothing is malformed, but building or using the value could cost far more than its text."""
+    """The value is well-formed, but building or using it could cost far more than its text."""
 
 
 class LossError(Exception):
-    """A value is right, but the form it would travel in does not give it back as it is."""
+    """The value is valid, but its encoded form would not restore it exactly."""
 
 
 class Unpacking(Protocol):
-    """Compressed content that is unpacked while it is read, within what a walk may unpack."""
+    """Compressed content, unpacked while it is read, within the bound of a walk."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class Reader(Protocol):
-    """What a row may ask of the walk that decodes."""
+    """The part of a decoding walk that rows may use."""
 
     oldest_qpy: int
     is_bounded: bool
@@ -57,14 +57,13 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: which class, under which tag, and both directions.
+    """One row of the table: a class, its tag, and the functions for both directions.
 
-    `of` is `module:Class`, where the class is found once its library is imported, or a test of the
-    class; `derived` rows take classes derived from it, too.  `to_data` may return anything that can
-    be encoded in turn; `from_data` gets it decoded, and may raise whatever it likes; what it takes
-    from a program must cost time and memory in proportion to the text, and so must what it returns
-    when it is used.  A row that `needs_trust` is not decoded unasked on the host.  `carrier`
-    is what stands in `__module__` and `__class__`, where IBM's form has them.
+    `of` is the class as `module:Class`, or a test of a class; `derived` rows also take classes
+    derived from it.  `to_data` returns anything that can be encoded in turn; `from_data` gets it
+    decoded, and may raise any exception.  Reading data from a program, and using the value, must
+    cost time and memory in proportion to the text.  A row that `needs_trust` is decoded on the host
+    only on request.  `carrier` has the values of `__module__` and `__class__` in IBM's form.
     """
 
     tag: str
@@ -77,15 +76,15 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What the row is found by: its tag, with the class that its carrier names."""
+        """The key of the row: its tag, with the class that its carrier names."""
         return f"{self.tag}:{self.carrier[1]}" if self.carrier else self.tag
 
     def is_for(self, kind: type) -> bool:
-        """Whether this type is the very class of this row."""
+        """Return whether this type is exactly the class of this row."""
         return isinstance(self.of, str) and kind is find(self.of)
 
     def takes(self, kind: type) -> bool:
-        """Whether this row, not being for this type, takes its values all the same."""
+        """Return whether this row takes values of this type as those of a derived class."""
         if not isinstance(self.of, str):
             return self.of(kind)
         base = find(self.of) if self.derived else None
@@ -93,37 +92,37 @@ class Row:
 
 
 def find(path: str) -> type | None:
-    """Return the class at `module:Class`, None where its library is not imported."""
+    """Return the class at `module:Class`, None if its library is not imported."""
     module, _, name = path.partition(":")
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
 
 
 def attributes(*names: str) -> Callable[[Any], dict[str, Any]]:
-    """Return what makes a dict of some attributes of a value."""
+    """Return a function that makes a dict of some attributes of a value."""
     return lambda value: {name: getattr(value, name) for name in names}
 
 
 def pack(content: bytes) -> str:
     """Return base64 of zlib, as IBM's clients write arrays and circuits."""
-    # The fastest level: what is packed is mostly noise (amplitudes), which no level makes small.
+    # The fastest level: the content is mostly noise (amplitudes), which no level compresses well.
     return base64.b64encode(zlib.compress(content, 1)).decode("ascii")
 
 
 def base64_of(content: bytes) -> str:
-    """Return base64 of bytes as they are."""
+    """Return base64 of uncompressed bytes."""
     return base64.b64encode(content).decode("ascii")
 
 
 def bytes_of(data: Any) -> bytes:
-    """Return what `base64_of` wrote."""
+    """Return the bytes that `base64_of` encoded."""
     return b"".join(base64_pieces(a_text(data)))
 
 
 def base64_pieces(text: str) -> Iterator[bytes]:
-    """Yield what base64 holds, piece by piece: reading a long one at once would stop all threads.
+    """Yield the bytes in base64, piece by piece: decoding a long text at once stops all threads.
 
-    ValueError, when it comes to that, for anything else.
+    Raises ValueError at the first piece that is not base64.
     """
     if "=" in text[:-2]:
         msg = "base64 that goes on after its end"
@@ -133,7 +132,7 @@ def base64_pieces(text: str) -> Iterator[bytes]:
 
 
 def a_list(data: Any) -> list[Any]:
-    """Return the data if it is a list; so with the others."""
+    """Return the data if it is a list.  Raises ValueError otherwise, like the functions below."""
     return _a(list, data)  # type: ignore[no-any-return]
 
 
@@ -151,12 +150,12 @@ def a_text(data: Any) -> str:
 
 
 def an_int(data: Any) -> int:
-    """Return the data if it is an integer, and no bool."""
+    """Return the data if it is an integer and not a bool."""
     return _a(int, data)  # type: ignore[no-any-return]
 
 
 def a_size(data: Any) -> int:
-    """Return a number of qubits, bits or parameters; each costs memory that the text does not."""
+    """Return a number of qubits, bits or parameters, each of which costs more than its text."""
     if not 0 <= an_int(data) <= MAX_QUBITS:
         msg = f"{data} of something, and not more than {MAX_QUBITS} can be right"
         raise ValueError(msg)
@@ -166,8 +165,8 @@ def a_size(data: Any) -> int:
 def a_record(data: Any) -> dict[str, Any]:
     """Return the dict, whose keys may become attributes.
 
-    ValueError for the names of protocols (`__array_interface__`, `_as_parameter_`): a library that
-    finds one believes what it says, an address for instance.
+    Raises ValueError for names of protocols (`__array_interface__`, `_as_parameter_`): a library
+    that finds one believes its content, such as an address.
     """
     for key in _a(dict, data):
         if a_text(key)[:1] == "_" == key[-1:] and len(key) > len("__"):
@@ -177,14 +176,14 @@ def a_record(data: Any) -> dict[str, Any]:
 
 
 def check_cost(reader: Reader, size: int, most: int, what: str) -> None:
-    """Raise CostlyError for more of something than a value from a program may have."""
+    """Raise CostlyError for a number above what a value from a program may have."""
     if reader.is_bounded and size > most:
         msg = f"more than {most} {what}"
         raise CostlyError(msg)
 
 
 def is_json(value: Any) -> bool:
-    """Whether a value is plain JSON data, unchanged by the standard library's writer."""
+    """Return whether a value is plain JSON data, which the standard library writes unchanged."""
     if type(value) is list:
         return all(map(is_json, value))
     if type(value) is dict:

@@ -1,6 +1,6 @@
-"""The codec's rows for the standard library, and for classes of a program's own.
+"""The codec's rows for the standard library and for a program's own classes.
 
-Standard library only; what a value may need besides `builtins` is imported when it is decoded.
+Only the standard library is used; modules besides `builtins` are imported when a value is decoded.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from sandbox.codec.rows import (
 )
 
 _LARGE_INT_BITS: Final = 14_000
-"""Integers from here on are tagged: JSON readers in Python refuse more than 4300 digits."""
+"""Integers from here on are tagged, because Python's JSON readers refuse over 4300 digits."""
 
 _MAX_EXACT_BITS: Final = _LARGE_INT_BITS
-"""Numbers of a fraction or range: what they do with each other is quadratic."""
+"""The most bits of numbers in a fraction or range, whose arithmetic is quadratic."""
 
 _MAX_DECIMAL: Final = 10_000
-"""Digits of a decimal, and how far its point may be away; `int` writes all of them."""
+"""The most digits of a decimal, and before or after its point: `int` writes all of them."""
 
 _FLOATS: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _FACTORIES: Final = {each.__name__: each for each in (list, dict, set, int, float, str, tuple)}
@@ -42,7 +42,7 @@ _ZONE: Final = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+){0,4}")
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value of one of JSON's own scalar types can be written as it is."""
+    """Return whether a value of one of JSON's own scalar types can be written unchanged."""
     if type(value) is float:
         return math.isfinite(value)
     return type(value) is not int or value.bit_length() < _LARGE_INT_BITS
@@ -105,7 +105,7 @@ def _deque_from(data: Any, _: Reader) -> Any:
 
 
 def _time_to(value: Any) -> Any:
-    """Return ISO text; with a name of a zone, or the second of two equal hours, what it lacks."""
+    """Return ISO text; a list with zone and fold if the zone has a name or the hour is repeated."""
     datetime, zone = sys.modules["datetime"], value.tzinfo
     name: Any = None
     if type(zone) is datetime.timezone:
@@ -137,7 +137,7 @@ def _zone(name: str, reader: Reader) -> Any:
         raise ValueError(msg)
     import zoneinfo
 
-    # To look for each name that is not there is slow.
+    # Searching for a name that does not exist is slow.
     if reader.is_bounded and name.removeprefix("posix/").removeprefix("right/") not in _zones():
         raise UnavailableError from zoneinfo.ZoneInfoNotFoundError(name)
     try:
@@ -214,7 +214,7 @@ def _range_from(data: Any, reader: Reader) -> range:
 
 
 def _exact(data: Any, reader: Reader) -> list[int]:
-    """Return integers that can be divided by each other."""
+    """Return integers small enough to be divided by each other."""
     numbers = [an_int(each) for each in a_list(data)]
     for each in numbers:
         check_cost(reader, each.bit_length(), _MAX_EXACT_BITS, "bits")
@@ -277,9 +277,9 @@ def _dataclass_to(value: Any) -> dict[str, Any]:
 
 
 def _record_data(value: Any, content: dict[str, Any]) -> dict[str, Any]:
-    """Return the data of a record; `more` are attributes that are no fields, if there are any.
+    """Return the data of a record; `more` has attributes that are no fields, if there are any.
 
-    Not the private ones (SciPy keeps modules there): they serve methods, which stay behind, too.
+    Private attributes (where SciPy keeps modules) stay behind, like the methods that they serve.
     """
     if isinstance(value, (Record, TupleRecord)):
         more = value._more
@@ -345,4 +345,4 @@ FAMILIES: Final = (
     Row("namedtuple", _is_named_tuple, _named_tuple_to, _named_tuple_from),
     Row("dataclass", _is_dataclass, _dataclass_to, _record_from),
 )
-"""Classes of a program's own, known by what they are."""
+"""Rows for a program's own classes, recognised by their kind."""

@@ -1,8 +1,8 @@
-"""Whether this host survives reading a circuit, found out in a process of its own.
+"""Reads circuits from a program in a child process first, to find out whether the host may.
 
-A few crafted bytes of QPY make Qiskit's reader take gigabytes or abort the process (so 2.6.2).
-So what a program wrote is first read by a child with a bound on its memory; it stays, as importing
-Qiskit takes longest, and ends when this process does.  Standard library only.
+A few crafted bytes of QPY make Qiskit's reader take gigabytes or abort the process (measured:
+2.6.2).  The child has a bound on its memory.  It stays, because importing Qiskit takes longest, and
+ends with this process.  The module uses only the standard library.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Final
 
 MEMORY_BYTES: Final = 2 << 30
 TIMEOUT_S: Final = 10.0
-"""For each MiB of the circuit, rounded up: ten times what honest ones take."""
+"""Seconds for each MiB of the circuit, rounded up: ten times what honest ones take."""
 
 START_S: Final = 30.0
-"""For importing Qiskit, on a machine that has much else to do."""
+"""Seconds for importing Qiskit, on a busy machine."""
 
 _SIZE: Final = struct.Struct("!Q")
 _CHILD: Final = """
@@ -46,7 +46,7 @@ while head := sys.stdin.buffer.read(8):
         qiskit.qpy.load(content)
     except MemoryError:
         answer = b"-"
-    except BaseException:  # whoever asks will meet it
+    except BaseException:  # the caller will get the same exception
         pass
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
@@ -54,7 +54,7 @@ while head := sys.stdin.buffer.read(8):
 
 
 class Trial:
-    """A child that reads circuits before they are read here; made anew whenever it has died."""
+    """The child that reads circuits first; a new one is started when it has died."""
 
     def __init__(self, code: str = _CHILD) -> None:
         self._code = code
@@ -63,11 +63,11 @@ class Trial:
         self._owner = 0
 
     def survives(self, content: bytes | bytearray) -> bool:
-        """Whether reading the circuit ends, well or with an exception, within the bounds."""
+        """Return whether reading the circuit ends within the bounds, even with an exception."""
         with self._lock:
             try:
                 answer = self._ask(content)
-            except OSError:  # it has died while it was written to
+            except OSError:  # the child died during the write
                 answer = b""
             if answer != b"+":
                 self._end()
@@ -107,8 +107,8 @@ class Trial:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "RUST_BACKTRACE": "0"},  # printing one takes half a minute
-            start_new_session=True,  # an interrupt at the keyboard is not meant for it
+            env={**os.environ, "RUST_BACKTRACE": "0"},  # printing a backtrace takes half a minute
+            start_new_session=True,  # Ctrl-C must not reach the child
         )
         self._owner = os.getpid()
 

@@ -1,6 +1,6 @@
-"""From the description of a backend to the object that `main` gets.
+"""Builds the backend that `main` gets, from its description.
 
-Imports only what that one backend needs: what stands here is imported by every job.
+Every job imports this module, so it imports only what the requested backend needs.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 MEMORY_SHARE: Final = 0.9
-"""Of the sandbox's memory, what a simulation may plan with; the rest is Python and Qiskit."""
+"""The share of the sandbox's memory for a simulation; Python and Qiskit need the rest."""
 
 
 _ALIKE: Final = frozenset({"aer_simulator", "device"})
-"""Those that are the same whenever they are built; others may draw random numbers then."""
+"""The backends that are equal whenever they are built; others may draw random numbers."""
 
 
 class BackendError(ValueError):
-    """A backend that does not exist here; the message names those that do."""
+    """A backend that does not exist; the message names those that do."""
 
 
 def prepare() -> None:

@@ -1,10 +1,10 @@
-"""What Qiskit looks up anew at each `transpile`, looked up once: plugins, signatures of passes.
+"""Caches what Qiskit looks up at each `transpile`: plugins, and signatures of passes.
 
-`transpile` builds its pass manager anew each time.  For that stevedore finds every plugin of every
-stage again, and Qiskit reads the signature of every pass again; that is a third of the time,
-and neither ever changes.  Both have a place where the answer can be left: stevedore keeps its entry
-points, and `inspect` takes a signature that a function carries.  So nothing of theirs is replaced,
-and where another version looks elsewhere, what is left here is not found and does no harm.
+Each `transpile` builds a new pass manager.  For that, stevedore searches the plugins of every stage
+and Qiskit reads the signature of every pass, which takes a third of the time and always gives the
+same.  Both have a place for a cached answer: stevedore keeps its entry points, and `inspect` takes
+the signature that a function carries.  So no function of theirs is replaced; if another version
+looks elsewhere, the cached answers are not found and do no harm.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 
 
 def remember() -> None:
-    """Leave the answers to what a `transpile` before this has asked; imports nothing new."""
+    """Cache the answers that an earlier `transpile` has looked up; imports nothing new."""
     passes = sys.modules.get("qiskit.transpiler.basepasses")
     for each in (passes.BasePass, *_below(passes.BasePass)) if passes else ():
         _keep_signature(vars(each).get("__init__"))
     for points in _found().values():
         for point in points:
-            with contextlib.suppress(Exception):  # one that cannot be loaded fails as it would
+            with contextlib.suppress(Exception):  # a broken one fails at its use
                 plugin = point.load()
                 vars(point)["load"] = lambda plugin=plugin: plugin
 
 
 def forget() -> None:
-    """Let plugins be looked for again, where there may be others now."""
+    """Drop the cached plugins, because the program may bring others."""
     _found().clear()
 
 

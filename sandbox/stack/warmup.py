@@ -1,8 +1,8 @@
-"""What a waiting sandbox does before there is a job: imports and first uses, without a trace.
+"""Warms up a waiting sandbox before its job: imports and first uses, without a trace.
 
-No code of the program runs here, and none of its own packages is imported: only what the base
-image itself has.  Afterwards the interpreter looks to a program as if nothing had happened, but for
-what is quicker now.  The contract test compares what a program sees with and without.
+No program code runs here, and no package of the program is imported, only modules of the base
+image.  Afterwards a program sees the same interpreter, but faster.  A contract test compares what
+a program sees with and without the warm-up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGES: Final = (
     PACKAGE,
     *(f"{PACKAGE}.{room}" for room in ("codec", "processes", "program", "stack", "wire")),
 )
-"""The guest's packages, the widest first."""
+"""The guest's packages, outermost first."""
 
 _LOG: Final = 2
 _MAX_SAID_BYTES: Final = 64 * 1024
@@ -32,12 +32,13 @@ _MAX_SAID_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Warmth:
-    """What the warm-up has left: texts that the program's own imports would have printed, and the
-    modules that would not have been imported yet.
+    """What the warm-up left behind.
 
-    `tops` are the first parts of their names; none any more, once `modules` are only those that the
-    program has files for.  `ours` are the names of our own modules among the
-    first `count` that were imported.  `prepared` is the backend that a job is expected to ask for.
+    `said` has the texts that the program's own imports would have printed.  `modules` are the
+    modules that would not have been imported yet, and `tops` the first parts of their names; `tops`
+    is empty once `modules` has only those that the program has files for.  `ours` are the names of
+    our own modules among the first `count` imported ones.  `prepared` is the backend that a job is
+    expected to ask for.
     """
 
     said: bytes = b""
@@ -49,7 +50,7 @@ class Warmth:
 
 
 def is_ours(name: str) -> bool:
-    """Return whether a module is one of the guest's."""
+    """Return whether a module belongs to the guest."""
     return name.partition(".")[0] == PACKAGE
 
 
@@ -59,13 +60,13 @@ def needs_qiskit(names: tuple[str, ...], backend: str) -> bool:
 
 
 def warm_up(names: tuple[str, ...], backend: str = "") -> Warmth:
-    """Import the stack and those of the named modules that belong to it, and use each part once.
+    """Import the stack and the named modules that belong to it, and use each part once.
 
-    And build the backend, if one is given as `backends.Prepared` takes it.  Where that is none, and
-    no Qiskit is named, none is imported.  Never fails: what cannot be imported, used or built here
-    is the program's own affair later.
+    If `backend` is given, in the form of `backends.Prepared`, it is built too.  If it is the
+    backend "none", and no module of Qiskit is named, none of Qiskit is imported.  The function
+    never fails: what cannot be imported, used or built here fails later, in the program.
     """
-    import tempfile  # here and below: a cold sandbox imports this module, and none of these
+    import tempfile  # here and below: a cold sandbox imports this module, but not these
     import warnings
 
     is_quantum = needs_qiskit(names, backend)
@@ -96,7 +97,7 @@ def warm_up(names: tuple[str, ...], backend: str = "") -> Warmth:
 
 
 def _import(name: str) -> None:
-    """Import a module if it is of the stack, or has been imported with it."""
+    """Import a module if it belongs to the stack, or has been imported with it."""
     import importlib.machinery
     import importlib.util
 
@@ -117,10 +118,10 @@ def _site() -> str:
 
 
 def _use_once() -> None:
-    """Pay for what a first transpile and a first simulation build up, and keep what each looks up.
+    """Do a first transpile and simulation, and cache what each of them looks up.
 
-    At the default level, as nearly every program does.  It leaves a native thread of linear
-    algebra, which waits for ever: a fork does not miss it (QISKIT_IN_PARALLEL is TRUE).
+    The transpile is at the default level, as in nearly every program.  It leaves an idle native
+    thread of linear algebra, which a fork does not need (QISKIT_IN_PARALLEL is TRUE).
     """
     import qiskit
     from qiskit_aer.jobs import utils
@@ -140,7 +141,7 @@ def _use_once() -> None:
 
 
 class _Inline:
-    """Runs what is submitted at once and here: Aer's own executor would leave a thread."""
+    """Runs submitted work at once in this thread: Aer's own executor would leave a thread."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         from concurrent.futures import Future
@@ -152,7 +153,7 @@ class _Inline:
 
 @contextlib.contextmanager
 def _listening() -> Iterator[bytearray]:
-    """Keep what is printed in the block, on any level, out of the log; collect it instead."""
+    """Collect what the block prints, by any means, instead of logging it."""
     import tempfile
 
     said = bytearray()
@@ -174,10 +175,10 @@ def _listening() -> Iterator[bytearray]:
 
 
 def _empty(directory: str) -> None:
-    """Remove what was written to the sandbox's own /tmp; it was empty before."""
+    """Empty the sandbox's own /tmp, which was empty before."""
     import shutil
 
-    # Outside of a sandbox it is not ours to empty.
+    # Outside of a sandbox, /tmp is not ours.
     if os.getppid() != 1 or directory != os.getcwd():  # noqa: PTH109
         return
     for each in os.scandir(directory):

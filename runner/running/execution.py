@@ -157,6 +157,7 @@ class Execution:
             self._place.tell(order)
 
     def _time_limit(self) -> Verdict:
+        observed = round(self._clock.spent_s, 3)  # before the ping, which is not the job's time
         detail = None
         if not self._place.answers(timeout_s=_PING_S):
             # It is then unknown if the program had ended before.
@@ -164,7 +165,7 @@ class Execution:
         evidence = Evidence(
             limit="timeout_s",
             value=self._limits.timeout_s,
-            observed=round(self._clock.spent_s, 3),
+            observed=observed,
             source="host",
             detail=detail,
         )

@@ -50,6 +50,8 @@ BAD = {
     "bad-slow": ("time_limit", 3),
     "bad-raises": ("program_error", 1),
 }
+LATE_S = 1.0
+"""How late the host may notice a time limit, on a busy machine as well."""
 OPERATOR = "[limits]\ntimeout_s = 3\n"
 
 
@@ -116,7 +118,9 @@ def test_one_command_tells_the_bad_ones_apart(honest):
     assert list(marks) == sorted(marks)
     text = "\n".join(honest.lines)
     assert "      result is 2, expected 7" in text
-    assert "      ended as time_limit (timeout_s 3, 3" in text
+    seen = re.search(r"^      ended as time_limit \(timeout_s 3, (\S+) seen,", text, re.MULTILINE)
+    assert seen, text
+    assert 3 <= float(seen[1]) < 3 + LATE_S
     assert "ValueError: mine" in text
 
 

@@ -101,6 +101,21 @@ def bodies(job: Life) -> list[str]:
     return [each.body for each in job.history.since() if isinstance(each, MessageEvent)]
 
 
+ANSWER_S = 0.5
+
+
+def test_the_time_that_the_engine_takes_to_answer_is_not_the_jobs(guest):
+    def is_responsive(timeout_s):
+        time.sleep(min(ANSWER_S, timeout_s))
+        return True
+
+    limits = Limits().lowered_by({"timeout_s": 0.1})
+    place = Container(SimpleNamespace(is_responsive=is_responsive), guest.sandbox())
+    verdict = Execution(place, make_job(), limits, guest.waker).run(REQUEST)
+    assert verdict.outcome is Outcome.TIME_LIMIT
+    assert 0.1 <= verdict.evidence.observed < verdict.usage.wall_s - ANSWER_S / 2
+
+
 BEHIND = {
     "a second result": (STDOUT, result(0)),
     "bytes that are no frame": (STDOUT, b"nonsense\n"),

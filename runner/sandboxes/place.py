@@ -31,7 +31,8 @@ from sandbox.wire.protocol import Order
 SINGLE_USE_JOB: Final = 0
 """The job number that every frame of a single-use sandbox carries."""
 
-_RECEIVE_BYTES: Final = 1 << 18
+_RECEIVE_BYTES: Final = 1 << 16
+"""Small messages of this size take 10 ms to process; only then is the deadline looked at again."""
 _EXIT_S: Final = 5.0
 """How long the engine may take to report the end of a container after its streams, in seconds."""
 

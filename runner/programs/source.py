@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import warnings
 from typing import Final
@@ -12,6 +13,10 @@ MAX_BYTES: Final = 64 << 10
 
 _NAME: Final = "<a program>"
 _SILENCE: Final = ("ignore", None, Warning, re.compile(re.escape(_NAME)), 0)
+
+_ATTEMPTS: Final = 5
+"""Up to 3.11.7 and 3.12.1, Python counts the depth of trees once for all threads (gh-106905).  If
+two make a tree at the same time, one of them may get a SystemError for a faultless source."""
 
 
 def parse(source: bytes) -> ast.Module | None:
@@ -29,6 +34,14 @@ def parse(source: bytes) -> ast.Module | None:
         warnings.filterwarnings("ignore", module=re.escape(_NAME))
     try:
         text = source.decode("utf-8-sig", errors="replace")
-        return ast.parse(text, filename=_NAME)
+        return _parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None  # the sandbox reports the error, with the line
+
+
+def _parse(text: str) -> ast.Module:
+    """Return the tree, made again if another thread has disturbed it."""
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(SystemError):
+            return ast.parse(text, filename=_NAME)
+    return ast.parse(text, filename=_NAME)

@@ -169,8 +169,9 @@ def test_what_is_written_byte_by_byte_leaves_in_few_pieces_and_whole(stream):
     written = bytes(guest.raw[stream])
     assert b"x" * 2000 + b'"}\n' in written
     assert (report.last != []) is (stream == "stdout")
-    # The first 64 at once, and one each 5 ms; the result stream carries the report of its end too.
-    assert 64 < guest.pieces[stream] <= 64 + took / 0.005 + 2
+    # At most the first 64 at once, and one each 5 ms; fewer where the reader is slow. The result
+    # stream carries the report of its end too.
+    assert guest.pieces[stream] <= 64 + took / 0.005 + 2
 
 
 def test_a_few_prints_are_not_kept_waiting():

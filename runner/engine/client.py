@@ -3,7 +3,7 @@
 This is the only module that uses docker-py.  Whatever docker-py raises leaves this module as an
 `EngineError` that names the failed call and the reason.  Every call has a deadline.  The module
 knows nothing of programs, jobs or policies: `runner.sandboxes.container` writes the configuration
-of containers, `runner.images.builds` the build contexts of images.
+of containers, `runner.images` the build contexts and archives of images.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from datetime import datetime
 from http import HTTPStatus
 from typing import IO, Any, Self
 
@@ -205,8 +206,21 @@ class Engine:
                 found = self._client.inspect_image(reference)
         except NoSuchObjectError:
             return None
-        labels = (found.get("Config") or {}).get("Labels") or {}
-        return EngineImage(id=str(found["Id"]), labels=dict(labels))
+        config = dict(found.get("Config") or {})
+        platform = {
+            name: str(value)
+            for name in ("architecture", "os", "variant")
+            if (value := found.get(name.capitalize()))
+        }
+        return EngineImage(
+            id=str(found["Id"]),
+            labels=dict(config.get("Labels") or {}),
+            created=str(found.get("Created") or ""),
+            tagged=_seconds(str((found.get("Metadata") or {}).get("LastTagTime") or "")),
+            layers=tuple((found.get("RootFS") or {}).get("Layers") or ()),
+            config=config,
+            platform=platform,
+        )
 
     def image_id(self, reference: str) -> str | None:
         """Return the id of a local image, or None; never asks a registry."""
@@ -252,7 +266,7 @@ class Engine:
                 events = self._client.pull(
                     repository, tag=digest if separator else None, stream=True, decode=True
                 )
-                failure += [EngineError(str(e["error"])) for e in events if "error" in e]
+                failure += [EngineError(each) for each in map(_failure, events) if each]
         except EngineError as error:
             failure.append(error)
 
@@ -312,10 +326,16 @@ class Engine:
     def load(self, archive: IO[bytes]) -> None:
         """Load the images of an archive that `save` or `docker save` wrote."""
         with _engine_call("load images"):
-            failures = [e["error"] for e in self._client.load_image(archive) if "error" in e]
+            failures = list(filter(None, map(_failure, self._client.load_image(archive))))
         if failures:
             msg = f"the engine cannot load the archive: {failures[0]}"
             raise ImageError(msg)
+
+    def date(self, tag: str) -> None:
+        """Note that the image with this tag is a new one: a loaded image has no `tagged`."""
+        repository, _, version = tag.rpartition(":")
+        with _engine_call(f"tag {tag}"):
+            self._client.tag(tag, repository, version)
 
     def remove_image(self, reference: str, *, keep_parents: bool = False) -> None:
         """Remove an image; does nothing if it is gone or in use."""
@@ -346,14 +366,23 @@ def _engine_call(what: str) -> Iterator[None]:
         raise NoAnswerError(msg) from error
 
 
+def _failure(event: Mapping[str, Any]) -> str:
+    """Return why a pull, build or load has failed, if this event of its answer says so, else ""."""
+    # Engines say it twice, and will omit the first: deprecated since version 1.48 of their API.
+    reason = event.get("error") or (event.get("errorDetail") or {}).get("message")
+    if reason is None and "errorDetail" in event:
+        reason = "the engine did not say why"
+    return str(reason or "").strip()
+
+
 def _build_lines(events: Iterable[Mapping[str, Any]], tag: str) -> Generator[str, None, str]:
     """Yield the lines of a build; return the reason if it failed, else an empty text."""
     failure, step = "", "the first step"
     recent: list[str] = []
     for event in events:
-        if "error" in event:
+        if reason := _failure(event):
             tail = "\n".join(recent[-20:])
-            failure = f"building {tag} failed at {step}: {event['error'].strip()}\n{tail}"
+            failure = f"building {tag} failed at {step}: {reason}\n{tail}"
         # The engine adds colours to the build's stderr.
         text = _COLOUR.sub("", str(event.get("stream", "")))
         for line in text.splitlines():
@@ -363,6 +392,14 @@ def _build_lines(events: Iterable[Mapping[str, Any]], tag: str) -> Generator[str
                 recent = [*recent[-40:], line]
             yield line
     return failure
+
+
+def _seconds(date: str) -> float:
+    """Return a date of the engine in seconds since the epoch; 0 if there is none: the year 1."""
+    try:
+        return max(0.0, datetime.fromisoformat(date).timestamp())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _hang_up(answer: requests.Response) -> None:

@@ -33,7 +33,17 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineImage:
-    """An image that the engine has."""
+    """An image that the engine has.
+
+    `tagged` is when it last got a tag, in seconds since the epoch, 0 if the engine does not know.
+    `layers` are the hashes of its uncompressed layers; `config` and `platform` are as in the
+    configuration of an OCI image.
+    """
 
     id: str
     labels: Mapping[str, str]
+    created: str
+    tagged: float
+    layers: tuple[str, ...]
+    config: Mapping[str, Any]
+    platform: Mapping[str, str]

@@ -1,7 +1,8 @@
-"""Runs image builds: each digest is built once, and a build leaves nothing behind.
+"""Makes images: each digest once, by a build or as an archive, and leaves nothing behind.
 
-`runner.images.layers` decides what an image contains.  This module writes build contexts that
-reveal nothing about this host, holds a lock for each digest, and removes intermediate images.
+`runner.images.layers` decides what an image contains.  This module writes build contexts and
+archives that reveal nothing about this host, holds a lock for each digest, and removes intermediate
+images.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import io
 import os
 import tarfile
 import tempfile
@@ -22,6 +22,7 @@ from typing import IO, Final
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import EngineError, ImageError
 from runner.host import interrupt
+from runner.images.archive import Addition, add_file
 from runner.images.roots import Progress
 
 REPOSITORY: Final = "qiskit-program-runner"
@@ -44,6 +45,18 @@ class Recipe:
     dockerfile: bytes
     context: Mapping[str, bytes | Path]
     arguments: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """An image that only adds files to `parent`, an image id.  `files` are as in a `Recipe`."""
+
+    kind: str
+    tag: str
+    digest: str
+    parent: str
+    files: Mapping[str, bytes | Path]
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -99,6 +112,30 @@ class Builder:
             for _ in steps:
                 pass  # the engine builds while its lines are read
         self._progress(f"built {recipe.tag} in {time.monotonic() - began:.1f} s")
+
+    def load(self, layer: Layer) -> None:
+        """Make an image without a build; ImageError if the engine does not take it."""
+        began = time.monotonic()
+        self._progress(f"building {layer.tag} …")
+        parent = self._engine.image(layer.parent)
+        if parent is None:
+            msg = f"the image {layer.parent}, below {layer.tag}, was removed just now: try again"
+            raise ImageError(msg)
+        addition = Addition(
+            parent=parent,
+            files=layer.files,
+            labels={**layer.labels, KIND_LABEL: layer.kind, BUILD_LABEL: layer.digest},
+        )
+        with tempfile.TemporaryFile() as archive:
+            try:
+                addition.write(archive, tag=layer.tag)
+            except OSError as error:
+                msg = f"{layer.tag} cannot be written to {tempfile.gettempdir()} ({error.strerror})"
+                raise ImageError(msg) from error
+            archive.seek(0)
+            self._engine.load(archive)
+        self._engine.date(layer.tag)
+        self._progress(f"built {layer.tag} in {time.monotonic() - began:.1f} s")
 
     def remove_leftovers(self) -> None:
         """Remove what interrupted builds left, but nothing of a running build."""
@@ -193,11 +230,4 @@ def _write_context(archive: IO[bytes], files: Mapping[str, bytes | Path]) -> Non
     """Write a build context whose owners, modes and times reveal nothing about this host."""
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, content in sorted(files.items()):
-            member = tarfile.TarInfo(name)
-            if isinstance(content, Path):
-                member.size = content.stat().st_size
-                with content.open("rb") as source:
-                    tar.addfile(member, source)
-            else:
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
+            add_file(tar, name, content)

@@ -25,11 +25,13 @@ from typing import Final
 from runner.engine import OWN_LABEL, Engine
 from runner.errors import ImageError
 from runner.host.processes import SCRATCH_PREFIX, HostProcess
+from runner.images.archive import LAYOUT
 from runner.images.builds import (
     BUILD_LABEL,
     KIND_LABEL,
     REPOSITORY,
     Builder,
+    Layer,
     Recipe,
     digest_of,
     tag_of,
@@ -60,13 +62,17 @@ class ProgramImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredImage:
-    """One of our images as the engine lists it; `created` is in seconds since the epoch."""
+    """One of our images as the engine lists it.
+
+    `since` is when the engine got it, in seconds since the epoch: an image that is loaded has the
+    date of its parent.
+    """
 
     id: str
     tag: str
     kind: str
     build: str
-    created: float
+    since: float
 
     @property
     def repository(self) -> str:
@@ -129,29 +135,27 @@ class ImageStore:
         `files` maps paths below /program to contents; `pins` are the packages that the program
         needs in addition to the stack.
         """
-        context = _program_context(files)
+        content = _program_content(files)
         digest = self.program_digest(files, pins)
         tag = tag_of(repository_name(name), digest)
 
         def build() -> None:
-            recipe = Recipe(
+            layer = Layer(
                 kind="program",
                 tag=tag,
                 digest=digest,
-                dockerfile=self._program_dockerfile,
-                context=context,
-                arguments={"GUEST_IMAGE": self._packages(pins) if pins else self.guest()},
+                parent=self._packages(pins) if pins else self.guest(),
+                files=content,
                 labels={f"{OWN_LABEL}.program": name},
             )
-            self._builder.run(recipe)
+            self._builder.load(layer)
 
         return ProgramImage(id=self._builder.ensure(tag, digest, build), tag=tag, digest=digest)
 
     def program_digest(self, files: Mapping[str, bytes], pins: Sequence[wheels.Pin] = ()) -> str:
         """Return the hash of a program's image, without asking the engine."""
         parent = self._packages_digest(pins) if pins else self._guest_digest
-        context = _program_context(files)
-        return digest_of(parent, {**context, "Dockerfile": self._program_dockerfile})
+        return digest_of(parent, {**_program_content(files), "layout": LAYOUT})
 
     def has(self, files: Mapping[str, bytes], name: str, pins: Sequence[wheels.Pin] = ()) -> bool:
         """Return True if the engine has the image of this program."""
@@ -175,21 +179,13 @@ class ImageStore:
                 for path in sorted(target.rglob("*"))
                 if path.is_file() and not path.is_symlink()
             }
-            recipe = Recipe(
-                kind="packages",
-                tag=tag,
-                digest=digest,
-                dockerfile=self._file("packages.Dockerfile"),
-                context=unpacked,
-                arguments={"GUEST_IMAGE": guest},
+            self._builder.load(
+                Layer(kind="packages", tag=tag, digest=digest, parent=guest, files=unpacked)
             )
-            self._builder.run(recipe)
 
     def _packages_digest(self, pins: Sequence[wheels.Pin]) -> str:
-        content = {"lock": wheels.lock_text(pins).encode()}
-        return digest_of(
-            self._guest_digest, {**content, "Dockerfile": self._file("packages.Dockerfile")}
-        )
+        content = {"lock": wheels.lock_text(pins).encode(), "layout": LAYOUT}
+        return digest_of(self._guest_digest, content)
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -206,13 +202,17 @@ class ImageStore:
                 tag=str(tag),
                 kind=each["Labels"].get(KIND_LABEL, ""),
                 build=each["Labels"].get(BUILD_LABEL, ""),
-                created=float(each["Created"]),
+                since=self._since(str(tag)) or float(each["Created"]),
             )
             for each in self._engine.images()
             for tag in each.get("RepoTags") or ()
             if str(tag).startswith(f"{REPOSITORY}/")
         ]
-        return sorted(found, key=lambda each: each.created, reverse=True)
+        return sorted(found, key=lambda each: each.since, reverse=True)
+
+    def _since(self, tag: str) -> float:
+        found = self._engine.image(tag)
+        return found.tagged if found else 0.0
 
     def prune(self, *, keep: int = KEEP_PROGRAM_IMAGES, base: bool = False) -> list[str]:
         """Remove all but the newest `keep` images of each program; return the removed tags.
@@ -256,10 +256,6 @@ class ImageStore:
         return digest_of(self._stack_digest, files)
 
     # Read once, so that what is hashed is what is built, even if a file is edited in between.
-
-    @cached_property
-    def _program_dockerfile(self) -> bytes:
-        return self._file("program.Dockerfile")
 
     @cached_property
     def _guest_files(self) -> dict[str, bytes]:
@@ -352,7 +348,7 @@ def repository_name(name: str) -> str:
     return f"{plain}-program" if plain in BASE_KINDS else plain
 
 
-def _program_context(files: Mapping[str, bytes]) -> dict[str, bytes]:
+def _program_content(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {f"program/{_checked(path)}": content for path, content in files.items()}
 
 

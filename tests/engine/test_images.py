@@ -1,13 +1,13 @@
 """Images on a real engine: what is in them, when they are built, and what failures leave."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import uuid
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 from runner import images
 from runner.errors import ImageError
 from runner.images import ImageStore
+from runner.images.archive import Addition
 from runner.images.builds import BUILD_LABEL, KIND_LABEL
 from runner.images.roots import PACKAGES_LABEL, RootLock, bootstrap, machine
 from tests.engine.inside import check_stack, run
@@ -96,6 +97,25 @@ def test_a_program_adds_its_files_and_nothing_else(engine, client, guest, name):
     assert config["Labels"][KIND_LABEL] == "program"
 
 
+def test_the_same_files_are_the_same_image_to_the_byte(engine, client, guest, name):
+    files = {"program.py": SOURCE, "data/table.csv": b"1,2\n"}
+    first = ImageStore(engine).program(files, name)
+    client.images.remove(first.tag)
+    assert engine.image(first.id) is None
+    assert ImageStore(engine).program(files, name) == first
+
+
+def test_an_archive_on_layers_that_the_engine_has_not_is_refused(engine, client, guest, name):
+    parent = dataclasses.replace(engine.image(guest), layers=(f"sha256:{'0' * 64}",))
+    tag = f"qiskit-program-runner/{name}:1"
+    with tempfile.TemporaryFile() as archive:
+        Addition(parent=parent, files={"a": b""}, labels={}).write(archive, tag=tag)
+        archive.seek(0)
+        with pytest.raises(ImageError, match="cannot load"):
+            engine.load(archive)
+    assert engine.image(tag) is None
+
+
 def test_two_processes_build_a_program_once(engine, guest, name):
     script = f"""if True:
         from runner.engine import Engine
@@ -127,24 +147,22 @@ def test_an_image_that_somebody_else_tagged_is_not_taken_for_ours(engine, client
 # --- failures -------------------------------------------------------------------------------------
 
 
-def test_a_failing_build_shows_step_and_reason_and_leaves_nothing(
-    engine, client, guest, name, base
-):
-    dockerfile = base / "program.Dockerfile"
+def test_a_failing_build_shows_step_and_reason_and_leaves_nothing(engine, client, guest, base):
+    dockerfile = base / "guest.Dockerfile"
     extra = 'RUN ["sh", "-c", "echo one; echo all is lost >&2; exit 3"]\n'
     dockerfile.write_text(dockerfile.read_text() + extra)
     before = our_untagged(client)
     with pytest.raises(ImageError) as caught:
-        ImageStore(engine, base=base).program({"program.py": SOURCE}, name)
+        ImageStore(engine, base=base).guest()
     message = str(caught.value)
     assert "RUN [" in message
     assert "all is lost" in message
     assert "\x1b" not in message
-    assert not client.images.list(f"qiskit-program-runner/{name}")
+    assert engine.image(ImageStore(engine, base=base).guest_tag) is None
     # What another test is just building will be gone as well.
     after = our_untagged(client) - before
     assert within(60, lambda: not after & our_untagged(client))
-    exited = client.api.containers(all=True, filters={"ancestor": guest, "status": "exited"})
+    exited = client.api.containers(all=True, filters={"status": "exited"})
     assert not [each for each in exited if "all is lost" in each["Command"]]  # not a neighbour's
 
 
@@ -184,10 +202,8 @@ def test_pruning_keeps_the_newest_and_what_is_not_ours(engine, client, guest, na
             return [each for each in super().images() if name in each.tag]
 
     store = OnlyTheseImages(engine)
-    tags = []
-    for number in range(3):
-        tags.append(store.program({"program.py": SOURCE + b"#%d\n" % number}, name).tag)
-        time.sleep(1.1)  # the engine's dates are in whole seconds
+    sources = [SOURCE + b"#%d\n" % number for number in range(3)]
+    tags = [store.program({"program.py": each}, name).tag for each in sources]
     with tempfile.TemporaryFile() as empty:
         tarfile.open(fileobj=empty, mode="w").close()
         empty.seek(0)

@@ -1,9 +1,12 @@
 """What of image building needs no engine: names, hashes, locks and the lock files."""
 
 import fcntl
+import hashlib
+import io
 import json
 import re
 import sys
+import tarfile
 import threading
 import time
 
@@ -12,9 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import images
+from runner.engine.client import _failure
+from runner.engine.facts import EngineImage
 from runner.errors import ImageError
 from runner.host.commands import Command
-from runner.images.builds import Builder, digest_of, tag_of
+from runner.images.archive import Addition
+from runner.images.builds import KIND_LABEL, Builder, digest_of, tag_of
 from runner.images.roots import RootLock, packages_digest
 
 REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")  # what an engine accepts
@@ -87,6 +93,92 @@ def test_a_file_outside_the_program_is_refused(path):
     store = images.ImageStore(engine=None)
     with pytest.raises(ImageError, match="relative path"):
         store.program({path: b""}, "tried")
+
+
+# --- archives -------------------------------------------------------------------------------------
+
+PARENT = EngineImage(
+    id="sha256:1",
+    labels={"kept": "yes", KIND_LABEL: "guest"},
+    created="2026-12-01T00:00:00Z",
+    tagged=0.0,
+    layers=(f"sha256:{'a' * 64}",),
+    config={"User": "1:1", "Env": ["A=1"], "Hostname": "builder"},
+    platform={"architecture": "arm64", "os": "linux", "variant": "v8"},
+)
+
+
+def archive_of(files):
+    archive = io.BytesIO()
+    Addition(parent=PARENT, files=files, labels={KIND_LABEL: "program"}).write(archive, tag="x/y:1")
+    return archive
+
+
+def contents(archive):
+    archive.seek(0)
+    with tarfile.open(fileobj=archive) as tar:
+        return {each.name: tar.extractfile(each) and tar.extractfile(each).read() for each in tar}
+
+
+def test_an_archive_depends_on_nothing_but_parent_and_files(tmp_path):
+    (tmp_path / "b").write_bytes(b"2")
+    first = archive_of({"p/a": b"1", "p/q/b": tmp_path / "b"})
+    time.sleep(0.01)
+    (tmp_path / "c").write_bytes(b"2")
+    (tmp_path / "c").chmod(0o4777)
+    assert archive_of({"p/q/b": tmp_path / "c", "p/a": b"1"}).getvalue() == first.getvalue()
+    assert archive_of({"p/a": b"1", "p/q/c": b"2"}).getvalue() != first.getvalue()
+
+
+def test_an_archive_has_one_layer_and_names_those_below():
+    found = contents(archive_of({"p/q/b": b"2"}))
+    [listed] = json.loads(found["manifest.json"])
+    [described] = json.loads(found["index.json"])["manifests"]
+    manifest = json.loads(found[f"blobs/{described['digest'].replace(':', '/')}"])
+    config = json.loads(found[listed["Config"]])
+    below, added = listed["Layers"]
+    assert (below, below in found) == (f"blobs/sha256/{'a' * 64}", False)
+    assert [each["digest"].replace(":", "/") for each in manifest["layers"]] == [
+        each.removeprefix("blobs/") for each in listed["Layers"]
+    ]
+    assert config["rootfs"]["diff_ids"] == [each["digest"] for each in manifest["layers"]]
+    assert config["config"]["Labels"] == {"kept": "yes", KIND_LABEL: "program"}
+    assert config["config"]["User"] == "1:1"
+    assert "Hostname" not in config["config"]
+    assert (config["architecture"], config["variant"]) == ("arm64", "v8")
+    with tarfile.open(fileobj=io.BytesIO(found[added])) as layer:
+        members = {each.name: (each.mode, each.uid, each.mtime, each.type) for each in layer}
+    assert members == {
+        "p": (0o755, 0, 0, tarfile.DIRTYPE),
+        "p/q": (0o755, 0, 0, tarfile.DIRTYPE),
+        "p/q/b": (0o644, 0, 0, tarfile.REGTYPE),
+    }
+
+
+def test_every_blob_is_named_by_its_hash_and_described_by_its_size():
+    found = contents(archive_of({"p/a": b"1" * 3_000_000}))
+    blobs = {name: each for name, each in found.items() if name.startswith("blobs/")}
+    assert len(blobs) == 3
+    for name, content in blobs.items():
+        assert name == f"blobs/sha256/{hashlib.sha256(content).hexdigest()}"
+    [described] = json.loads(found["index.json"])["manifests"]
+    manifest = json.loads(found[f"blobs/{described['digest'].replace(':', '/')}"])
+    for each in (described, manifest["config"], manifest["layers"][-1]):
+        assert each["size"] == len(found[f"blobs/{each['digest'].replace(':', '/')}"])
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ({"stream": "Step 1"}, ""),
+        ({"error": "no space\n", "errorDetail": {"message": "no space\n"}}, "no space"),
+        ({"errorDetail": {"code": 1, "message": "no space"}}, "no space"),
+        ({"error": "no space"}, "no space"),
+        ({"errorDetail": {}}, "the engine did not say why"),
+    ],
+)
+def test_an_engine_says_in_two_ways_that_it_has_failed(event, reason):
+    assert _failure(event) == reason
 
 
 # --- locks ----------------------------------------------------------------------------------------

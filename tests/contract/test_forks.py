@@ -52,6 +52,7 @@ value = [getattr(hook, "__qualname__", None) or type(hook).__name__ for hook in 
         "_reset_executor_in_child",  # Aer: an executor whose thread is not there any more
         "Random.seed",  # done by the parent
         "on_fork",  # asyncio from Python 3.12 on: forgets the loop that runs
+        "MutableMapping.clear",  # concurrent.futures from Python 3.14 on: forgets its threads
     }
 
 

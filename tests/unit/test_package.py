@@ -77,7 +77,7 @@ def test_the_metadata_says_version_licence_and_what_python_it_needs(wheel):
         entries = archive.read(f"{INFORMATION}/entry_points.txt").decode()
     assert str(metadata.version) == VERSION
     assert metadata.license_expression == "Apache-2.0"
-    assert metadata.requires_python == "<3.14,>=3.11"
+    assert metadata.requires_python == "<3.15,>=3.11"
     assert metadata.description_content_type == "text/markdown"
     assert metadata.description.strip() == (ROOT / "README.md").read_text().strip()
     assert "Typing :: Typed" in metadata.classifiers

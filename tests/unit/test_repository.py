@@ -38,13 +38,16 @@ def targets():
 
 
 def locked(level):
-    """Return the versions that a lock file pins, and fail on a line without a hash."""
+    """Return the versions that a lock file pins, for the oldest Python where they differ.
+
+    Fails on a line without a hash.
+    """
     text = (ROOT / "requirements" / f"{level}.lock").read_text().replace("\\\n", " ")
     pins = {}
     for line in text.splitlines():
         if match := re.match(r"([A-Za-z0-9._-]+)==(\S+)", line):
             assert "--hash=sha256:" in line, f"{match[1]} has no hash"
-            pins[normal(match[1])] = match[2]
+            pins.setdefault(normal(match[1]), match[2])
     return pins
 
 

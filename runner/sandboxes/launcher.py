@@ -42,6 +42,9 @@ _STARTUP_LOG_BYTES: Final = 64 * 1024
 _KILL_S: Final = 1.0
 """How long the kernel may take to kill a whole control group, in seconds."""
 
+_END_S: Final = 5.0
+"""How long the engine may take to notice that a container has ended, in seconds."""
+
 _LATE_S: Final = 5.0
 """How long a recovered engine may take for requests from before it got stuck, in seconds."""
 
@@ -249,16 +252,37 @@ class Sandbox:
         assert self.attachment is not None
         pieces = self.attachment.receive()
         if pieces is None:
-            self._fail("ended before it was ready")
+            self._fail(f"ended before it was ready ({self._cause()})", self._what_to_try())
         for stream, data in pieces:
             if stream is Stream.STDERR:
                 self._startup_log += data[: _STARTUP_LOG_BYTES - len(self._startup_log)]
         return b"".join(data for stream, data in pieces if stream is Stream.STDOUT)
 
-    def _fail(self, what: str) -> NoReturn:
+    def _fail(self, what: str, advice: str = "") -> NoReturn:
         said = self._startup_log.decode(errors="backslashreplace").strip()
         msg = f"the sandbox {what}" + (f"; it said:\n{said}" if said else "")
-        raise EngineError(msg)
+        raise EngineError(f"{msg}\n{advice}" if advice else msg)
+
+    def _cause(self) -> str:
+        """Return how the container has ended, as the engine says."""
+        assert self.container is not None
+        runtime = self.spec.policy.isolation
+        try:
+            self._engine.wait(self.container, timeout_s=_END_S)
+            state = self._engine.inspect(self.container)
+        except EngineError as error:
+            return f"under {runtime}; the engine does not say how: {error}"
+        killed = ", killed for lack of memory" if state.oom_killed else ""
+        return f"exit code {state.exit_code} under {runtime}{killed}" + (
+            f": {state.error}" if state.error else ""
+        )
+
+    def _what_to_try(self) -> str:
+        runtime = self.spec.policy.isolation
+        return (
+            f"see whether {runtime} works here at all: docker run --rm --runtime {runtime} "
+            f"{self.spec.image} python3 -c pass; and what `qrunner doctor` says about this machine"
+        )
 
     def close_accounts(self) -> None:
         """Record in `spent_s` the CPU time used before there is a job, which is not the job's."""

@@ -51,6 +51,24 @@ def test_a_call_that_fails_is_a_typed_outcome_and_leaves_nothing(engine, trivial
     assert not traces_of(engine, os.getpid())
 
 
+def test_a_sandbox_that_ends_before_it_is_ready_says_how_and_what_to_try(engine, trivial):
+    class EndingEngine(Engine):
+        def create(self, config, **options):
+            command = ["sh", "-c", "echo no library >&2; exit 7"]
+            return super().create({**config, "Cmd": command}, **options)
+
+    faulty = EndingEngine.connect()
+    with Supervisor(engine=faulty) as supervisor:
+        record = supervisor.run(trivial).wait(20)
+    faulty.close()
+    assert record.outcome == "sandbox_error"
+    assert "before it was ready (exit code 7 under runc)" in record.error
+    assert "no library" in record.error
+    assert f"docker run --rm --runtime runc {record.image} " in record.error
+    assert "qrunner doctor" in record.error
+    assert not traces_of(engine, os.getpid())
+
+
 def test_what_the_engine_refuses_to_remove_is_dead_at_once_and_removed_when_it_may(engine, sleeper):
     faulty = RefusingEngine.connect()
     faulty.refused = {"remove"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import platform
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final
@@ -185,6 +186,12 @@ class Supply:
         if sandbox.spec.arguments:  # it has warmed up, for any job
             sandbox.close_accounts()
         # The first sandbox was the probe: the carrier of its `ready` is used from now on.
+        if self._carrier is None and sandbox.unreachable:
+            log.warning(
+                "the engine has another file system than this process (it finds no %s there): "
+                "messages go over stdio, as the result does",
+                sandbox.unreachable,
+            )
         self._carrier = self._carrier or sandbox.carrier
 
     # --- for the pool -------------------------------------------------------------------------
@@ -231,7 +238,11 @@ class Supply:
         return int(self._facts.get("MemTotal", 0) * IDLE_SHARE)
 
     def _carrier_now(self) -> Carrier:
-        return self._carrier or (Carrier.SOCKET if self._engine.is_local else Carrier.STDIO)
+        if self._carrier is not None:
+            return self._carrier
+        # On a Mac, engines run in a virtual machine, into which no socket of the host reaches.
+        is_here = self._engine.is_local and platform.system() != "Darwin"
+        return Carrier.SOCKET if is_here else Carrier.STDIO
 
     def _policy_for(self, program: Program) -> Policy:
         """Return the policy, with the stronger isolation if the program demands it."""

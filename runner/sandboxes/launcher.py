@@ -73,6 +73,7 @@ class Sandbox:
         self._may_come_late = False
         self._answers_since: float | None = None
         self.obstacle = ""
+        self.unreachable = ""
 
     def start(self) -> None:
         """Create, attach and start the container.
@@ -82,7 +83,7 @@ class Sandbox:
         self._trace.mark("turn")
         if self.carrier is Carrier.SOCKET:
             self._listen()
-        self.container = self._create(str(self._directory) if self._listener else None)
+        self.container = self._create_reachable()
         self._trace.mark("create")
         interrupt.check()
         self.attachment = self._engine.attach(self.container)
@@ -90,6 +91,21 @@ class Sandbox:
         interrupt.check()
         self._engine.start(self.container)
         self._trace.mark("start")
+
+    def _create_reachable(self) -> str:
+        """Create the container, without the channel if the engine does not see its directory."""
+        if self._listener is None:
+            return self._create(None)
+        try:
+            return self._create(str(self._directory))
+        except EngineError as error:
+            # The engine has a file system of its own, and says what it has not found there.
+            if str(self._directory) not in str(error):
+                raise
+            self.unreachable = str(self._directory)
+            self._listener.close()
+            self._listener = None
+            return self._create(None)
 
     def _create(self, channel_directory: str | None) -> str:
         """Create the container under a user id that no other sandbox of this engine has.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,6 +22,8 @@ from tests.engine import bare
 from tests.engine.bare import Supervisor
 from tests.engine.traces import containers_of
 from tests.waiting import within
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.engine
 
@@ -412,6 +416,31 @@ def test_the_carrier_is_found_out_by_the_first_sandbox():
         job = supervisor.run("hello_world", backend="aer_simulator")
         job.result(60)
         assert job.record.carrier in {"socket", "stdio"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a mount of its own needs root")
+def test_where_the_engine_sees_another_directory_messages_go_over_stdio_and_it_is_said_once():
+    script = """if True:
+        from runner import Supervisor
+        with Supervisor() as supervisor:
+            for _ in range(2):
+                job = supervisor.run("hello_world", backend="aer_simulator")
+                print(job.result(60) is not None, len(list(job.messages())), job.record.carrier)
+    """
+    mounting = 'mount -t tmpfs -o mode=1777 private "$1" && TMPDIR="$1" exec "$2" -c "$3"'
+    with tempfile.TemporaryDirectory(prefix="q", dir="/tmp") as place:  # a socket's path is short
+        command = ["unshare", "--mount", "sh", "-c", mounting, "sh", place, sys.executable, script]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split("\n")[:2] == ["True 1 stdio", "True 1 stdio"], done
+    assert done.stderr.count("messages go over stdio") == 1
+
+
+def test_on_a_mac_nothing_of_the_host_is_mounted(monkeypatch):
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    with Supervisor(limits=Limits(timeout_s=60)) as supervisor:
+        job = supervisor.run("hello_world", backend="aer_simulator")
+        job.result(60)
+        assert job.record.carrier == "stdio"
 
 
 def test_proxy_settings_of_the_users_docker_configuration_stay_outside(

@@ -177,6 +177,7 @@ class Supply:
             own_cgroup=self._own_cgroup,
             carrier=self._carrier_now(),
             process=self.process,
+            kernel=str(self._facts.get("KernelVersion", "")),
         )
 
     def _bring_up(self, sandbox: Sandbox, waker: Waker, *, urgent: bool) -> None:

@@ -46,10 +46,11 @@ def container_config(  # noqa: PLR0913  the parts of one value, by name
     """
     # Even with a mounted socket, the guest falls back to stdio if it cannot connect.
     carrier = [] if channel_directory else ["--carrier", "stdio"]
+    covered = dict.fromkeys((*policy.masked_paths, *policy.readonly_paths))
     return {
         "Image": image,
         "Entrypoint": [],
-        "Cmd": [*GUEST_COMMAND, *carrier, *arguments],
+        "Cmd": [*GUEST_COMMAND, *carrier, "--covered", ":".join(covered), *arguments],
         "Env": [f"{name}={value}" for name, value in _environment(limits).items()],
         "User": f"{uid}:{uid}",
         "WorkingDir": "/tmp",  # noqa: S108  the sandbox's own tmpfs

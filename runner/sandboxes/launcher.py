@@ -20,11 +20,19 @@ from typing import Final, NoReturn
 from runner.engine import OWN_LABEL, Engine
 from runner.engine.attachment import Attachment, Stream
 from runner.engine.forks import close_in_children
-from runner.errors import EngineError, NameTakenError, NoAnswerError, NoSuchObjectError, RunnerError
+from runner.errors import (
+    EngineError,
+    NameTakenError,
+    NoAnswerError,
+    NoSuchObjectError,
+    PolicyError,
+    RunnerError,
+)
 from runner.host import interrupt
 from runner.host.interrupt import Waker
 from runner.host.trace import Trace
 from runner.policy import ENGINE_WARNINGS
+from runner.policy.proof import unproved
 from runner.sandboxes.cgroup import JobCgroup
 from runner.sandboxes.container import container_config, random_uid
 from runner.sandboxes.residence import make_channel
@@ -36,6 +44,7 @@ log = logging.getLogger(__name__)
 
 _MAX_SOCKET_PATH: Final = 100  # the kernel's limit is 108 with the final NUL, 104 on macOS
 _NAME_ATTEMPTS: Final = 50
+_READY_BYTES: Final = 16 * 1024
 _RECEIVE_BYTES: Final = 1 << 18
 _STARTUP_LOG_BYTES: Final = 64 * 1024
 
@@ -177,7 +186,7 @@ class Sandbox:
 
     def _wait_ready(self, waker: Waker) -> None:
         deadline = time.monotonic() + self.spec.limits.startup_s
-        readers = {"stdout": FrameReader(4096), "socket": FrameReader(4096)}
+        readers = {name: FrameReader(_READY_BYTES) for name in ("stdout", "socket")}
         with selectors.DefaultSelector() as selector:
             assert self.attachment is not None
             selector.register(self.attachment, selectors.EVENT_READ)
@@ -261,8 +270,19 @@ class Sandbox:
                 f"speaks protocol {ready.protocol} of build {ready.build}, this host protocol "
                 f"{expected[0]} of build {expected[1]}: rebuild the image with `qrunner build`"
             )
+        self._check_confinement(ready.seen)
         self.carrier = carrier
         return True
+
+    def _check_confinement(self, seen: str) -> None:
+        """Refuse a sandbox that does not show every option that it was asked for with."""
+        spec = self.spec
+        if lacking := unproved(spec.policy, spec.limits, kernel=spec.kernel, seen=seen):
+            msg = (
+                "the engine has not confined the sandbox as it was asked to, seen from inside: "
+                f"{'; '.join(lacking)}.  No program has run in it; see docs/install.md"
+            )
+            raise PolicyError(msg)
 
     def _read_attachment(self) -> bytes:
         assert self.attachment is not None

@@ -21,7 +21,8 @@ class Carrier(StrEnum):
 class SandboxSpec:
     """The specification of a sandbox; sandboxes with equal specs are interchangeable.
 
-    `limits` are those of the container: see `Limits.for_container`.  `arguments` are the guest's,
+    `limits` are those of the container: see `Limits.for_container`.  `kernel` is the release of the
+    engine's kernel, by which the isolation is proved.  `arguments` are the guest's,
     in addition to the carrier: none for a job that begins as soon as the guest is ready, else
     `warm_arguments` or, with `serves_many`, `session_arguments`.
     """
@@ -34,6 +35,7 @@ class SandboxSpec:
     own_cgroup: bool
     carrier: Carrier
     process: HostProcess
+    kernel: str
     arguments: tuple[str, ...] = ()
     serves_many: bool = False
 

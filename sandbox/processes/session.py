@@ -51,7 +51,7 @@ def main(options: Options, control: int, *, is_alone: bool) -> NoReturn:
         warmth = warm_up(options.modules, options.backend)
         kept.clear()
         guard.protect()
-        worker.say_ready(outlet)
+        worker.say_ready(outlet, options)
         try:
             Parent(options, outlet, warmth, control, is_alone=is_alone).serve()
         except HungUpError:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from sandbox import DIRECTORY
-from sandbox.processes import guard
+from sandbox.processes import confinement, guard
 from sandbox.program import faults
 from sandbox.program.job import Job
 from sandbox.program.messenger import Outbox
@@ -55,7 +55,7 @@ def _work(options: Options, control: int) -> None:
     be_first_to_die()
     outlet = channel.open_channel(options)
     warmth = warm_up(options.modules) if options.warm else Warmth()
-    say_ready(outlet)
+    say_ready(outlet, options)
     request = channel.read_run_line()
     if request is None:
         return
@@ -69,9 +69,13 @@ def _work(options: Options, control: int) -> None:
     perform(outlet, run, options, warmth)
 
 
-def say_ready(outlet: channel.Channel) -> None:
-    """Tell the host that it may send a request."""
-    ready = protocol.Ready(protocol=protocol.PROTOCOL_VERSION, build=_read_build())
+def say_ready(outlet: channel.Channel, options: Options) -> None:
+    """Tell the host that it may send a request, and how this process is confined."""
+    ready = protocol.Ready(
+        protocol=protocol.PROTOCOL_VERSION,
+        build=_read_build(),
+        seen=confinement.describe(options.covered),
+    )
     outlet.messages.write(protocol.encode(ready))
 
 
@@ -102,13 +106,13 @@ def _is_plain(stream: Any, log: int) -> bool:
 
     Nearly every program leaves such streams, which then need no thread.
     """
-    buffer = getattr(stream, "buffer", None) if type(stream) is _TEXT else None
-    raw = getattr(buffer, "raw", None) if type(buffer) is _BUFFER else None
-    if type(raw) is not _RAW or any(vars(each).keys() - _OWN for each in (stream, buffer, raw)):
-        return False
     try:
+        buffer = getattr(stream, "buffer", None) if type(stream) is _TEXT else None
+        raw = getattr(buffer, "raw", None) if type(buffer) is _BUFFER else None
+        if type(raw) is not _RAW or any(vars(each).keys() - _OWN for each in (stream, buffer, raw)):
+            return False
         return os.path.samestat(os.fstat(raw.fileno()), os.fstat(log))
-    except (OSError, ValueError):  # the stream is closed
+    except (OSError, ValueError):  # the stream is closed, or without its buffer
         return False
 
 

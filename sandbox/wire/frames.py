@@ -11,10 +11,14 @@ JsonText = NewType("JsonText", str)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """The guest is connected and waits for its `Run`; `build` is the digest of its code."""
+    """The guest is connected and waits for its `Run`.
+
+    `build` is the digest of its code, `seen` its report of `sandbox.processes.confinement`.
+    """
 
     protocol: int
     build: str
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

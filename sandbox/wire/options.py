@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from sandbox.wire import protocol
 
@@ -21,8 +21,9 @@ class Options:
         wipe: directories that a session empties after each job.
         backend: JSON text of the backend that jobs are expected to ask for, and of the limits that
             it is built for: see `backends.Prepared`.
+        covered: paths that the host wants masked or read-only: see `processes.confinement`.
 
-    The host sends only `carrier`, `warm` and the options of sessions.
+    The host sends only `carrier`, `covered`, `warm` and the options of sessions.
     """
 
     carrier: str | None = None
@@ -33,6 +34,7 @@ class Options:
     session: bool = False
     wipe: tuple[str, ...] = ()
     backend: str = ""
+    covered: tuple[str, ...] = ()
 
 
 def parse(arguments: list[str]) -> Options:
@@ -50,18 +52,17 @@ def parse(arguments: list[str]) -> Options:
                 options = replace(options, session=True)
             case "--wipe":
                 options = replace(options, wipe=(*options.wipe, _value(argument, rest)))
-            case "--backend":
-                options = replace(options, backend=_value(argument, rest))
+            case "--covered":
+                options = replace(options, covered=tuple(_value(argument, rest).split(":")))
             case "--carrier":
                 options = replace(options, carrier=_carrier(_value(argument, rest)))
-            case "--socket":
-                options = replace(options, socket=_value(argument, rest))
-            case "--program":
-                options = replace(options, program=_value(argument, rest))
+            case "--socket" | "--program" | "--backend":
+                text: dict[str, Any] = {argument.removeprefix("--"): _value(argument, rest)}
+                options = replace(options, **text)
             case _:
                 msg = (
                     f"sandbox: unknown argument {argument!r}; it takes --carrier, --socket, "
-                    "--program, --warm, --import, --session, --wipe and --backend"
+                    "--program, --covered, --warm, --import, --session, --wipe and --backend"
                 )
                 raise SystemExit(msg)
     return options

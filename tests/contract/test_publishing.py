@@ -1,6 +1,7 @@
 """Interim results, the final result, and their limits."""
 
 import json
+import os
 
 import pytest
 
@@ -19,7 +20,9 @@ PUBLISHES = """
 def test_messages_come_in_order_and_before_the_result(carrier):
     report = run(PUBLISHES, carrier=carrier, inputs={"iterations": 4})
 
-    assert report.ready == protocol.Ready(protocol=protocol.PROTOCOL_VERSION, build="unbuilt")
+    ready = report.ready
+    assert (ready.protocol, ready.build) == (protocol.PROTOCOL_VERSION, "unbuilt")
+    assert f"kernel {os.uname().release}" in ready.seen.splitlines()
     assert [each.body for each in report.messages] == [f'{{"index":{n}}}' for n in range(4)]
     assert report.last == [protocol.Result(job=7, messages=4, done=True, value='"All done!"')]
     assert report.exited.job == 7
@@ -41,8 +44,7 @@ def test_the_socket_is_needed_where_it_is_asked_for():
 
 def test_the_carrier_is_the_socket_where_there_is_one():
     with Guest(PUBLISHES, carrier=None) as guest:
-        ready = protocol.encode(protocol.Ready(protocol=protocol.PROTOCOL_VERSION, build="unbuilt"))
-        assert guest.connect().recv(1000) == ready
+        assert isinstance(protocol.decode(guest.connect().recv(4000)[:-1]), protocol.Ready)
 
 
 def test_values_arrive_as_they_are(carrier):

@@ -67,7 +67,8 @@ def test_the_guest_speaks_the_protocol_with_whoever_listens(image):
             stdin = wrapped.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
             reader = FrameReader(1 << 20)
             (ready,) = reader.feed(connection.recv(4096))
-            assert ready == Ready(protocol=protocol.PROTOCOL_VERSION, build=build_id())
+            assert isinstance(ready, Ready)
+            assert (ready.protocol, ready.build) == (protocol.PROTOCOL_VERSION, build_id())
             run = protocol.Run(
                 job=7, entry="program.py", inputs={}, backend={"name": "aer_simulator"}
             )

@@ -49,6 +49,7 @@ def place(engine):
         rootful="rootless" not in options and "userns" not in options,
         own_cgroup=False,
         carrier=Carrier.STDIO,
+        kernel=info.raw["KernelVersion"],
         process=HostProcess.current(),
     )
     sandbox = Sandbox(engine, spec)

@@ -26,7 +26,10 @@ from sandbox.wire.protocol import (
 GOLDEN = Path(__file__).parents[1] / "golden" / "wire"
 
 FRAMES = {
-    "ready": [Ready(protocol=1, build="unbuilt"), Ready(protocol=2, build="sha256:0f")],
+    "ready": [
+        Ready(protocol=1, build="unbuilt"),
+        Ready(protocol=2, build="sha256:0f", seen="kernel 6.12.9\n/proc/keys tmpfs rw\n"),
+    ],
     "message": [
         Message(job=0, body='{"iteration":0,"counts":{"00000":512,"10110":512}}'),
         Message(job=7, body="null"),

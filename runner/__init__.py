@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from runner.job.record import JobRecord, JobStatus, Outcome, Usage
     from runner.pictures.drawing import Picture
     from runner.policy import Limits, Policy
+    from runner.programs.given import read_value
     from runner.programs.values import Value
     from runner.sandboxes.pool import PoolState, Warm
     from runner.store import Store
@@ -60,12 +61,14 @@ __all__ = [
     "Usage",
     "Value",
     "Warm",
+    "read_value",
 ]
 
 _HOMES = {
     "Store": "runner.store",
     "Supervisor": "runner.supervisor",
     "Value": "runner.programs.values",
+    "read_value": "runner.programs.given",
     "Job": "runner.job",
     "Picture": "runner.pictures.drawing",
     **dict.fromkeys(("JobRecord", "JobStatus", "Outcome", "Usage"), "runner.job.record"),

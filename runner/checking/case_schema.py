@@ -104,7 +104,12 @@ CASE: Final[dict[str, Any]] = {
     "properties": {
         "$schema": {"description": "the location of this schema, for editors", "type": "string"},
         "description": {"description": "what the case shows", "type": "string"},
-        "inputs": {"description": "the inputs of main", "type": "object"},
+        "inputs": {"description": "the inputs of main in encoded form", "type": "object"},
+        "input_files": {
+            "description": "inputs that are files beside the case: .json, .qpy, .qasm, .npy, …",
+            "type": "object",
+            "additionalProperties": {"type": "string", "pattern": "^[^/\\u0000]{1,255}$"},
+        },
         "backend": {
             "description": "a backend by name or as an object; null for the default",
             "type": ["string", "object", "null"],

@@ -20,11 +20,11 @@ from runner.checking import judging
 from runner.checking.case_schema import EXPECT_ON, IN_SESSION
 from runner.checking.expectation import Expectation
 from runner.display import one_line
-from runner.errors import ManifestError
+from runner.errors import InputsError, ManifestError
 from runner.host import files
 from runner.job import Job
 from runner.job.record import JobRecord, MessageEvent
-from runner.programs import CASES_DIRECTORY, Program, check_name, reading
+from runner.programs import CASES_DIRECTORY, Program, check_name, given, reading
 
 MAX_CASE_BYTES: Final = 16 * 1024 * 1024
 MAX_CASES: Final = 1000
@@ -52,7 +52,7 @@ class Case:
         judging.check(content, str(path))
         return cls(
             name=path.stem,
-            inputs=content.get("inputs", {}),
+            inputs=_inputs(content, path),
             backend=_seeded(content.get("backend"), content.get("seed")),
             limits=content.get("limits", {}),
             expect=Expectation.from_data(content.get("expect", {}), f"{path}: expect"),
@@ -121,6 +121,28 @@ def _case_files(directory: Path) -> list[Path]:
 def cases(program: Program) -> list[Case]:
     """Return the cases of a program, or one case without inputs if it has none."""
     return [Case.from_file(each) for each in case_files(program)] or [Case(name=DEFAULT_CASE)]
+
+
+def _inputs(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the inputs of a case, and those that are in files beside it.
+
+    Only beside it: a case may come from a stranger, and what it names reaches the program.
+    """
+    inputs, room = given.inputs_from_json(json.dumps(content.get("inputs", {}))), MAX_CASE_BYTES
+    for name, file in content.get("input_files", {}).items():
+        where = f"{path}: input_files.{one_line(name)}"
+        if name in inputs:
+            msg = f"{where}: {one_line(name)!r:.80} is in inputs as well: name it once"
+            raise ManifestError(msg)
+        try:
+            read = files.read(path.parent / file, most_bytes=room)
+            inputs[name] = given.value_of(read, path.parent / file)
+        except (OSError, InputsError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            msg = f"{where}: {one_line(file)}: {reason}"
+            raise ManifestError(msg) from error
+        room -= len(read)
+    return inputs
 
 
 _Backend: TypeAlias = str | Mapping[str, Any] | None

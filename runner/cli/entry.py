@@ -34,6 +34,7 @@ from runner.cli.common import (
     show_job,
     supervisor,
 )
+from runner.cli.inputs import inputs_of, pairs_option
 from runner.cli.map import map_
 from runner.cli.plot import plot
 from runner.cli.schema import schema_
@@ -86,14 +87,7 @@ for _command in jobs.COMMANDS:
 
 @cli.command()
 @click.argument("program", type=PROGRAM)
-@click.option(
-    "-i",
-    "--input",
-    "pairs",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="One input of main; VALUE is JSON if it parses as such, else text.",
-)
+@pairs_option
 @click.option(
     "--inputs",
     metavar="JSON|@FILE|-",
@@ -134,7 +128,7 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
     traced = options.pop("traced")
     with output_for(form, program) as output, contextlib.ExitStack() as at_the_end:
         try:
-            given = _inputs(inputs, pairs)
+            given = inputs_of(inputs, pairs)
             backend = None if named is None else read(named)
             chosen = settings(options)
             with (
@@ -340,41 +334,3 @@ def _input_rows(program: Program) -> list[tuple[str, ...]]:
         cells = (name, kind if isinstance(kind, str) else json.dumps(kind), default, meaning)
         rows.append(tuple(shortened(str(each), _MAX_CELL) for each in cells))
     return rows
-
-
-def _inputs(text: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Return the inputs of both options.  Raises RequestError that names the unreadable part."""
-    from runner.errors import InputsError
-    from sandbox.wire.protocol import MAX_INPUTS_BYTES
-
-    given: Any = {}
-    if text is not None:
-        source = "--inputs"
-        try:
-            content = text.encode()
-            if text == "-":
-                content = sys.stdin.buffer.read(MAX_INPUTS_BYTES + 1)
-            elif text.startswith("@"):
-                source = text[1:]
-                with Path(source).open("rb") as file:  # the file may also be a pipe of the shell
-                    content = file.read(MAX_INPUTS_BYTES + 1)
-            if len(content) > MAX_INPUTS_BYTES:
-                msg = f"{source}: longer than {MAX_INPUTS_BYTES} bytes, the most a sandbox takes"
-                raise InputsError(msg)
-            given = json.loads(content)
-        except (OSError, ValueError, RecursionError) as error:
-            msg = f"{source}: not readable as JSON: {error}"
-            raise InputsError(msg) from error
-    if not isinstance(given, dict):
-        msg = f"--inputs must be a JSON object of names and values, not {text:.80}"
-        raise InputsError(msg)
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            msg = f"-i {pair!r}: write it as KEY=VALUE"
-            raise InputsError(msg)
-        try:
-            given[key] = json.loads(value)
-        except (ValueError, RecursionError):
-            given[key] = value
-    return given

@@ -5,12 +5,11 @@ Only these lines go to stdout; progress goes to stderr.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -23,6 +22,7 @@ from runner.cli.common import (
     settings,
     supervisor,
 )
+from runner.cli.inputs import inputs_of_pairs, pairs_option, rows_of
 
 if TYPE_CHECKING:
     from runner.errors import InputsError
@@ -36,12 +36,13 @@ _EVERY_S: Final = 5.0
 @click.argument("program", type=PROGRAM)
 @click.option(
     "--inputs",
-    "lines",
-    type=click.File("rb"),
+    "rows",
     required=True,
-    metavar="FILE|-",
-    help="JSON lines: an object of names and values for each job; - reads stdin.",
+    metavar="FILE|JSON|-",
+    help="The inputs of each job: lines of JSON objects, a JSON array of them, or a .csv file with "
+    "a row of names; - reads stdin.",
 )
+@pairs_option
 @click.option("--backend", metavar="NAME|JSON|@FILE", help="Backend that main gets.")
 @click.option("--tag", "tags", multiple=True, help="A tag for each job (may be repeated).")
 @click.option("--log-level", type=LOG_LEVELS, help="Lowest level that the program logs (WARNING).")
@@ -53,7 +54,9 @@ _EVERY_S: Final = 5.0
 )
 @click.option("--store/--no-store", default=False, help="Keep the jobs, for `qrunner jobs` (no).")
 @operator_options
-def map_(program: str, lines: BinaryIO, sandboxes: int | None, **options: Any) -> int:
+def map_(
+    program: str, rows: str, pairs: tuple[str, ...], sandboxes: int | None, **options: Any
+) -> int:
     """Run PROGRAM once for each line of inputs, many jobs in one sandbox.
 
     Writes one line of JSON per job, in the order of the inputs: the `finished` event of `qrunner
@@ -74,7 +77,7 @@ def map_(program: str, lines: BinaryIO, sandboxes: int | None, **options: Any) -
     ):
         jobs = running.map(
             program,
-            _read(lines),
+            _with(inputs_of_pairs(pairs), rows_of(rows)),
             backend=None if named is None else read(named),
             options=asked,
             sandboxes=sandboxes,
@@ -88,30 +91,12 @@ def map_(program: str, lines: BinaryIO, sandboxes: int | None, **options: Any) -
     return tally.exit_code
 
 
-def _read(lines: BinaryIO) -> Iterator[Mapping[str, Any] | InputsError]:
-    """Yield the inputs of each line, or an InputsError that says why the line has none."""
-    from runner.errors import InputsError
-    from sandbox.wire.protocol import MAX_INPUTS_BYTES
-
-    number = 0
-    while line := lines.readline(MAX_INPUTS_BYTES + 1):
-        number += 1
-        if len(line) > MAX_INPUTS_BYTES:
-            yield InputsError(
-                f"line {number} of the inputs is longer than {MAX_INPUTS_BYTES} bytes"
-            )
-            return  # the next line could be anywhere
-        if not line.strip():
-            continue
-        try:
-            inputs = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield InputsError(f"line {number} of the inputs is not JSON: {error}")
-            continue
-        if isinstance(inputs, dict):
-            yield inputs
-        else:
-            yield InputsError(f"line {number} of the inputs is not an object: {line[:80]!r}")
+def _with(
+    shared: Mapping[str, Any], rows: Iterator[Mapping[str, Any] | InputsError]
+) -> Iterator[Mapping[str, Any] | InputsError]:
+    """Yield the rows with the inputs that all jobs share; a row's own value counts."""
+    for row in rows:
+        yield {**shared, **row} if isinstance(row, Mapping) else row
 
 
 class _Tally:

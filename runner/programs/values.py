@@ -46,6 +46,27 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
     return text
 
 
+def from_json(text: str | bytes) -> Any:
+    """Return JSON text as a value in which tagged parts are decoded by whoever uses it.
+
+    Raises ValueError or RecursionError for other text.
+    """
+    return as_encoded(json.loads(text, parse_constant=codec.tag_constant))
+
+
+def as_encoded(data: Any) -> Any:
+    """Return the same for what strict JSON has been read as."""
+    return Value(data) if isinstance(data, dict | list) else data
+
+
+def tagged(tag: str, content: Any) -> Value:
+    """Return the value that the sandbox decodes from this content by the row of the tag.
+
+    Bytes travel compressed, as circuits and arrays do.
+    """
+    return Value(codec.tagged(tag, content))
+
+
 def encoded(value: Any, name: str) -> Any:
     """Return a value as JSON data.  Raises InputsError that names the part it cannot encode."""
     try:

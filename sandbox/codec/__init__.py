@@ -17,7 +17,7 @@ import json
 import sys
 from typing import Any, Final
 
-from sandbox.codec import parsing
+from sandbox.codec import parsing, rows
 from sandbox.codec.decoding import Decoder, DecodingError, Value, objects_bytes
 from sandbox.codec.encoding import Encoder
 from sandbox.codec.paths import TYPE, VALUE, PathError
@@ -31,6 +31,7 @@ __all__ = [
     "encode",
     "from_data",
     "tag_constant",
+    "tagged",
     "to_data",
     "write",
 ]
@@ -100,9 +101,14 @@ def write(data: Any) -> protocol.JsonText:
     return protocol.JsonText(text)
 
 
-def tag_constant(name: str) -> dict[str, str]:
+def tag_constant(name: str) -> dict[str, Any]:
     """Return the tagged form of the tokens `NaN`, `Infinity` and `-Infinity`."""
-    return {TYPE: "float", VALUE: repr(float(name))}
+    return tagged("float", repr(float(name)))
+
+
+def tagged(tag: str, content: Any) -> dict[str, Any]:
+    """Return the form of a value from its content as its row writes it; bytes are packed."""
+    return {TYPE: tag, VALUE: rows.pack(content) if isinstance(content, bytes) else content}
 
 
 def _digits_are_limited() -> bool:

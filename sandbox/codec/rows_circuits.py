@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import struct
 from collections.abc import Callable
 from typing import Any, Final
@@ -39,6 +40,7 @@ _CIRCUIT: Final = struct.Struct("!HcHII")
 _ELEMENT_BYTES: Final = 200
 _PARAMETER: Final = struct.Struct("!H16s")
 _MEASURED: Final = {"meas_level": "MeasLevel", "meas_return": "MeasReturnType"}
+_QASM_3: Final = re.compile(r"OPENQASM\s+3|stdgates\.inc")
 _EXACT_GATES: Final = frozenset(
     {
         *("x", "y", "z", "h", "s", "sdg", "t", "tdg", "sx", "sxdg", "id", "p", "u", "rx", "ry"),
@@ -213,6 +215,18 @@ def _circuit_from(data: Any, reader: Reader) -> Any:
         raise ValueError(msg)
     marks = {name: item for name, item in data.items() if name != "qpy"}
     return exact.with_marks(_load(data["qpy"], reader), marks)
+
+
+def _qasm_from(data: Any, reader: Reader) -> Any:
+    if reader.is_bounded:
+        msg = "a program's own text: only inputs are read so"
+        raise ValueError(msg)
+    qiskit, text = _qiskit(), a_text(data)
+    if _QASM_3.search(text) is None:
+        return qiskit.QuantumCircuit.from_qasm_str(text)
+    from qiskit import qasm3
+
+    return qasm3.loads(text)
 
 
 def _instruction_to(value: Any) -> Any:
@@ -397,3 +411,6 @@ ROWS: Final = (
     _row("Result", _result_to, _result_from, "qiskit.result"),
     _row("NoiseModel", _noise_to, _noise_from, "qiskit_aer.noise"),
 )
+
+QASM: Final = Row("qasm", "", a_text, _qasm_from, needs_trust=True)
+"""For inputs from a file in OpenQASM 2, as Qiskit writes it, or 3; no value is written so."""

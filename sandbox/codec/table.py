@@ -24,7 +24,7 @@ TO_JSON: Final = Row(
 )
 """For objects that know how to write themselves; as in IBM's clients, the text comes back."""
 
-BY_TAG: Final = {row.key: row for row in (*ROWS, *rows_plain.FAMILIES, TO_JSON)}
+BY_TAG: Final = {row.key: row for row in (*ROWS, *rows_plain.FAMILIES, TO_JSON, rows_circuits.QASM)}
 
 BASES: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
     (dict, lambda value: dict(dict.items(value))),

@@ -60,6 +60,21 @@ FILES = {
             user_messenger.publish("so far, so good")
             return 1 / 0
         """,
+    "mixed.py": """
+        import numpy as np
+        from qiskit import QuantumCircuit
+        from qiskit.quantum_info import SparsePauliOp
+
+        def main(backend, user_messenger):
+            bell = QuantumCircuit(2, name="bell")
+            bell.h(0)
+            bell.cx(0, 1)
+            return {
+                "hamiltonian": SparsePauliOp(["ZZ", "XI", "IX"], [1, -0.5, -0.5]),
+                "energies": np.linspace(-1, 0, 20),
+                "circuit": bell,
+            }
+        """,
     "slow.py": """
         import time
 

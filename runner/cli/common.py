@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runner.policy.settings import Settings
     from runner.store import Store
     from runner.supervisor import Supervisor
+    from sandbox.wire.protocol import JsonText
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -152,8 +153,13 @@ def kept_jobs() -> Iterator[Store]:
         yield store
 
 
-def output_for(form: str, program: str) -> Output:
-    """Return the output for a job: events, plain lines, or a live view on a capable terminal."""
+def output_for(
+    form: str, program: str, write: Callable[[JsonText], object] | None = None
+) -> Output:
+    """Return the output for a job: events, plain lines, or a live view on a capable terminal.
+
+    `write` writes the result where it is not an event (default: as exact JSON).
+    """
     from runner.cli import output, terminal
 
     if form == "json":
@@ -161,8 +167,8 @@ def output_for(form: str, program: str) -> Output:
     if terminal.can_move_cursor(sys.stderr):
         from runner.cli.live import LiveOutput
 
-        return LiveOutput(program)
-    return output.HumanOutput()
+        return LiveOutput(program, write)
+    return output.HumanOutput(write)
 
 
 def show_job(job: Job, output: Output) -> int:

@@ -37,10 +37,12 @@ from runner.cli.common import (
 from runner.cli.inputs import inputs_of, pairs_option
 from runner.cli.map import map_
 from runner.cli.plot import plot
+from runner.cli.results import plain_option, writer
 from runner.cli.schema import schema_
 
 if TYPE_CHECKING:
     from runner.programs import Program
+    from sandbox.wire.protocol import JsonText
 
 _MAX_CELL = 200
 
@@ -102,6 +104,7 @@ for _command in jobs.COMMANDS:
 @click.option("--log-level", type=LOG_LEVELS, help="Lowest level that the program logs (WARNING).")
 @click.option("--store/--no-store", default=True, help="Keep the job, for `qrunner jobs` (yes).")
 @operator_options
+@plain_option
 @click.option("--trace", "traced", is_flag=True, help="Show where each millisecond went.")
 @click.option(
     "--format",
@@ -114,9 +117,9 @@ for _command in jobs.COMMANDS:
 def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **options: Any) -> int:
     """Run PROGRAM: a name, a directory with a program.yaml, or a .py file.
 
-    The result goes to stdout as JSON; interim results and the program's log go to stderr. The exit
-    code says why the job ended: 0 completed, 1 the program failed, 2 refused, 3 a limit, 4 our
-    fault, 130 cancelled.
+    The result goes to stdout: as JSON, or as text for people at a terminal. Interim results and
+    the program's log go to stderr. The exit code says why the job ended: 0 completed, 1 the program
+    failed, 2 refused, 3 a limit, 4 our fault, 130 cancelled.
     """
     from runner.backends import read
     from runner.errors import RunnerError
@@ -125,8 +128,15 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
 
     named = options.pop("backend")
     asked = {"tags": options.pop("tags"), "log_level": options.pop("log_level")}
-    traced = options.pop("traced")
-    with output_for(form, program) as output, contextlib.ExitStack() as at_the_end:
+    traced, plain = options.pop("traced"), options.pop("plain")
+    if plain and form == "json":
+        msg = "--plain is for the result alone: the events of --format json are exact"
+        raise click.UsageError(msg)
+
+    def write(result: JsonText) -> None:
+        writer(plain=plain, chosen=chosen)(result)
+
+    with output_for(form, program, write) as output, contextlib.ExitStack() as at_the_end:
         try:
             given = inputs_of(inputs, pairs)
             backend = None if named is None else read(named)

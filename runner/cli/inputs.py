@@ -104,6 +104,7 @@ def _value(text: str) -> Any:
 def _result_of(named: str) -> Any:
     """Return the result of a kept job, or the part that a JSON Pointer after its name selects."""
     from runner.cli.common import kept_jobs
+    from runner.encoded.parts import select
     from runner.errors import InputsError
     from runner.programs.values import as_encoded
 
@@ -117,29 +118,11 @@ def _result_of(named: str) -> Any:
     if record.result is None:
         msg = f"job {job_id} ended as {record.outcome} and has no result"
         raise InputsError(msg)
-    data, came = json.loads(record.result), ""
-    for step in pointer.split("/") if slash else ():
-        try:
-            data = _part(data, step)
-        except (LookupError, ValueError):
-            msg = f"the result of {job_id} has no {step!r:.80} in {came or 'it'}"
-            raise InputsError(msg) from None
-        came += f"/{step}"
-    return as_encoded(data)
-
-
-def _part(data: Any, step: str) -> Any:
-    """Return a part of encoded data; raises LookupError or ValueError.
-
-    Arrays are not entered, so that what is found is still in encoded form.
-    """
-    while isinstance(data, dict) and set(data) == {"__type__", "__value__"}:
-        data = data["__value__"]
-    if isinstance(data, dict):
-        return data[step.replace("~1", "/").replace("~0", "~")]
-    if isinstance(data, list) and step.isdecimal():
-        return data[int(step)]
-    raise LookupError
+    try:
+        return as_encoded(select(json.loads(record.result), slash + pointer))
+    except LookupError as error:
+        msg = f"the result of {job_id}: {error}"
+        raise InputsError(msg) from None
 
 
 # --- where the text comes from --------------------------------------------------------------------

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -25,6 +27,9 @@ from runner.cli.common import (
     show_job,
     supervisor,
 )
+from runner.cli.results import FORMS, plain_option, write_as, writer
+from runner.encoded.parts import select
+from sandbox.wire.protocol import JsonText
 
 if TYPE_CHECKING:
     from runner.job.record import Event, LogEvent, MessageEvent
@@ -77,21 +82,53 @@ def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
 
 
 @click.command()
-@_job
-def result(job: str) -> int:
-    """Write the result of JOB to stdout, as `run` did; wait for a job that still runs.
+@click.argument("job", metavar="JOB[/KEY]")
+@click.option(
+    "--as",
+    "form",
+    type=FORMS,
+    help="json: exact, in encoded form; npy, npz: arrays and numbers; qpy: a circuit; text: for "
+    "people (default: text at a terminal, else json).",
+)
+@plain_option
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write it there instead of to stdout.",
+)
+def result(job: str, form: str | None, plain: bool, path: Path | None) -> int:  # noqa: FBT001  click
+    """Write the result of JOB to stdout, or the part of it called KEY; wait if JOB still runs.
 
     The exit code is that of the outcome, as for `run`; the error of a failed job goes to stderr.
     """
+    import dataclasses
+
     from runner.cli.output import HumanOutput
+    from runner.errors import RequestError
     from runner.store.kept import open_job
 
+    if plain and (form or path):
+        msg = "--plain writes JSON to stdout: leave out --as and -o"
+        raise click.UsageError(msg)
+    job, slash, pointer = job.partition("/")
+    form = form or ("json" if path else None)
     with kept_jobs() as store:
         found = open_job(store, store.find(job))
         if found.record is None:
             say(f"{found.id} still runs; Ctrl-C stops waiting, not the job")
         record = found.wait()
-        HumanOutput().finished(record)
+    if slash and record.result is not None:
+        try:
+            part = json.dumps(select(json.loads(record.result), slash + pointer))
+        except LookupError as error:
+            msg = f"the result of {found.id}: {error}"
+            raise RequestError(msg) from None
+        record = dataclasses.replace(record, result=JsonText(part))
+    write = partial(write_as, form, path=path) if form else writer(plain=plain)
+    HumanOutput(write).finished(record)
     return record.outcome.exit_code
 
 
@@ -113,13 +150,14 @@ def logs(job: str, follow: bool, form: str) -> int:  # noqa: FBT001  click passe
 @_job
 @_follow
 @_format
-def messages(job: str, follow: bool, form: str) -> int:  # noqa: FBT001  click passes options so
+@plain_option
+def messages(job: str, follow: bool, form: str, plain: bool) -> int:  # noqa: FBT001  click
     """Write the interim results of JOB as JSON, one per line; with --format json as events."""
-    from runner.cli.output import write_result
     from runner.job.record import MessageEvent
 
+    write = writer(plain=plain)
     for event in _for_people(job, MessageEvent, follow=follow, form=form):
-        write_result(event.body)
+        write(event.body)
     return 0
 
 

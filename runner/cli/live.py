@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from runner.cli.output import COLOURS, show, show_end, write_result
 from runner.cli.terminal import Screen, console, speaks_unicode
+from runner.cli.text import as_text
 from runner.display import LOG_PREFIX, notice, one_line, shortened
 from runner.encoded.counts import counts_in_text, largest
 from runner.errors import RunnerError
@@ -33,6 +34,9 @@ MAX_SHOWN: Final = 2000
 
 MAX_PROGRESS_BYTES: Final = 4096
 """A longer message is not searched for progress."""
+
+MAX_READ: Final = 1 << 16
+"""A longer message is cut instead of being read, in characters."""
 
 MAX_BARS: Final = 16
 MAX_EXPERIMENTS: Final = 4
@@ -57,7 +61,8 @@ class LiveOutput:
 
     trace: Trace | None = None
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, write: Callable[[JsonText], object] | None = None) -> None:
+        self._write = write or write_result
         self._program = one_line(Path(program).name)
         self._limits = Limits()
         self._memory: Callable[[], int | None] = _unknown
@@ -102,7 +107,12 @@ class LiveOutput:
         if fraction is not None:
             self._progress = fraction
         if not is_all:
-            self._screen.add(f"#{event.seq} {shortened(event.body, MAX_SHOWN)}")
+            self._screen.add(f"#{event.seq} {self._shown(event.body)}")
+
+    def _shown(self, body: JsonText) -> str:
+        if len(body) > MAX_READ:
+            return shortened(body, MAX_SHOWN)
+        return as_text(body, columns=self._screen.console.width - len("#0 "))
 
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Remove the live line; show how the job ended, its counts as bars, and the result."""
@@ -114,7 +124,7 @@ class LiveOutput:
                 show(f"{one_line(name)}\n")
             shown.print(histogram(counts, shown.width, unicode=self._unicode), soft_wrap=True)
         if record.result is not None:
-            write_result(record.result)
+            self._write(record.result)
 
     def refused(self, program: str, error: RunnerError) -> None:
         """Show why nothing was run: the request was refused, or the runner failed."""

@@ -77,7 +77,10 @@ class _Plain:
 
 
 class HumanOutput(_Plain):
-    """Writes the result to stdout; messages, log and the end to stderr."""
+    """Writes the result to stdout, by `write`; messages, log and the end to stderr."""
+
+    def __init__(self, write: Callable[[JsonText], object] | None = None) -> None:
+        self._write = write or write_result
 
     def event(self, event: Event) -> None:
         """Show one event."""
@@ -95,7 +98,7 @@ class HumanOutput(_Plain):
         seconds = record.usage.wall_s
         show_end(record, mismatches, "" if seconds is None else f" after {seconds:.2f} s")
         if record.result is not None:
-            write_result(record.result)
+            self._write(record.result)
 
     def refused(self, program: str, error: RunnerError) -> None:
         """Show why nothing was run: the request was refused, or the runner failed."""

@@ -7,6 +7,7 @@ Callers escape text from a program before it gets here; nothing is interpreted a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -50,6 +51,13 @@ def write(text: str, stream: IO[str]) -> None:
 def speaks_unicode(stream: TextIO) -> bool:
     """Return True if bars and spinners may use characters beyond ASCII."""
     return (stream.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def columns_of(stream: IO[str]) -> int:
+    """Return the width of a terminal in characters, 80 for anything else."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    return 80
 
 
 def console(stream: IO[str]) -> Console:

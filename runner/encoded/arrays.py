@@ -40,6 +40,21 @@ _CODES: Final = {
 }
 
 
+_SIZED: Final = frozenset({"int", "uint", "float", "complex"})
+_NAMES: Final = {
+    "b": "bool",
+    "i": "int",
+    "u": "uint",
+    "f": "float",
+    "c": "complex",
+    "U": "text",
+    "S": "bytes",
+    "M": "datetime64",
+    "m": "timedelta64",
+    "V": "raw",
+}
+
+
 @dataclass(slots=True)
 class Room:
     """How many more numbers and lists may be unpacked; the arrays of one value share it."""
@@ -66,6 +81,22 @@ def unpack(packed: str, room: Room | None = None) -> Any:
     except (zlib.error, struct.error, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         msg = f"not an array: {error}"
         raise ValueError(msg) from error
+
+
+def described(packed: str) -> tuple[str, tuple[int, ...]]:
+    """Return the type of an array's items, as NumPy calls it, and its shape.  Raises ValueError."""
+    try:
+        content = zlib.decompressobj().decompress(base64.b64decode(packed), _START + _MAX_HEADER)
+        end = _START + int.from_bytes(content[_START - 2 : _START], "little")
+        header = ast.literal_eval(content[_START:end].decode("latin-1").strip())
+        kind, shape = header["descr"], tuple(map(_length, header["shape"]))
+    except (zlib.error, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        msg = f"not an array: {error}"
+        raise ValueError(msg) from error
+    if not isinstance(kind, str):
+        return "structured", shape
+    name, size = _NAMES.get(kind[1:2], kind), kind[2:]
+    return f"{name}{8 * int(size)}" if name in _SIZED and size.isdecimal() else name, shape
 
 
 def _numbers(compressed: bytes, room: Room) -> Any:

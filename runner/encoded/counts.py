@@ -101,7 +101,7 @@ def _places(data: Any) -> Iterator[tuple[str, Any]]:
     while stack and searched < MAX_SEARCHED:
         searched += 1
         name, part = stack.pop()
-        if _are_bits(part) or _are_counts(part):
+        if _are_bits(part) or are_counts(part):
             yield name, part
         else:
             room = max(MAX_SEARCHED - searched - len(stack), 0)
@@ -127,7 +127,8 @@ def _are_bits(data: Any) -> bool:
     return isinstance(data, dict) and data.get("__type__") == "BitArray" and "__value__" in data
 
 
-def _are_counts(data: Any) -> bool:
+def are_counts(data: Any) -> bool:
+    """Return True if encoded data is an object of whole numbers by bit string."""
     return (
         isinstance(data, dict)
         and all(_BIT_STRING.fullmatch(key) and _is_count(n) for key, n in data.items())

@@ -11,6 +11,9 @@ from typing import Any, Final
 from runner.encoded import arrays
 
 _MAX_INDEX_DIGITS: Final = 9
+MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What is raised where a value is not of the form that its tag says."""
+
 LISTS: Final = frozenset({"tuple", "set", "frozenset"})
 """Tags of values that are encoded as a list of their items."""
 
@@ -34,6 +37,27 @@ def lookup(data: Any, pointer: str, room: arrays.Room | None = None) -> Any:
             data = found[key]
         else:
             msg = f"{came} has no {key!r:.80}"
+            raise LookupError(msg)
+        came += f"/{step}"
+    return data
+
+
+def select(data: Any, pointer: str) -> Any:
+    """Return the part of encoded data that a JSON Pointer names, in encoded form.
+
+    Unlike `lookup` it enters no array.  Raises LookupError that says how far it got.
+    """
+    came = ""
+    for step in pointer.split("/")[1:]:
+        key, found = step.replace("~1", "/").replace("~0", "~"), data
+        while isinstance(found, dict) and set(found) == {"__type__", "__value__"}:
+            found = found["__value__"]
+        if isinstance(found, list) and 0 <= (index := _index(key)) < len(found):
+            data = found[index]
+        elif isinstance(found, dict) and key in found:
+            data = found[key]
+        else:
+            msg = f"{came or 'it'} has no {key!r:.80}"
             raise LookupError(msg)
         came += f"/{step}"
     return data

@@ -12,8 +12,8 @@ from qiskit import QuantumCircuit, qasm2, qpy
 
 import runner
 from runner.checking.cases import Case
-from runner.cli import inputs
 from runner.cli.inputs import inputs_of, rows_of
+from runner.encoded.parts import select
 from runner.errors import InputsError, ManifestError
 from runner.programs import given
 from runner.programs.values import Value
@@ -228,7 +228,11 @@ def test_rows_that_are_wrong_are_errors_in_their_place(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("n,n\n1,2\n", "name each input once"), ('n\n1\n"2\n', "not readable as CSV"), ("", "name each")],
+    [
+        ("n,n\n1,2\n", "name each input once"),
+        ('n\n1\n"2\n', "not readable as CSV"),
+        ("", "name each"),
+    ],
 )
 def test_tables_that_cannot_be_read(tmp_path, content, said):
     (tmp_path / "a.csv").write_text(content)
@@ -241,10 +245,11 @@ def test_tables_that_cannot_be_read(tmp_path, content, said):
 
 def test_parts_of_results_are_found_in_encoded_form():
     data = json.loads(codec.encode({"a/b": (1, {"x": np.arange(2)})}))
-    part = inputs._part(inputs._part(inputs._part(data, "a~1b"), "1"), "x")
-    assert inside(Value(part)).tolist() == [0, 1]
-    with pytest.raises(LookupError):
-        inputs._part(part, "0")
+    assert inside(Value(select(data, "/a~1b/1/x"))).tolist() == [0, 1]
+    assert select(data, "") is data
+    for pointer in ("/a~1b/1/x/0", "/a", "/a~1b/2", "/a~1b/-1"):
+        with pytest.raises(LookupError, match="has no"):
+            select(data, pointer)
 
 
 # --- cases ----------------------------------------------------------------------------------------

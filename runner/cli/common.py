@@ -168,7 +168,7 @@ def output_for(
         from runner.cli.live import LiveOutput
 
         return LiveOutput(program, write)
-    return output.HumanOutput(write)
+    return output.HumanOutput(program, write)
 
 
 def show_job(job: Job, output: Output) -> int:

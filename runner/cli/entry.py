@@ -8,6 +8,7 @@ the engine's client library.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import signal
 import sys
@@ -49,7 +50,9 @@ _MAX_CELL = 200
 
 def main() -> None:
     """Run the command line and exit; every RunnerError becomes a message and its exit code."""
+    from runner.cli.output import arrow
     from runner.errors import RunnerError
+    from runner.job.hints import hint
 
     # SIGTERM and Ctrl-C mean the same: cancel, clean up, exit.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -59,9 +62,11 @@ def main() -> None:
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
+        click.echo(arrow(hint(_misplaced(error))), err=True, nl=False)
         code = error.exit_code
     except RunnerError as error:
         say(str(error))
+        click.echo(arrow(hint(str(error))), err=True, nl=False)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
@@ -70,6 +75,17 @@ def main() -> None:
         sys.stdout = None
         code = 1
     sys.exit(code)
+
+
+def _misplaced(error: click.ClickException) -> str:
+    """Return the option that is not ours with its value, if it may be an input of a program."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return ""
+    is_ours = difflib.get_close_matches(error.option_name, error.possibilities or (), cutoff=0.85)
+    if is_ours or error.ctx.info_name not in {"run", "map"}:
+        return ""
+    given = " ".join(sys.argv)
+    return f"an option of a program: {given[given.find(error.option_name) :]}"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -128,7 +128,7 @@ def result(job: str, form: str | None, plain: bool, path: Path | None) -> int:  
             raise RequestError(msg) from None
         record = dataclasses.replace(record, result=JsonText(part))
     write = partial(write_as, form, path=path) if form else writer(plain=plain)
-    HumanOutput(write).finished(record)
+    HumanOutput(found.request.path, write).finished(record)
     return record.outcome.exit_code
 
 
@@ -225,7 +225,7 @@ def replay(job: str, form: str, **options: Any) -> int:
         summary, isolation = kept.summary, kept.record.isolation if kept.record else None
         if chosen.isolation is None and isolation is not None:
             chosen = chosen.replaced_by({"isolation": isolation})
-        with output_for(form, summary.program) as output:
+        with output_for(form, kept.request.path) as output:
             try:
                 with supervisor(chosen, progress=output.doing, store=store) as running:
                     again = running.replay(summary.id)

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from runner.cli.output import COLOURS, show, show_end, write_result
+from runner.cli.output import COLOURS, arrow, show, show_end, write_result
 from runner.cli.terminal import Screen, console, speaks_unicode
 from runner.cli.text import as_text
 from runner.display import LOG_PREFIX, notice, one_line, shortened
 from runner.encoded.counts import counts_in_text, largest
 from runner.errors import RunnerError
 from runner.host.trace import Trace
+from runner.job.hints import hint
 from runner.job.record import Event, JobRecord, LogEvent, MessageEvent, StartedEvent
 from runner.job.words import after, size
 from runner.policy import Limits
@@ -63,6 +64,7 @@ class LiveOutput:
 
     def __init__(self, program: str, write: Callable[[JsonText], object] | None = None) -> None:
         self._write = write or write_result
+        self._named = program
         self._program = one_line(Path(program).name)
         self._limits = Limits()
         self._memory: Callable[[], int | None] = _unknown
@@ -117,7 +119,7 @@ class LiveOutput:
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Remove the live line; show how the job ended, its counts as bars, and the result."""
         self._screen.close()
-        show_end(record, mismatches, after(record))
+        show_end(record, mismatches, after(record), self._named)
         for name, counts in counts_in_text(record.result, MAX_EXPERIMENTS):
             shown = console(sys.stderr)
             if name:
@@ -128,9 +130,9 @@ class LiveOutput:
 
     def refused(self, program: str, error: RunnerError) -> None:
         """Show why nothing was run: the request was refused, or the runner failed."""
-        del program
         self._screen.close()
         show(f"qrunner: {notice(str(error))}\n", COLOURS[False])
+        show(arrow(hint(str(error), program)))
 
     # --- the live line --------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from runner.display import inert_json, notice, one_line, quoted
 from runner.errors import RequestError, RunnerError
 from runner.host.trace import Trace
 from runner.job import form
+from runner.job.hints import hint, hint_for
 from runner.job.record import (
     Event,
     Evidence,
@@ -79,7 +80,10 @@ class _Plain:
 class HumanOutput(_Plain):
     """Writes the result to stdout, by `write`; messages, log and the end to stderr."""
 
-    def __init__(self, write: Callable[[JsonText], object] | None = None) -> None:
+    def __init__(
+        self, program: str = "", write: Callable[[JsonText], object] | None = None
+    ) -> None:
+        self._named = program
         self._write = write or write_result
 
     def event(self, event: Event) -> None:
@@ -96,14 +100,14 @@ class HumanOutput(_Plain):
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Show how the job ended; a traceback is the program's, with the user's path."""
         seconds = record.usage.wall_s
-        show_end(record, mismatches, "" if seconds is None else f" after {seconds:.2f} s")
+        took = "" if seconds is None else f" after {seconds:.2f} s"
+        show_end(record, mismatches, took, self._named)
         if record.result is not None:
             self._write(record.result)
 
     def refused(self, program: str, error: RunnerError) -> None:
         """Show why nothing was run: the request was refused, or the runner failed."""
-        del program
-        show(f"qrunner: {notice(str(error))}\n")
+        show(f"qrunner: {notice(str(error))}\n{arrow(hint(str(error), program))}")
 
 
 class JsonOutput(_Plain):
@@ -146,21 +150,9 @@ COLOURS: Final = {True: "green", False: "red"}
 """The colours of success and of failure."""
 
 
-_ADVICE: Final = {
-    Outcome.TIME_LIMIT: "more time: --timeout S; the manifest's max_execution_time may be lower",
-    Outcome.MEMORY_LIMIT: "more memory: --memory SIZE, such as 4g; the manifest may say less",
-    Outcome.PROCESS_LIMIT: "fewer processes and threads, or more of them in qrunner.toml",
-    Outcome.OUTPUT_LIMIT: "print less, or allow more in qrunner.toml",
-    Outcome.MESSAGE_LIMIT: "publish less, or allow more in qrunner.toml",
-    Outcome.RESULT_LIMIT: "return less, or allow more in qrunner.toml",
-    Outcome.NO_RESULT: "the process ended before main returned: os._exit, a crash, a signal",
-    Outcome.SANDBOX_ERROR: "`qrunner doctor` checks if this machine can run programs",
-}
-
-
-def advice(outcome: Outcome) -> str:
-    """Return advice for an outcome, as a line of its own; empty if none is needed."""
-    return f"→ {_ADVICE[outcome]}\n" if outcome in _ADVICE else ""
+def arrow(hint: str) -> str:
+    """Return a hint as a line of its own; empty if there is none."""
+    return f"→ {one_line(hint)}\n" if hint else ""
 
 
 def show(text: str, colour: str | None = None) -> None:
@@ -168,15 +160,18 @@ def show(text: str, colour: str | None = None) -> None:
     write(styled(text, colour, sys.stderr) if colour else text, sys.stderr)
 
 
-def show_end(record: JobRecord, mismatches: Sequence[str], took: str) -> None:
-    """Write to stderr how a job ended, and advice; `took` is part of the line."""
+def show_end(record: JobRecord, mismatches: Sequence[str], took: str, program: str = "") -> None:
+    """Write to stderr how a job ended, and a hint; `took` is part of the line.
+
+    `program` is the program as its user named it.
+    """
     for each in mismatches:
         show(f"not as the manifest says: {one_line(each)}\n", "yellow")
     if record.traceback:
         show(quoted(record.traceback))
     show(f"{record.program}: ")
     show(record.outcome.value, COLOURS[record.outcome is Outcome.COMPLETED])
-    show(f"{took}{because(record)}\n{advice(record.outcome)}")
+    show(f"{took}{because(record)}\n{arrow(hint_for(record, program))}")
 
 
 def write_result(result: JsonText) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.display import escape, one_line
 from runner.errors import JobFailedError
 from runner.host.trace import Trace
+from runner.job import hints
 from runner.job.delivery import CALLBACK_GRACE_S
 from runner.job.life import Life
 from runner.job.messages import Messages
@@ -253,6 +254,8 @@ class Job(RuntimeJobNames):
         if record.outcome is not Outcome.COMPLETED:
             log_tail = self.log_tail()
             reason = record.traceback or log_tail or record.evidence.detail or ""
+            if advice := hints.hint_for(record, self.request.path):
+                reason = f"{reason.rstrip()}\n→ {advice}"
             raise JobFailedError(
                 self.id,
                 record.outcome.value,

@@ -14,11 +14,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.cli import cli, terminal
+from runner.cli import cli, main, terminal
 from runner.cli.live import MAX_BARS, MAX_EXPERIMENTS, histogram, progress_of
-from runner.cli.output import advice
+from runner.cli.output import arrow
 from runner.encoded.counts import counts_in_text
-from runner.job.record import Outcome
 from tests.recording import MARKED
 
 
@@ -151,12 +150,28 @@ def test_nothing_of_a_table_is_markup_on_a_terminal(monkeypatch):
     assert "[red]x[/red] :smile: http://example.invalid" in shown.getvalue()
 
 
-def test_advice_is_one_line_or_nothing():
-    for each in Outcome:
-        assert advice(each) == "" or (
-            advice(each).startswith("→ ") and advice(each).count("\n") == 1
-        )
-    assert "--timeout" in advice(Outcome.TIME_LIMIT)
+def test_a_hint_is_one_line_or_nothing():
+    assert arrow("") == ""
+    assert arrow("more\ntime") == "→ more\\ntime\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--iterations", "3"], "→ inputs of the program are given with -i: -i iterations=3"),
+        (["--max-steps=3"], "-i max_steps=3"),
+        (["--verbose"], "-i verbose=VALUE"),
+        (["--timeot", "1"], None),
+    ],
+)
+def test_an_option_that_is_an_input_is_answered_with_minus_i(monkeypatch, capsys, option, said):
+    monkeypatch.setattr(sys, "argv", ["qrunner", "run", "hello_world", *option])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert said in shown if said else "→" not in shown
 
 
 def test_a_mistyped_command_or_option_is_answered_with_the_right_one():

@@ -29,8 +29,8 @@ from runner.host.bounded import AbandonedError
 from runner.host.files import listings
 from runner.job import Job
 from runner.job.record import Outcome
-from runner.programs import NOT_SOURCES, Program, check_name, find, read_directory
-from runner.programs.manifest import MANIFEST_NAMES
+from runner.programs import NOT_SOURCES, Program, check_name, find, has_metadata, read_directory
+from runner.programs.manifest import DEFAULT_ENTRY, MANIFEST_NAMES
 from runner.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -79,22 +79,24 @@ class Observer:
     """
 
     def planned(self, cases: int) -> None:
-        """Receive the number of cases that will be run."""
+        """Receive the number of cases."""
 
     def began(self, case: Planned) -> None:
         """Receive a case that runs now, or waits for its sandbox."""
 
-    def ended(self, case: Planned) -> None:
-        """Receive a case that no longer runs."""
+    def ended(self, case: Planned, report: CaseReport) -> None:
+        """Receive a case that has its report, also one that was never begun."""
 
     def report(self, report: CaseReport) -> None:
         """Receive the report of the next case in order."""
 
 
 def discover(paths: Iterable[str]) -> Iterator[str]:
-    """Yield every program under the paths: names, `.py` files, and directories with manifests.
+    """Yield every program under the paths: names, `.py` files, and what is one in directories.
 
-    Links to directories are not followed.  Raises RequestError for more than `MAX_PROGRAMS`.
+    A directory with a manifest is one, and, unless a program is around it, one with a `program.py`
+    and every file with IBM's metadata beside it.  Links to directories are not followed.  Raises
+    RequestError for more than `MAX_PROGRAMS`.
     """
     count = 0
     for text in paths:
@@ -109,19 +111,23 @@ def discover(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _programs_below(top: Path) -> Iterator[Path]:
-    """Yield the directories that have manifests, and those that cannot be read.
+    """Yield the directories and files that are programs, and directories that cannot be read.
 
     An unreadable part of a program is reported when that program is read.
     """
     found: set[Path] = set()
     for place, entries in listings(top, without=NOT_SOURCES):
-        is_unreadable = isinstance(entries, OSError)
         names = set() if isinstance(entries, OSError) else {each.name for each in entries}
-        if not names.isdisjoint(MANIFEST_NAMES) or (
-            is_unreadable and found.isdisjoint(place.parents)
-        ):
-            found.add(place)
-            yield place
+        has_manifest = not names.isdisjoint(MANIFEST_NAMES)
+        if not has_manifest and not found.isdisjoint(place.parents):
+            continue
+        if has_manifest or DEFAULT_ENTRY in names or isinstance(entries, OSError):
+            programs = [place]
+        else:  # as IBM's clients had them: one in a directory of its own, or several side by side
+            described = [place / name for name in sorted(names) if has_metadata(place / name)]
+            programs = [place] if len(described) == 1 else described
+        found.update(programs)
+        yield from programs
 
 
 def plan(programs: Iterable[str], deadline: Deadline | None = None) -> list[Planned]:
@@ -194,7 +200,7 @@ class Check:
         timer = threading.Timer(max(0.0, deadline.left_s), self.stop, deadline.missed)
         timer.daemon = True
         timer.start()
-        self._observer.planned(sum(each.refused is None for each in self._cases))
+        self._observer.planned(len(self._cases))
         reports = []
         try:
             with ThreadPoolExecutor(self._jobs, "qrunner-check") as pool:
@@ -209,8 +215,11 @@ class Check:
         return reports
 
     def _one(self, planned: Planned) -> CaseReport:
-        if planned.refused is not None:
-            return planned.refused
+        report = planned.refused or self._tried(planned)
+        self._observer.ended(planned, report)
+        return report
+
+    def _tried(self, planned: Planned) -> CaseReport:
         if self._stopped is not None:
             return self._not_run(planned)
         self._observer.began(planned)
@@ -218,8 +227,6 @@ class Check:
             return self._execute(planned)
         except Exception as error:  # noqa: BLE001  as above
             return _not_executed(planned, error)
-        finally:
-            self._observer.ended(planned)
 
     def _execute(self, planned: Planned) -> CaseReport:
         program = self._read(planned.program)

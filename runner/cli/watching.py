@@ -72,7 +72,7 @@ class LiveWatching(Watching):
         self._screen.add((f"qrunner: {notice(line)}", "dim"))
 
     def planned(self, cases: int) -> None:
-        """Set the number of cases that will be run."""
+        """Set the number of cases."""
         self._cases = cases
 
     def began(self, case: Planned) -> None:
@@ -80,15 +80,15 @@ class LiveWatching(Watching):
         with self._lock:
             self._since[case] = time.monotonic()
 
-    def ended(self, case: Planned) -> None:
-        """Remove the name of a case."""
+    def ended(self, case: Planned, report: CaseReport) -> None:
+        """Remove the name of a case, and count it."""
         with self._lock:
             self._ended += 1
-            del self._since[case]
+            self._failed += not report.holds
+            self._since.pop(case, None)
 
     def report(self, report: CaseReport) -> None:
         """Print the report of the next case to stdout, above the bar if it is the same terminal."""
-        self._failed += not report.holds
         if not self._shared:
             super().report(report)
         elif self._form == "json":

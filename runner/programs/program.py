@@ -222,6 +222,16 @@ def beside(path: Path) -> tuple[Path, ...]:
     return tuple(Path(each) for each in metadata.beside(path))
 
 
+def has_metadata(path: Path) -> bool:
+    """Return True if a file is a Python file with IBM's metadata beside it, right or wrong."""
+    if path.suffix != ".py":
+        return False
+    try:
+        return _described(path, _read_if_there) is not None
+    except ManifestError:
+        return True
+
+
 def _described(path: Path, content_of: Callable[[Path], bytes | None]) -> Manifest | None:
     """Return what the metadata beside a program file say of it, None if there are none."""
     found = {}

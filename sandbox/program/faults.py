@@ -9,7 +9,9 @@ from __future__ import annotations
 import _thread
 import contextlib
 import errno
+import itertools
 import os
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
@@ -28,6 +30,13 @@ PATIENCE_S: Final = 2.0
 MAX_FRAMES: Final = 2000
 """The most frames kept of one traceback: the innermost ones."""
 
+MAX_LIBRARIES: Final = 3
+"""How many libraries are named where their frames are folded."""
+
+_LIBRARY: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
+_LIBRARIES: Final = (_LIBRARY, protocol.PACKAGES_DIRECTORY + os.sep)
+_INSTALLED: Final = re.compile(r"/(?:site|dist)-packages/(?P<name>\w{1,40})")
+_FOLDED: Final = "<folded>"
 _PACKAGE: Final = __name__.partition(".")[0]
 _OURS: Final = DIRECTORY + os.sep
 
@@ -130,7 +139,10 @@ def _describe(error: BaseException) -> tuple[str, str | None]:
 
 
 def _keep_program_frames(story: traceback.TracebackException) -> bool:
-    """Remove frames of the guest and of the import system; return whether any are left."""
+    """Remove frames of the guest and of the import system, and fold those of libraries.
+
+    Returns whether any are left.
+    """
     left = False
     stories = [story]
     seen: set[int] = set()
@@ -140,11 +152,54 @@ def _keep_program_frames(story: traceback.TracebackException) -> bool:
             continue
         seen.add(id(each))
         kept = [frame for frame in each.stack if _is_shown(frame.filename)]
-        each.stack = traceback.StackSummary.from_list(kept)
+        each.stack = _folded(kept)
         left = left or bool(kept)
         around: tuple[Any, ...] = (each.__cause__, each.__context__, *(each.exceptions or ()))
         stories += [other for other in around if other is not None]
     return left
+
+
+class _Stack(traceback.StackSummary):
+    """Frames, of which those called `_FOLDED` stand for several of libraries."""
+
+    def format_frame_summary(self, frame_summary: traceback.FrameSummary) -> str:
+        """Return the lines of one frame."""
+        if frame_summary.filename != _FOLDED:
+            return super().format_frame_summary(frame_summary)
+        return f"  … {frame_summary.name} …\n"
+
+
+def _folded(frames: list[traceback.FrameSummary]) -> _Stack:
+    """Return the frames, each row of those of libraries as one: the program's are what helps.
+
+    A stack that has no other frames stays as it is.
+    """
+    stack = _Stack()
+    for is_library, group in itertools.groupby(frames, lambda each: _is_library(each.filename)):
+        row = list(group)
+        if not is_library or len(row) == len(frames):
+            stack += row
+            continue
+        names = list(dict.fromkeys(_library(each.filename) for each in row))
+        others = f" and {len(names) - MAX_LIBRARIES} more" if len(names) > MAX_LIBRARIES else ""
+        where = f"{', '.join(names[:MAX_LIBRARIES])}{others}"
+        said = f"{len(row)} frame{'s' if len(row) > 1 else ''} of {where}"
+        stack.append(traceback.FrameSummary(_FOLDED, None, said, lookup_line=False))
+    return stack
+
+
+def _is_library(filename: str) -> bool:
+    return filename.startswith(_LIBRARIES) or _INSTALLED.search(filename) is not None
+
+
+def _library(filename: str) -> str:
+    """Return the name of the library whose file this is."""
+    if found := _INSTALLED.search(filename):
+        return found["name"]
+    for place in _LIBRARIES:
+        if filename.startswith(place):
+            return filename.removeprefix(place).partition(os.sep)[0].removesuffix(".py")[:40]
+    return "a library"
 
 
 def _is_shown(filename: str) -> bool:

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from runner.checking.check import MANIFEST_CASE, discover, plan
+from runner.checking.check import MANIFEST_CASE, Check, Observer, discover, plan
 from runner.errors import RequestError
 from runner.job.record import Outcome
 from runner.programs.manifest import MANIFEST_NAMES
@@ -25,6 +25,56 @@ def test_a_directory_with_two_manifests_is_one_program(tmp_path):
     for name in MANIFEST_NAMES:
         (tmp_path / name).write_text("{}")
     assert list(discover([str(tmp_path)])) == [str(tmp_path)]
+
+
+METADATA = '{"name": "x", "spec": {}}'
+
+
+@pytest.mark.parametrize(
+    ("files", "programs"),
+    [
+        ({"a/program.py": ""}, ["a"]),
+        ({"a/program.py": "", "a/inside/program.py": ""}, ["a"]),
+        ({"a/program.yaml": "", "a/src/program.py": ""}, ["a"]),
+        ({"a/program.py": "", "a/b/program.yaml": ""}, ["a", "a/b"]),
+        ({"program.py": "", "cases/program.py": ""}, ["."]),
+        ({"a/solver.py": "", "a/solver.json": METADATA}, ["a"]),
+        ({"a/solver.py": "", "a/solver_metadata.json": "{"}, ["a"]),
+        ({f"a/{n}.{e}": METADATA for n in "xy" for e in ("py", "json")}, ["a/x.py", "a/y.py"]),
+        ({"a/tool.py": "", "a/tool.json": "[1]", "b/program.py": ""}, ["b"]),
+    ],
+)
+def test_programs_without_a_manifest_are_found_too(tmp_path, files, programs):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    found = discover([str(tmp_path)])
+    assert [os.path.relpath(each, tmp_path) for each in found] == programs
+
+
+class Counting(Observer):
+    def __init__(self):
+        self.cases, self.said = 0, []
+
+    def planned(self, cases):
+        self.cases = cases
+
+    def ended(self, case, report):
+        self.said.append(report.holds)
+
+
+def test_every_case_is_counted_also_those_that_are_refused_or_not_run(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "program.yaml").write_text(
+            "name: x\nentry: none.py\n" if name == "a" else ""
+        )
+    observer = Counting()
+    checking = Check(None, plan(discover([str(tmp_path)])), jobs=2, observer=observer)
+    checking.stop(Outcome.CANCELLED, "it was interrupted")
+    reports = checking.run()
+    assert observer.cases == len(reports) == len(observer.said) == 3
+    assert not any(observer.said)
 
 
 def test_names_files_and_trees_without_a_manifest_are_passed_on(tmp_path):

@@ -35,6 +35,13 @@ MAX_LIBRARIES: Final = 3
 
 _LIBRARY: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
 _LIBRARIES: Final = (_LIBRARY, protocol.PACKAGES_DIRECTORY + os.sep)
+_SERVERS: Final = tuple(
+    f"{_LIBRARY}multiprocessing/{name}.py" for name in ("managers", "forkserver", "connection")
+)
+_NO_SERVERS: Final = (
+    "(a sandbox refuses servers on purpose, and multiprocessing's Manager and forkserver are some: "
+    "use its Pool, Queue, Pipe, Value or Array with the method fork or spawn)"
+)
 _INSTALLED: Final = re.compile(r"/(?:site|dist)-packages/(?P<name>\w{1,40})")
 _FOLDED: Final = "<folded>"
 _PACKAGE: Final = __name__.partition(".")[0]
@@ -129,12 +136,20 @@ def _describe(error: BaseException) -> tuple[str, str | None]:
     story = traceback.TracebackException(
         type(error), error, error.__traceback__, limit=-MAX_FRAMES, lookup_lines=False, compact=True
     )
+    reason = f" {_NO_SERVERS}" if _lacked_a_server(type(error), story.stack) else ""
     has_frames = _keep_program_frames(story) or isinstance(error, SyntaxError)
-    line = " ".join(f"{_class_name(error)}: {story}".removesuffix(": ").splitlines())
+    line = " ".join(f"{_class_name(error)}: {story}".removesuffix(": ").splitlines()) + reason
     text = "".join(story.format()) if has_frames else None
     return (
         shorten(line, MAX_ERROR_BYTES),
         shorten(text, protocol.MAX_TEXT_BYTES) if text is not None else None,
+    )
+
+
+def _lacked_a_server(kind: type, frames: traceback.StackSummary) -> bool:
+    """Whether multiprocessing has failed at starting a server, or at talking to one that did."""
+    return kind in {EOFError, PermissionError, ConnectionRefusedError} and any(
+        each.filename.startswith(_SERVERS) for each in frames
     )
 
 

@@ -254,3 +254,7 @@ def test_a_refused_fork_is_told_from_other_things_that_would_block(call, kind):
     """
     fault = run(source, carrier="stdio").fault
     assert (fault.kind, fault.error.partition(":")[0]) == (kind, "BlockingIOError")
+
+
+def test_an_eof_of_the_programs_own_says_nothing_of_servers():
+    assert run("def main(b, m): raise EOFError").fault.error == "EOFError"

@@ -34,3 +34,21 @@ def test_the_exception_in_python_has_it_too(supervisor, program):
     job = supervisor.run(program("import networkx\ndef main(b, m): pass"), backend="none")
     with pytest.raises(JobFailedError, match="→ name the package of networkx"):
         job.result()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "multiprocessing.Manager()",
+        "multiprocessing.get_context('forkserver').Pool(1)",
+        "multiprocessing.connection.Listener()",
+    ],
+)
+def test_multiprocessing_without_its_server_is_said_to_be_refused_on_purpose(
+    supervisor, program, body
+):
+    source = f"import multiprocessing, multiprocessing.connection\ndef main(b, m): {body}"
+    job = supervisor.run(program(source), backend="none")
+    record = job.wait()
+    assert record.outcome == "program_error"
+    assert "refuses servers on purpose" in record.error

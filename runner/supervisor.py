@@ -176,7 +176,7 @@ class Supervisor:
         self._check_usable()
         program = _found(program)
         trace.mark("find")
-        lowered, user = self._limits_of(program, limits), _user(user, owner)
+        lowered, user = self.limits_of(program, limits), _user(user, owner)
         request = checked(program, inputs, lowered, backend, options, user)
         trace.mark("check")
         return self.accept(
@@ -249,7 +249,7 @@ class Supervisor:
             raise RequestError(msg)
         self._check_usable()
         found, user = _found(program), checked_user(_user(user, owner))
-        lowered = self._limits_of(found, limits)
+        lowered = self.limits_of(found, limits)
         queue = self._site.queue(sandboxes)
         closing = Closing(f"session of {found.name}", queue.close, among=self._site.sessions)
 
@@ -345,7 +345,34 @@ class Supervisor:
             skip=skip,
             descending=descending,
         )
+        return self.search(query)
+
+    def limits_of(
+        self, program: Program, limits: Mapping[str, float] | Limits | None = None
+    ) -> Limits:
+        """Return the limits of a job: the lowest of this supervisor's, the program's and these.
+
+        Raises RequestError.
+        """
+        effective = self._limits.lowered_by(program.manifest.limits)
+        return effective if limits is None else effective.lowered_by(limits)
+
+    @property
+    def is_busy(self) -> bool:
+        """Return True while a job of this supervisor waits or runs."""
+        return self._site.workers.is_busy
+
+    def search(self, query: Query) -> list[Job]:
+        """Return the jobs that match a `Query`.  Raises StoreError."""
         return self._archive.jobs(query)
+
+    def package(self, program: Program) -> str | None:
+        """Build the image of a program now, and return its id; None where nodes build their own.
+
+        Raises ImageError, EngineError, and RequestError for requirements that cannot be had.
+        """
+        self._check_usable()
+        return self._site.package(program)
 
     def replay(
         self,
@@ -384,10 +411,6 @@ class Supervisor:
         once this process has ended.
         """
         self._close()
-
-    def _limits_of(self, program: Program, limits: Mapping[str, float] | Limits | None) -> Limits:
-        effective = self._limits.lowered_by(program.manifest.limits)
-        return effective if limits is None else effective.lowered_by(limits)
 
     def _check_usable(self) -> None:
         if os.getpid() != self._close.pid:

@@ -9,6 +9,8 @@ from runner.backends.table import (
     describe,
     known,
     read,
+    room,
+    size,
 )
 
 __all__ = [
@@ -18,4 +20,6 @@ __all__ = [
     "describe",
     "known",
     "read",
+    "room",
+    "size",
 ]

@@ -154,13 +154,13 @@ def check_requirements(manifest: Manifest, backend: Mapping[str, Any], memory_by
         msg = f"program {program!r} needs a real device, and backend {name!r} is a simulator"
         raise BackendError(msg)
     needed = requirements.get("min_num_qubits", 0)
-    size, room = _size(backend), _room(backend, memory_bytes)
-    if size is not None and needed > size:
-        msg = f"program {program!r} needs {needed} qubits, backend {name!r} has {size}"
+    has, most = size(backend), room(backend, memory_bytes)
+    if has is not None and needed > has:
+        msg = f"program {program!r} needs {needed} qubits, backend {name!r} has {has}"
         raise BackendError(msg)
-    if room is not None and needed > room:
+    if most is not None and needed > most:
         msg = (
-            f"program {program!r} needs {needed} qubits, backend {name!r} has {room} with "
+            f"program {program!r} needs {needed} qubits, backend {name!r} has {most} with "
             f"{memory_bytes >> 20} MiB of memory: raise the memory limit, choose another method, "
             "or lower spec.backend_requirements.min_num_qubits in its manifest"
         )
@@ -245,7 +245,7 @@ def _check_widths(basis: Sequence[str], size: int) -> None:
 # --- qubits ---------------------------------------------------------------------------------------
 
 
-def _size(backend: Mapping[str, Any]) -> int | None:
+def size(backend: Mapping[str, Any]) -> int | None:
     """Return the qubits of the device, None for a simulator that is bound to none."""
     options = backend["options"]
     if backend["name"] == "none":
@@ -254,7 +254,7 @@ def _size(backend: Mapping[str, Any]) -> int | None:
     return None if size is None else int(size)
 
 
-def _room(backend: Mapping[str, Any], memory_bytes: int) -> int | None:
+def room(backend: Mapping[str, Any], memory_bytes: int) -> int | None:
     """Return the qubits whose state fits into the memory, None if the method does not keep one."""
     options = backend["options"]
     exponent = _STATE_EXPONENTS.get(options.get("method", "automatic"))

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -63,6 +64,7 @@ def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
     from runner.cli.output import write_line
     from runner.cli.terminal import table
     from runner.store.rows import Query
+    from runner.store.whole import summary_data
 
     outcomes = _words(options["outcome"])
     query = Query(program=options["program"], outcomes=outcomes, tags=tags, limit=options["limit"])
@@ -70,7 +72,7 @@ def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
         found = store.summaries(query)
     if form == "json":
         for each in found:
-            write_line(json.dumps(_summary(each)))
+            write_line(json.dumps(summary_data(each)))
     elif found:
         # No column of users if no job has one.
         users = any(each.user for each in found)
@@ -286,26 +288,10 @@ def _show_human(store: Store, job_id: str) -> None:
 
 
 def _show_json(store: Store, job_id: str) -> None:
-    """Write the whole job; messages and result are inserted as text, never parsed."""
-    from runner.cli.output import strict, write_line
-    from runner.job import form
-    from runner.job.record import LogEvent, MessageEvent
+    from runner.cli.output import write_line
+    from runner.store.whole import whole_text
 
-    kept = store.load(job_id)
-    record = kept.record
-    content = {**form.request_data(kept.request), **_summary(kept.summary)}
-    if record is not None:
-        content |= form.record_data(record)
-    events = store.events(job_id)
-    content["log"] = "".join(each.text for each in events if isinstance(each, LogEvent))
-    bodies = [
-        form.object_text({"seq": each.seq, "time": each.time}, body=strict(each.body))
-        for each in events
-        if isinstance(each, MessageEvent)
-    ]
-    value = "null" if record is None or record.result is None else strict(record.result)
-    inputs, messages = strict(kept.request.inputs), f"[{', '.join(bodies)}]"
-    write_line(form.object_text(content, inputs=inputs, messages=messages, result=value))
+    write_line(whole_text(store, job_id))
 
 
 def _for_people(job: str, kind: type[T], *, follow: bool, form: str) -> Iterator[T]:
@@ -350,26 +336,6 @@ def _words(outcome: str | None) -> tuple[str, ...]:
     raise RequestError(msg)
 
 
-def _summary(job: Summary) -> dict[str, Any]:
-    return {
-        "job": job.id,
-        "program": job.program,
-        "status": job.status.value,
-        "outcome": None if job.outcome is None else job.outcome.value,
-        "image": job.image,
-        "user": job.user or None,
-        "process": job.process,
-        "tags": list(job.tags),
-        "replay_of": job.replay_of,
-        "bytes": job.bytes,
-        "timestamps": {
-            "created": _iso(job.created),
-            "started": _iso(job.started),
-            "finished": _iso(job.finished),
-        },
-    }
-
-
 def _cells(job: Summary, *, users: bool) -> tuple[str, ...]:
     from runner.display import shortened
 
@@ -388,10 +354,6 @@ def _cells(job: Summary, *, users: bool) -> tuple[str, ...]:
 def _when(stamp: float) -> str:
     """Return a time for people, in the local time zone."""
     return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _iso(stamp: float | None) -> str | None:
-    return None if stamp is None else datetime.fromtimestamp(stamp, UTC).isoformat()
 
 
 COMMANDS: Final = (jobs, result, logs, messages, cancel, delete, replay)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, Self
@@ -16,6 +15,7 @@ from runner.errors import RequestError, RunnerError
 from runner.host.trace import Trace
 from runner.job import form
 from runner.job.hints import hint, hint_for
+from runner.job.form import strict
 from runner.job.record import (
     Event,
     Evidence,
@@ -177,34 +177,3 @@ def show_end(record: JobRecord, mismatches: Sequence[str], took: str, program: s
 def write_result(result: JsonText) -> None:
     """Write the final result to stdout, as one line of JSON."""
     write(f"{inert_json(strict(result))}\n", sys.stdout)
-
-
-_PIECE_CHARS: Final = 1 << 20
-_QUOTES: Final = {'"': "\x01", "\\": "\x02"}
-_SPACES: Final = "\t\n\r"
-
-
-def strict(text: JsonText) -> str:
-    """Return the same JSON value as one line of printable ASCII."""
-    if text.isascii() and text.isprintable():
-        return text
-    # In pieces, so that it needs little memory beyond its result, and is never parsed.
-    starts = range(0, len(text), _PIECE_CHARS)
-    return "".join([_ascii(text[start : start + _PIECE_CHARS]) for start in starts])
-
-
-def _ascii(piece: str) -> str:
-    """Return a piece of JSON text with every character escaped that is not printable ASCII.
-
-    Whitespace other than spaces can only stand between tokens and becomes a space; any other such
-    character can only stand in a string.  During escaping, quotes and backslashes are replaced by
-    control characters, which JSON text cannot contain.
-    """
-    for each in _SPACES:
-        piece = piece.replace(each, " ")
-    for each, hidden in _QUOTES.items():
-        piece = piece.replace(each, hidden)
-    escaped = json.dumps(piece)[1:-1]
-    for each, hidden in _QUOTES.items():
-        escaped = escaped.replace(json.dumps(hidden)[1:-1], each)
-    return escaped

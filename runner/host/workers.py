@@ -96,6 +96,11 @@ class Workers(Generic[T]):
                     msg = f"this process cannot start a thread for a job: {error}"
                     raise RunnerError(msg) from error
 
+    @property
+    def is_busy(self) -> bool:
+        """Return True while a task is live."""
+        return bool(self._live)
+
     def set_budget(self, budget: int) -> None:
         """Change the most that the running tasks may weigh together."""
         with self._changed:

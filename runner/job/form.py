@@ -21,7 +21,7 @@ from runner.job.record import (
     Outcome,
     StartedEvent,
 )
-from runner.job.request import Request
+from runner.job.request import Origin, Request
 from sandbox.wire.protocol import JsonText
 
 encode: Final = json.JSONEncoder(allow_nan=False).encode
@@ -45,10 +45,10 @@ def object_text(content: Mapping[str, Any], **texts: str) -> str:
 
 
 def request_data(request: Request) -> dict[str, Any]:
-    """Return the data of a request, without its inputs."""
+    """Return the data of a request, without its inputs; `origin` is null outside of a service."""
     data: dict[str, Any] = data_of(request)
     del data["inputs"]
-    return data
+    return {**data, "origin": None if request.origin == Origin() else data["origin"]}
 
 
 def request_of(data: Mapping[str, Any], inputs: JsonText) -> Request:
@@ -114,3 +114,34 @@ def finished_of(data: Mapping[str, Any], result: JsonText) -> JobRecord:
     """Return the record of a `finished` event, in which a missing result is null."""
     is_none = result == "null" and data["outcome"] != Outcome.COMPLETED
     return record_of(data, None if is_none else result)
+
+
+_PIECE_CHARS: Final = 1 << 20
+_QUOTES: Final = {'"': "\x01", "\\": "\x02"}
+_SPACES: Final = "\t\n\r"
+
+
+def strict(text: JsonText) -> str:
+    """Return the same JSON value as one line of printable ASCII."""
+    if text.isascii() and text.isprintable():
+        return text
+    # In pieces, so that it needs little memory beyond its result, and is never parsed.
+    starts = range(0, len(text), _PIECE_CHARS)
+    return "".join([_ascii(text[start : start + _PIECE_CHARS]) for start in starts])
+
+
+def _ascii(piece: str) -> str:
+    """Return a piece of JSON text with every character escaped that is not printable ASCII.
+
+    Whitespace other than spaces can only stand between tokens and becomes a space; any other such
+    character can only stand in a string.  During escaping, quotes and backslashes are replaced by
+    control characters, which JSON text cannot contain.
+    """
+    for each in _SPACES:
+        piece = piece.replace(each, " ")
+    for each, hidden in _QUOTES.items():
+        piece = piece.replace(each, hidden)
+    escaped = json.dumps(piece)[1:-1]
+    for each, hidden in _QUOTES.items():
+        escaped = escaped.replace(json.dumps(hidden)[1:-1], each)
+    return escaped

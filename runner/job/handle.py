@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +21,16 @@ from runner.job.life import Life
 from runner.job.messages import Messages
 from runner.job.names import RuntimeJobNames
 from runner.job.options import checked_tags
-from runner.job.record import Event, Evidence, JobRecord, JobStatus, LogEvent, Outcome, Usage
+from runner.job.record import (
+    Event,
+    Evidence,
+    JobRecord,
+    JobStatus,
+    LogEvent,
+    MessageEvent,
+    Outcome,
+    Usage,
+)
 from runner.job.request import Request
 
 if TYPE_CHECKING:
@@ -194,6 +203,22 @@ class Job(RuntimeJobNames):
         """Yield start, messages (still encoded) and log as they arrive, until the end."""
         return self._life.history.events()
 
+    def events_async(self, start: int = 0) -> AsyncIterator[Event]:
+        """Yield the events from position `start` on, in a coroutine, until the job has ended."""
+        return self._life.history.events_async(start=start)
+
+    async def wait_async(self) -> JobRecord:
+        """Wait for the end in a coroutine and return the record."""
+        life = self._life
+        with life.changed.sleeper() as sleeper:
+            while (record := life.record) is None:
+                await sleeper.sleep()
+        return record
+
+    def message_events(self) -> list[MessageEvent]:
+        """Return the interim results published so far, still encoded, without waiting."""
+        return self._life.history.messages()
+
     def logs(self) -> str:
         """Return what the program has printed so far; the middle of a long log is cut out."""
         return self._life.history.logs()
@@ -240,15 +265,12 @@ class Job(RuntimeJobNames):
     async def _result_async(self) -> Any:
         import asyncio
 
-        life = self._life
-        with life.changed.sleeper() as sleeper:
-            while life.record is None:
-                await sleeper.sleep()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CALLBACK_GRACE_S):
-                    while not life.delivery.is_settled:
-                        await sleeper.sleep()
-        return self._value(life.record)
+        life, record = self._life, await self.wait_async()
+        with life.changed.sleeper() as sleeper, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CALLBACK_GRACE_S):
+                while not life.delivery.is_settled:
+                    await sleeper.sleep()
+        return self._value(record)
 
     def _value(self, record: JobRecord) -> Any:
         if record.outcome is not Outcome.COMPLETED:

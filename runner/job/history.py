@@ -71,12 +71,17 @@ class History:
             position += len(batch)
             yield from batch
 
-    async def events_async(self, *, last_attempt: bool = False) -> AsyncIterator[Event]:
-        """Yield the same as `events` in a coroutine; block neither its loop nor a thread."""
+    async def events_async(
+        self, *, start: int = 0, last_attempt: bool = False
+    ) -> AsyncIterator[Event]:
+        """Yield the same as `events` in a coroutine; block neither its loop nor a thread.
+
+        Begins at position `start`.
+        """
         import asyncio
 
         self.since(0, 0)
-        position = self._attempt_start if last_attempt else 0
+        position = max(start, self._attempt_start if last_attempt else 0)
         with self.changed.sleeper() as sleeper:
             while True:
                 with self.changed:

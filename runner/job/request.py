@@ -14,6 +14,25 @@ NO_INPUTS: Final = JsonText("{}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a service keeps of how a job came to it; nothing else uses it.
+
+    Attributes:
+        program_id: the id of the uploaded program, "" for a program that came with the request.
+        version: the version of that program, counted from 1; 0 without one.
+        session: the id of the session that the client named, "" for none.
+        key: the name that the client gave to this request, so that repeating it is harmless.
+        image: the image that the client asked for by name.
+    """
+
+    program_id: str = ""
+    version: int = 0
+    session: str = ""
+    key: str = ""
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """The checked request of one job; it holds everything needed to submit the job again.
 
@@ -30,6 +49,7 @@ class Request:
         user: the person for whom the job runs, "" if none was given.
         replay_of: the id of the job that this one repeats, None for most.
         image: the id of the image to run instead of the program's own, if any.
+        origin: how the job came to a service.
     """
 
     program: str
@@ -43,6 +63,7 @@ class Request:
     user: str = ""
     replay_of: str | None = None
     image: str | None = None
+    origin: Origin = field(default_factory=Origin)
 
 
 def frame(request: Request, job: int, *, log_end: str = "") -> bytes:

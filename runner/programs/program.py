@@ -163,7 +163,14 @@ def lock(directory: Path, progress: Callable[[str], object]) -> Path:
 
 def read_directory(directory: Path) -> Program:
     """Read a program directory.  Raises ManifestError."""
-    files = dict(_read_files(directory))
+    return of_files(directory, dict(_read_files(directory)))
+
+
+def of_files(directory: Path, files: dict[str, bytes]) -> Program:
+    """Return the program that these files of a directory make; nothing is read from the disk.
+
+    Raises ManifestError.
+    """
     named = [name for name in MANIFEST_NAMES if name in files]
     if len(named) > 1:
         msg = f"{directory} has both {named[0]} and {named[1]}: keep one of them"
@@ -303,13 +310,18 @@ def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:
                 continue
             content = _read_regular(Path(each.path))
             count, total = count + 1, total + len(content)
-            if count > MAX_FILES or total > MAX_PROGRAM_BYTES:
-                msg = (
-                    f"{directory}: more than {MAX_FILES} files or {MAX_PROGRAM_BYTES} bytes: "
-                    "keep in a program's directory only what it needs"
-                )
-                raise ManifestError(msg)
+            check_size(directory, count, total)
             yield Path(each.path).relative_to(directory).as_posix(), content
+
+
+def check_size(directory: Path, count: int, total: int) -> None:
+    """Refuse too many files, or too many bytes in all of them.  Raises ManifestError."""
+    if count > MAX_FILES or total > MAX_PROGRAM_BYTES:
+        msg = (
+            f"{directory}: more than {MAX_FILES} files or {MAX_PROGRAM_BYTES} bytes: "
+            "keep in a program's directory only what it needs"
+        )
+        raise ManifestError(msg)
 
 
 def check_name(path: Path) -> None:

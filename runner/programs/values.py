@@ -7,6 +7,7 @@ anything that needs Qiskit stays an opaque `Value` until the caller decodes it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -65,6 +66,30 @@ def tagged(tag: str, content: Any) -> Value:
     Bytes travel compressed, as circuits and arrays do.
     """
     return Value(codec.tagged(tag, content))
+
+
+def as_sent(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return inputs that are encoded JSON data already, marked so that they are not encoded again.
+
+    They are not decoded either, here or in `check_inputs`.
+    """
+    return {name: Value(data) for name, data in inputs.items()}
+
+
+def loaded(text: str | bytes) -> Any:
+    """Return what JSON text says, with NaN and infinities tagged.  Raises ValueError.
+
+    Bytes are UTF-8.  Numbers that are too large for a float, such as `1e999`, are refused.
+    """
+    return json.loads(text, parse_constant=codec.tag_constant, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        msg = f"the number {text:.40} is too large"
+        raise ValueError(msg)
+    return value
 
 
 def encoded(value: Any, name: str) -> Any:

@@ -118,6 +118,11 @@ class Supply:
             self._janitor.close()
         return True
 
+    def package(self, program: Program) -> str:
+        """Build the image of a program if it is missing, and return its id."""
+        self._prepare()
+        return self._images.program(program.files, program.name, program.pins).id
+
     # --- sandboxes ----------------------------------------------------------------------------
 
     def acquire(self, task: Task, *, for_session: bool = False) -> Sandbox:

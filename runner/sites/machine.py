@@ -54,6 +54,9 @@ class Site(Protocol):
     def image(self, name: str) -> str | None:
         """Return the id of a job's own image if it can be used, else None."""
 
+    def package(self, program: Program) -> str | None:
+        """Build the image of a program now, and return its id; None if the nodes build it."""
+
     def work(self, task: Task) -> None:
         """Execute one job in a worker's thread; it always ends with a record."""
 
@@ -115,6 +118,10 @@ class Machine:
     def image(self, name: str) -> str | None:
         """Return the id of this image if the engine still has it."""
         return self.engine.image_id(name)
+
+    def package(self, program: Program) -> str | None:
+        """Build the image of a program, and return its id."""
+        return self.supply.package(program)
 
     def work(self, task: Task) -> None:
         """Execute one job."""

@@ -28,6 +28,7 @@ from runner.job.record import (
     Usage,
 )
 from runner.policy import Limits
+from runner.programs import Program
 from runner.running.execution import Verdict
 from runner.running.task import Task, our_fault
 from runner.sites.cluster import AnyEngine, Capacity, identity
@@ -84,6 +85,9 @@ class Remote:
 
     def image(self, name: str) -> None:
         """Return None: the images of the nodes are not known here."""
+
+    def package(self, program: Program) -> None:
+        """Do nothing: each node builds the images that it needs."""
 
     def capacity(self) -> Capacity:
         """Return the cluster's capacity, at most a few seconds old.  Raises RunnerError."""

@@ -94,13 +94,17 @@ class Archive:
 
 def _fits(job: Job, query: Query) -> bool:
     words = {job.status().value, str(job.outcome)}
-    created = job.created.timestamp()
+    created, origin = job.created.timestamp(), job.request.origin
     return (
         query.program in {None, job.program}
         and query.user in {None, job.request.user}
         and (not query.outcomes or bool(words & set(query.outcomes)))
         and query.pending in {None, job.outcome is None}
         and set(query.tags) <= set(job.tags)
+        and query.program_id in {None, origin.program_id}
+        and query.session in {None, origin.session}
+        and query.key in {None, origin.key}
+        and query.backend in {None, job.request.backend.get("name")}
         and (query.created_after is None or created >= query.created_after)
         and (query.created_before is None or created < query.created_before)
     )

@@ -84,6 +84,61 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE jobs ADD COLUMN user TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX jobs_by_user ON jobs (user, created)",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN program_id TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE jobs ADD COLUMN session TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE jobs ADD COLUMN key TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX jobs_by_key ON jobs (user, key) WHERE key != ''",
+        "CREATE INDEX jobs_pending ON jobs (user) WHERE outcome IS NULL",
+        "CREATE INDEX jobs_by_user_end ON jobs (user, finished)",
+        """CREATE TABLE users (
+            name TEXT PRIMARY KEY,
+            role TEXT NOT NULL,
+            created REAL NOT NULL,
+            disabled REAL
+        ) WITHOUT ROWID""",
+        """CREATE TABLE tokens (
+            digest TEXT PRIMARY KEY,
+            user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+            created REAL NOT NULL,
+            expires REAL,
+            revoked REAL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX tokens_by_user ON tokens (user)",
+        """CREATE TABLE programs (
+            number INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            owner TEXT NOT NULL,
+            name TEXT NOT NULL,
+            public INTEGER NOT NULL DEFAULT 0,
+            created REAL NOT NULL,
+            updated REAL NOT NULL,
+            UNIQUE (owner, name)
+        )""",
+        """CREATE TABLE versions (
+            program INTEGER NOT NULL REFERENCES programs (number) ON DELETE CASCADE,
+            version INTEGER NOT NULL,
+            created REAL NOT NULL,
+            bytes INTEGER NOT NULL,
+            bundle TEXT NOT NULL REFERENCES bundles (digest),
+            PRIMARY KEY (program, version)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX versions_by_bundle ON versions (bundle)",
+        """CREATE TABLE shares (
+            program INTEGER NOT NULL REFERENCES programs (number) ON DELETE CASCADE,
+            user TEXT NOT NULL,
+            PRIMARY KEY (program, user)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE audit (
+            number INTEGER PRIMARY KEY,
+            time REAL NOT NULL,
+            user TEXT NOT NULL,
+            action TEXT NOT NULL,
+            object TEXT NOT NULL,
+            status INTEGER NOT NULL,
+            address TEXT NOT NULL
+        )""",
+    ),
 )
 """The statements from each schema version to the next.  A new file executes all of them."""
 

@@ -76,6 +76,11 @@ class Store:
         self.close()
 
     @property
+    def file(self) -> StoreFile:
+        """The file, for what a service keeps beside the jobs."""
+        return self._file
+
+    @property
     def is_open(self) -> bool:
         """Return True if it can be used: neither closed, nor opened before a fork."""
         return self._file.is_open
@@ -98,16 +103,19 @@ class Store:
     def add(self, job: Summary, request: Request, bundle: tuple[str, bytes] | None) -> int:
         """Store a job that has just been submitted; return its number, which `save` needs."""
         inputs, asked = request.inputs.encode(), rows.request_text(request)
+        origin = request.origin
         with self._file.writing() as db:
             if bundle is not None:
                 db.execute("INSERT OR IGNORE INTO bundles VALUES (?, ?)", bundle)
             number = db.execute(
                 "INSERT INTO jobs (id, program, user, process, created, status, bundle, request, "
-                "inputs, replay_of, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "inputs, replay_of, bytes, program_id, session, key) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(job.id, job.program, job.user, job.process, job.created, job.status.value),
                     *(bundle[0] if bundle else None, asked, inputs, job.replay_of),
                     len(inputs) + len(asked) + rows.ROW_BYTES,
+                    *(origin.program_id, origin.session, origin.key),
                 ),
             ).lastrowid
             assert number is not None
@@ -257,6 +265,16 @@ class Store:
                 (*values, limit, query.skip),
             ).fetchall()
             return [rows.summary(row[1:], rows.tags_of(db, row[0])) for row in found]
+
+    def cpu_s(self, user: str, since: float) -> float:
+        """Return the CPU seconds of a user's jobs that have ended since then."""
+        with self._file.reading() as db:
+            (used,) = db.execute(
+                "SELECT coalesce(sum(json_extract(record, '$.usage.cpu_s')), 0) FROM jobs "
+                "WHERE user = ? AND finished >= ?",
+                (user, since),
+            ).fetchone()
+        return float(used)
 
     def summary(self, job_id: str) -> Summary:
         """Return the summary of a job.  Raises UnknownJobError if it has been removed."""

@@ -88,6 +88,7 @@ class Query:
     """Conditions that a job must meet, all that are set; the newest job comes first.
 
     `outcomes` are values of `Outcome` or of `JobStatus`; times are seconds since the epoch.
+    `program_id`, `session` and `key` are those of the request's `Origin`, `backend` is a name.
     """
 
     program: str | None = None
@@ -97,6 +98,10 @@ class Query:
     tags: tuple[str, ...] = ()
     created_after: float | None = None
     created_before: float | None = None
+    program_id: str | None = None
+    session: str | None = None
+    key: str | None = None
+    backend: str | None = None
     limit: int | None = 10
     skip: int = 0
     descending: bool = True
@@ -174,9 +179,10 @@ def interrupt(db: sqlite3.Connection, job: Summary) -> None:
 
 
 def drop_bundles(db: sqlite3.Connection) -> None:
-    """Remove the programs that no job refers to any more."""
+    """Remove the programs that neither a job nor an upload refers to any more."""
     db.execute(
-        "DELETE FROM bundles WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE bundle = bundles.digest)"
+        "DELETE FROM bundles WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE bundle = bundles.digest) "
+        "AND NOT EXISTS (SELECT 1 FROM versions WHERE bundle = bundles.digest)"
     )
 
 
@@ -209,6 +215,10 @@ def conditions(query: Query) -> tuple[str, list[Any]]:
         ("user = ?", query.user),
         ("created >= ?", query.created_after),
         ("created < ?", query.created_before),
+        ("program_id = ?", query.program_id),
+        ("session = ?", query.session),
+        ("key = ?", query.key),
+        ("json_extract(request, '$.backend.name') = ?", query.backend),
         *(("number IN (SELECT job FROM tags WHERE tag = ?)", tag) for tag in query.tags),
     ):
         if value is not None:

@@ -17,7 +17,7 @@ from runner.cli.output import finished_line
 from runner.host import forms
 from runner.job import form
 from runner.job.record import Evidence, JobRecord, LogEvent, MessageEvent, Outcome, StartedEvent
-from runner.job.request import Request, frame
+from runner.job.request import Origin, Request, frame
 from runner.policy import Limits
 from runner.policy.isolation import Isolation
 from runner.programs import Program, bundle
@@ -59,7 +59,10 @@ def _sample(hint, name):
     return {str: f"{name} {ODD}", int: number, float: number + 0.25, bool: True}[hint]
 
 
-REQUEST = sample(Request, program="p", user="alice", tags=("a", "b"), replay_of="job-1")
+ORIGIN = Origin(program_id="p-1", version=2, session="s", key="k", image="i:1")
+REQUEST = sample(
+    Request, program="p", user="alice", tags=("a", "b"), replay_of="job-1", origin=ORIGIN
+)
 RECORD = sample(JobRecord, outcome=Outcome.COMPLETED)
 
 

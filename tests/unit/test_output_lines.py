@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.cli import output
 from runner.display import inert_json
+from runner.job import form
 
 SPACE = st.text(alphabet=" \t\n\r", max_size=3)
 JSON = st.recursive(
@@ -28,8 +28,8 @@ def spaced(value, space, *, ascii_only=False):
 @given(JSON, SPACE, st.booleans(), st.integers(1, 9))
 def test_any_text_becomes_one_line_of_ascii_of_the_same_value(value, space, ascii_only, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(output, "_PIECE_CHARS", size)
-        line = output.strict(spaced(value, space, ascii_only=ascii_only))
+        patch.setattr(form, "_PIECE_CHARS", size)
+        line = form.strict(spaced(value, space, ascii_only=ascii_only))
     assert line.isascii()
     assert line.isprintable()
     assert json.loads(line) == value
@@ -37,7 +37,7 @@ def test_any_text_becomes_one_line_of_ascii_of_the_same_value(value, space, asci
 
 def test_what_reaches_a_terminal_is_escaped_wherever_it_may_stand_raw_in_json():
     raw = '{"\x7f\x9b\u202e\U000e0001":\t["\\u001b\\"\\\\\x85", "é"]\r\n}'
-    line = output.strict(raw)
+    line = form.strict(raw)
     assert line.isascii()
     assert line.isprintable()
     assert json.loads(line) == json.loads(raw)
@@ -58,7 +58,7 @@ def test_what_reaches_a_terminal_is_escaped_wherever_it_may_stand_raw_in_json():
 def test_writing_a_large_result_takes_little_more_memory_than_its_line(text):
     tracemalloc.start()
     try:
-        line = inert_json(output.strict(text))
+        line = inert_json(form.strict(text))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

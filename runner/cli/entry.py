@@ -40,6 +40,7 @@ from runner.cli.map import map_
 from runner.cli.plot import plot
 from runner.cli.results import plain_option, writer
 from runner.cli.schema import schema_
+from runner.cli.serve import serve, users
 
 if TYPE_CHECKING:
     from runner.programs import Program
@@ -99,6 +100,8 @@ cli.add_command(backends)
 cli.add_command(map_)
 cli.add_command(plot)
 cli.add_command(schema_)
+cli.add_command(serve)
+cli.add_command(users)
 for _command in jobs.COMMANDS:
     cli.add_command(_command)
 

@@ -23,6 +23,7 @@ from jsonschema.exceptions import best_match
 from runner.errors import RequestError
 from runner.policy import ENGINE_WARNINGS, REQUIREMENTS, Limits, Policy, parse_size
 from runner.policy.isolation import Isolation
+from runner.policy.rules import Rules
 
 CONFIG_NAME: Final = "qrunner.toml"
 VARIABLE: Final = "QRUNNER_CONFIG"
@@ -53,6 +54,7 @@ _SCHEMA: Final[dict[str, Any]] = {
             "type": "array",
             "items": {"description": f"one of {', '.join(_MISSING)}", "enum": _MISSING},
         },
+        "service": Rules.json_schema(),
         "check_deadline_s": {
             "description": "a number of seconds above 0",
             "type": "number",
@@ -68,6 +70,7 @@ class Settings:
 
     Attributes:
         isolation, jobs: None for the default; `jobs` is the number of sandboxes at once.
+        service: what `qrunner serve` allows its users.
         check_deadline_s: the longest that a whole `qrunner check` may take, in seconds.
         cluster: the cluster whose nodes run the jobs, None for this machine; not in the file.
         retries: how often a job is run again after its node was lost; not in the file.
@@ -79,6 +82,7 @@ class Settings:
     jobs: int | None = None
     allow_missing: frozenset[str] = frozenset()
     check_deadline_s: float = CHECK_DEADLINE_S
+    service: Rules = field(default_factory=Rules)
     cluster: str | None = None
     retries: int = 0
     source: Path | None = None
@@ -170,6 +174,8 @@ def _settings(data: dict[str, Any], path: Path) -> Settings:
         data["isolation"] = Isolation(data["isolation"])
     if "allow_missing" in data:
         data["allow_missing"] = frozenset(data["allow_missing"])
+    if "service" in data:
+        data["service"] = Rules.of(data["service"])
     return Settings(limits=limits, source=path, **data)
 
 

@@ -1,0 +1,95 @@
+"""The ASGI application: every form of the API as routes, and what holds for all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.routing import Route as StarletteRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from runner.service import own
+from runner.service.desk import Desk
+from runner.service.faults import body_of
+from runner.service.ibm import ROUTES as IBM_ROUTES
+from runner.service.ibm.stream import PATHS as STREAM_PATHS
+from runner.service.ibm.stream import stream
+from runner.service.openapi import described
+from runner.service.routing import Call, Needs, Route, answered, json_of
+
+_SLASHES: Final = re.compile(r"/{2,}")
+
+
+@cache
+def _description() -> dict[str, Any]:
+    return described((*own.ROUTES, DESCRIPTION))
+
+
+def description(_: Call) -> Response:
+    """Return the description of this API as OpenAPI 3.1."""
+    return json_of(_description())
+
+
+DESCRIPTION: Final = Route(
+    method="GET",
+    path="/v1/openapi.json",
+    needs=Needs.NOTHING,
+    answer=description,
+    does="Return the description of this API as OpenAPI 3.1.",
+    gives=(200, "application/json"),
+)
+
+ROUTES: Final[tuple[Route, ...]] = (*own.ROUTES, DESCRIPTION, *IBM_ROUTES)
+"""Every address with the right that it needs; the streams of IBM's older clients come besides."""
+
+
+def application(desk: Desk, routes: Sequence[Route] = ROUTES) -> ASGIApp:
+    """Return the application that serves these routes."""
+    found: list[BaseRoute] = [
+        StarletteRoute(each.path, _endpoint(each, desk), methods=[each.method]) for each in routes
+    ]
+    found += [WebSocketRoute(path, _socket(desk)) for path in STREAM_PATHS]
+    app = Starlette(routes=found, exception_handlers={HTTPException: _refused})
+    app.router.redirect_slashes = False
+    return _normalised(app)
+
+
+def _endpoint(route: Route, desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await answered(route, desk, request)
+
+    return endpoint
+
+
+def _socket(desk: Desk) -> Callable[[WebSocket], Awaitable[None]]:
+    async def endpoint(socket: WebSocket) -> None:
+        await stream(desk, socket)
+
+    return endpoint
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """Answer an address or a method that no route has, in the form of every other refusal."""
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    return JSONResponse(body_of(error.status_code, message), error.status_code, error.headers)
+
+
+def _normalised(app: ASGIApp) -> ASGIApp:
+    """Take several slashes in a path for one: IBM's older clients join addresses so."""
+
+    async def normalised(scope: Scope, receive: Receive, send: Send) -> None:
+        if "path" in scope and "//" in scope["path"]:
+            path = _SLASHES.sub("/", scope["path"])
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await app(scope, receive, send)
+
+    return normalised

@@ -1,0 +1,48 @@
+"""The one layer below every form of the API: what users may do with programs and jobs."""
+
+from __future__ import annotations
+
+from runner.policy.rules import Rules
+from runner.service.jobs import Jobs
+from runner.service.metrics import Metrics
+from runner.service.programs import Programs
+from runner.service.streams import Streams
+from runner.store import Store
+from runner.store.audit import Audit
+from runner.store.rows import Query
+from runner.store.users import Users
+from runner.supervisor import Supervisor
+
+
+class Desk:
+    """Everything that the routes use; it owns the counters and the open streams.
+
+    `is_single_user` lets whoever asks from this machine do everything, without a token.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, store: Store, rules: Rules, *, is_single_user: bool = False
+    ) -> None:
+        self.rules = rules
+        self.is_single_user = is_single_user
+        self.users = Users(store.file)
+        self.audit = Audit(store.file)
+        self.jobs = Jobs(store, supervisor, rules)
+        self.programs = Programs(store, supervisor, self.users, rules)
+        self.streams = Streams(rules)
+        self.metrics = Metrics()
+        self._store = store
+
+    @property
+    def is_ready(self) -> bool:
+        """Return True while the service takes jobs and its store can be used."""
+        return not self.jobs.is_draining and self._store.is_open
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """Return what can be measured now, for `Metrics.text`.  Raises StoreError."""
+        return {
+            "jobs_pending": ("Jobs that wait or run.", self._store.count(Query(pending=True))),
+            "jobs_kept": ("Jobs in the store.", self._store.count()),
+            "streams": ("Open streams of events.", self.streams.number),
+            "ready": ("1 while the service takes jobs.", float(self.is_ready)),
+        }

@@ -1,0 +1,156 @@
+"""The stream of a job over a WebSocket, as IBM's older clients read it.
+
+The first frame is an acknowledgement, then comes each message, then the result, and the stream ends
+with the code 1000 and only then: at any other end the client comes back and gets everything again.
+A client that comes back after it has had everything is told so by an acknowledgement and the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from runner.errors import RunnerError
+from runner.job import Job
+from runner.job.record import MessageEvent, Outcome
+from runner.service.desk import Desk
+from runner.service.faults import RefusedError, status_of
+from runner.service.ibm.account import RUNTIME
+from runner.service.ibm.jobs import message_text
+from runner.service.ibm.values import Reader
+from runner.service.identity import caller_of
+from runner.service.routing import Call, Needs, checked_user, found_for
+
+log = logging.getLogger(__name__)
+
+PATHS: Final = (f"{RUNTIME}/stream/jobs/{{job}}",)
+
+_TEXT_BYTES: Final = 64 << 10
+"""Longer frames are binary: the clients check the UTF-8 of texts byte by byte, in Python."""
+
+_RECENT_S: Final = 60.0
+_MOST_RECENT: Final = 10_000
+_SEND_S: Final = 300.0
+"""How long a client may take for one frame: longer, and it is gone."""
+
+_NORMAL: Final = 1000
+_GOING_AWAY: Final = 1012
+_POLICY: Final = 1008
+
+
+class Recent:
+    """Which streams have been delivered whole a moment ago, by user and job."""
+
+    def __init__(self) -> None:
+        self._times: dict[tuple[str, str], float] = {}
+
+    def add(self, user: str, job: str) -> None:
+        """Remember a stream that has been delivered."""
+        while len(self._times) >= _MOST_RECENT:
+            del self._times[next(iter(self._times))]
+        self._times[user, job] = time.monotonic()
+
+    def take(self, user: str, job: str) -> bool:
+        """Return True if a stream has been delivered lately, and forget it."""
+        return time.monotonic() - self._times.pop((user, job), -_RECENT_S) < _RECENT_S
+
+
+_recent: Final = Recent()
+
+
+async def stream(desk: Desk, socket: WebSocket) -> None:
+    """Serve one connection, until everything is delivered or the client has gone."""
+    try:
+        call = await run_in_threadpool(_call, desk, socket)
+        desk.streams.check(call.user)
+    except RunnerError as error:
+        await _refuse(socket, error)
+        return
+    await socket.accept()
+    try:
+        with desk.streams.open(call.user):
+            await _deliver(call, socket)
+        await socket.close(_NORMAL)
+    except asyncio.CancelledError:
+        if not desk.streams.are_ended:
+            raise
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await socket.close(_GOING_AWAY)
+    except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError):
+        pass  # the client has gone, or takes nothing any more
+    except Exception:
+        log.exception("the stream of job %s failed", call.job.id)
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await socket.close(_POLICY)
+
+
+def _call(desk: Desk, socket: WebSocket) -> Call:
+    user = checked_user(Needs.JOB, caller_of(desk, socket))
+    call = Call(desk=desk, request=socket, user=user)
+    found_for(Needs.JOB, call)
+    return call
+
+
+async def _refuse(socket: WebSocket, error: RunnerError) -> None:
+    from starlette.responses import JSONResponse
+
+    from runner.service.faults import body_of
+
+    status = status_of(error)
+    await socket.send_denial_response(JSONResponse(body_of(status, str(error)), status))
+
+
+async def _deliver(call: Call, socket: WebSocket) -> None:
+    job, reader, user = call.job, Reader.of(call.request), call.user.name
+    gone = asyncio.ensure_future(_until_gone(socket))
+    delivering = asyncio.ensure_future(_send_all(job, reader, socket, user))
+    try:
+        await asyncio.wait({gone, delivering}, return_when=asyncio.FIRST_COMPLETED)
+        if delivering.done():
+            delivering.result()
+            return
+        raise WebSocketDisconnect
+    finally:
+        for each in (gone, delivering):
+            each.cancel()
+        await asyncio.gather(gone, delivering, return_exceptions=True)
+
+
+async def _send_all(job: Job, reader: Reader, socket: WebSocket, user: str) -> None:
+    await _send(socket, '{"type": "acknowledgement"}')
+    if job.record is not None and _recent.take(user, job.id):
+        return
+    async for event in job.events_async():
+        if isinstance(event, MessageEvent):
+            await _send(socket, await run_in_threadpool(message_text, reader, event.body))
+    record = await job.wait_async()
+    if record.outcome is Outcome.COMPLETED and record.result is not None:
+        try:
+            text = await run_in_threadpool(reader.text_of, record.result)
+        except RefusedError:
+            text = None  # asking for the result tells why
+        if text is not None:
+            await _send(socket, text)
+    _recent.add(user, job.id)
+
+
+async def _send(socket: WebSocket, text: str) -> None:
+    async with asyncio.timeout(_SEND_S):
+        if len(text) > _TEXT_BYTES:
+            await socket.send_bytes(text.encode())
+        else:
+            await socket.send_text(text)
+
+
+async def _until_gone(socket: WebSocket) -> None:
+    """Read what the client sends, which has no meaning, until it closes the connection."""
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return

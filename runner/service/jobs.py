@@ -1,0 +1,154 @@
+"""Jobs of a service's users: submitted once, within quotas, and seen by their owner only."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from runner.errors import UnknownJobError
+from runner.job import Job
+from runner.job.request import Origin
+from runner.policy.rules import Rules
+from runner.programs import Program
+from runner.running.requests import checked
+from runner.service.faults import RefusedError, later, not_found, too_much
+from runner.store import Store
+from runner.store.rows import Query
+from runner.store.users import User
+from runner.store.whole import whole_text
+from runner.supervisor import Supervisor
+
+_ID: Final = re.compile(r"job-[0-9a-f]{16}")
+_DAY_S: Final = 86400.0
+_TICK_S: Final = 0.1
+MAX_PAGE: Final = 200
+MAX_KEY_CHARS: Final = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a client asks of a job, beside the program; the values are those of `Supervisor.run`.
+
+    `inputs` are encoded already.
+    """
+
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    backend: str | Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
+
+
+class Jobs:
+    """The jobs, as each user sees them."""
+
+    def __init__(self, store: Store, supervisor: Supervisor, rules: Rules) -> None:
+        self._store = store
+        self._supervisor = supervisor
+        self._rules = rules
+        self._keyed = threading.Lock()
+        self._impatient = threading.Event()
+        self.is_draining = False
+
+    def submit(self, user: User, program: Program, order: Order) -> Job:
+        """Submit a job and return it, or the one that the same key has started before.
+
+        Raises RequestError, RefusedError for a quota, or while the service ends.
+        """
+        if self.is_draining:
+            msg = "the service ends"
+            raise later(msg)
+        with self._once(user, order.origin.key) as earlier:
+            if earlier is not None:
+                return _same(earlier, program, order)
+            self._check_quota(user)
+            limits = self._supervisor.limits_of(program, order.limits)
+            request = checked(
+                program, order.inputs, limits, order.backend, order.options, user.name
+            )
+            request = dataclasses.replace(request, origin=order.origin)
+            return self._supervisor.accept(program, request)
+
+    @contextlib.contextmanager
+    def _once(self, user: User, key: str) -> Iterator[Job | None]:
+        """Provide the job that this key has started; others with a key wait meanwhile."""
+        if not key:
+            yield None
+            return
+        if len(key) > MAX_KEY_CHARS or not key.isprintable():
+            msg = f"the key {key!r:.80}: at most {MAX_KEY_CHARS} printable characters"
+            raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
+        with self._keyed:
+            found = self._supervisor.search(Query(user=user.name, key=key, limit=1))
+            yield found[0] if found else None
+
+    def find(self, job_id: str, user: User) -> Job:
+        """Return a job of the user.  Raises RefusedError (404) for any other."""
+        if _ID.fullmatch(job_id):  # a whole id: no beginning of one, and not `last`
+            with contextlib.suppress(UnknownJobError):
+                return self._supervisor.job(job_id, user=user.name)
+        msg = "job"
+        raise not_found(msg, job_id)
+
+    def search(self, user: User, query: Query) -> tuple[list[Job], int]:
+        """Return the user's jobs that match, and how many there are on all pages."""
+        own = dataclasses.replace(query, user=user.name)
+        return self._supervisor.search(own), self._store.count(own)
+
+    def whole(self, job: Job) -> str:
+        """Return everything that is kept of a job, as a line of JSON."""
+        return whole_text(self._store, job.id)
+
+    def delete(self, job: Job) -> None:
+        """Remove a job with everything that is kept of it; one that runs is cancelled."""
+        job.cancel()
+        self._store.delete(job.id, even_running=True)
+
+    def drain(self, grace_s: float) -> bool:
+        """Accept no more jobs and wait until none runs; return False if some do after `grace_s`."""
+        self.is_draining = True
+        deadline = time.monotonic() + grace_s
+        while is_busy := self._supervisor.is_busy:
+            if time.monotonic() > deadline or self._impatient.wait(_TICK_S):
+                break
+        return not is_busy
+
+    def stop_draining(self) -> None:
+        """Let `drain` return at once."""
+        self._impatient.set()
+
+    def _check_quota(self, user: User) -> None:
+        pending = self._store.count(Query(user=user.name, pending=True))
+        if pending >= self._rules.jobs:
+            msg = (
+                f"{pending} of your jobs wait or run, the quota is {self._rules.jobs}: wait for "
+                "some to end, or cancel them"
+            )
+            raise too_much(msg)
+        if self._rules.cpu_s_per_day:
+            used = self._store.cpu_s(user.name, time.time() - _DAY_S)
+            if used >= self._rules.cpu_s_per_day:
+                msg = (
+                    f"your jobs have used {used:.0f} CPU seconds within a day, the quota is "
+                    f"{self._rules.cpu_s_per_day:g}: wait, or ask the operator for more"
+                )
+                raise too_much(msg)
+
+
+def _same(earlier: Job, program: Program, order: Order) -> Job:
+    """Return the job that a key has started.  Raises RefusedError if it was for something else."""
+    same_origin = earlier.request.origin == order.origin
+    if not same_origin or earlier.program != program.name:
+        msg = (
+            f"the key {order.origin.key!r:.80} belongs to job {earlier.id}, which was asked for "
+            "something else: choose another key"
+        )
+        raise RefusedError(HTTPStatus.CONFLICT, msg)
+    return earlier

@@ -1,0 +1,148 @@
+"""Programs that users upload: checked and packaged when they arrive, shared as their owners say."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from packaging.utils import canonicalize_name
+
+from runner.errors import ManifestError
+from runner.policy.rules import Rules
+from runner.programs import Program, of_files
+from runner.service.faults import RefusedError, not_found, too_much
+from runner.store import Store, kept
+from runner.store.uploads import Upload, Uploads
+from runner.store.users import User, Users
+from runner.supervisor import Supervisor
+
+_ALPHABET: Final = string.ascii_lowercase + string.digits
+_RANDOM_CHARS: Final = 10
+_READ_AHEAD: Final = 64
+"""Programs that are kept ready to run, because jobs in a row often share one."""
+
+
+class Programs:
+    """The uploaded programs, as each user sees them."""
+
+    def __init__(self, store: Store, supervisor: Supervisor, users: Users, rules: Rules) -> None:
+        self.uploads = Uploads(store.file)
+        self._store = store
+        self._supervisor = supervisor
+        self._users = users
+        self._rules = rules
+        self._read = lru_cache(maxsize=_READ_AHEAD)(self._read_from_store)
+
+    def add(
+        self, user: User, files: Mapping[str, bytes], *, name: str = "", public: bool = False
+    ) -> Upload:
+        """Upload a program and return it; `name` is its name if it says none itself.
+
+        Raises ManifestError, ImageError or RefusedError that says what is wrong with it, and
+        DuplicateError if the user has a program of its name.
+        """
+        program = self._checked(files, name)
+        number, used = self.uploads.owned(user.name)
+        bundle = kept.pack(program)
+        if number >= self._rules.programs:
+            msg = f"you have {number} programs, the quota is {self._rules.programs}: delete some"
+            raise too_much(msg)
+        self._check_bytes(used + len(bundle[1]))
+        program_id = _new_id(program.name)
+        self._supervisor.package(program)
+        self.uploads.add(program_id, user.name, program.name, bundle)
+        upload = self.find(program_id, user)
+        if public:
+            self.publish(upload, public=True)
+            upload = self.find(program_id, user)
+        return upload
+
+    def update(self, upload: Upload, files: Mapping[str, bytes]) -> int:
+        """Store a new version of a program and return its number.  Raises as `add` does."""
+        program = self._checked(files, upload.name)
+        bundle = kept.pack(program)
+        if bundle[0] == self.uploads.bundle(upload):
+            return upload.version  # what a client repeats changes nothing
+        self._check_bytes(self.uploads.owned(upload.owner)[1] + len(bundle[1]))
+        self._supervisor.package(program)
+        return self.uploads.update(upload, program.name, bundle)
+
+    def find(self, name: str, user: User) -> Upload:
+        """Return the program with this id, or the user's own of this name.
+
+        Raises RefusedError (404) if there is none that the user may see.
+        """
+        upload = self.uploads.find(name, user.name)
+        if upload is None:
+            msg = "program"
+            raise not_found(msg, name)
+        return upload
+
+    def read(self, upload: Upload, version: int | None = None) -> Program:
+        """Return a version of a program (default: the newest).  Raises RefusedError (404)."""
+        digest = self.uploads.bundle(upload, version)
+        program = None if digest is None else self._read(digest)
+        if program is None:
+            msg = "version"
+            raise not_found(msg, f"{version or upload.version} of {upload.id}")
+        return program
+
+    def _read_from_store(self, digest: str) -> Program | None:
+        return kept.read_program(self._store, digest)
+
+    def given(self, files: Mapping[str, bytes], name: str) -> Program:
+        """Return the program that came with a request for one job.  Raises as `add` does."""
+        return self._checked(files, name)
+
+    def publish(self, upload: Upload, *, public: bool) -> None:
+        """Let everybody run a program, or only its owner and those it is shared with."""
+        self.uploads.publish(upload, public=public)
+
+    def share(self, upload: Upload, names: Sequence[str]) -> None:
+        """Set the users who may run a program and read its source.
+
+        Raises RefusedError for a name that no user has.
+        """
+        for name in names:
+            if not self._users.exists(name):
+                msg = f"no user {name!r:.80}: a program is shared with users by their exact names"
+                raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
+        self.uploads.share(upload, names)
+
+    def _checked(self, files: Mapping[str, bytes], name: str) -> Program:
+        program = of_files(Path(re.sub(r"[^\w.-]+", "-", name)[:64] or "program"), dict(files))
+        allowed = {canonicalize_name(each) for each in self._rules.requirements}
+        refused = sorted({each.name for each in program.pins} - allowed)
+        if refused:
+            msg = (
+                f"requirements: {', '.join(refused)} may not be used here; allowed are: "
+                f"{', '.join(sorted(allowed)) or 'none'} (the operator sets `requirements`)"
+            )
+            raise ManifestError(msg)
+        return program
+
+    def _check_bytes(self, used: int) -> None:
+        if used > self._rules.program_bytes:
+            msg = (
+                f"your programs would take {used} bytes with all their versions, the quota is "
+                f"{self._rules.program_bytes}: delete some"
+            )
+            raise too_much(msg)
+
+
+def may_read(upload: Upload, user: User) -> bool:
+    """Return True if a user who sees a program may read its source as well."""
+    return user.name == upload.owner or user.name in upload.shared_with
+
+
+def _new_id(name: str) -> str:
+    """Return a new id, which is safe in a path as it is, and begins as the name does."""
+    begin = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:40] or "program"
+    end = "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARS))
+    return f"{begin}-{end}"

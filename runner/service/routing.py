@@ -1,0 +1,313 @@
+"""Routes that declare what they need, and the one way from a request to an answer.
+
+A `Route` names the right that its caller needs.  Before its function runs, the caller is known, the
+right is checked, the job or program in the path is found for that caller, and the body has been
+read within its bounds; the function only translates.  What the caller may not see is not found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+
+from runner.errors import RunnerError, StoreError, our_own
+from runner.job import Job
+from runner.service.faults import RefusedError, body_of, later, not_found, status_of
+from runner.service.identity import caller_of
+from runner.service.programs import may_read
+from runner.store.uploads import Upload
+from runner.store.users import Role, User
+
+if TYPE_CHECKING:
+    from runner.service.desk import Desk
+
+log = logging.getLogger(__name__)
+access: Final = logging.getLogger("runner.service.access")
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+SMALL: Final = 64 * KIB
+"""The largest body of requests that carry neither a program nor inputs."""
+
+NOBODY: Final = User(name="", role=Role.USER, created=0)
+_WIDEST: Final = 1 << 53
+_MAX_NAME_CHARS: Final = 128
+
+
+class Needs(StrEnum):
+    """The right that a route needs, and what its path names."""
+
+    NOTHING = "nothing"
+    """Anybody may ask."""
+
+    USER = "user"
+    """A user."""
+
+    OPERATOR = "operator"
+    """A user with the role of an operator."""
+
+    JOB = "job"
+    """The user for whom the job `{job}` runs."""
+
+    PROGRAM = "program"
+    """A user who may run the program `{program}`: it is theirs, shared with them, or public."""
+
+    SOURCE = "source"
+    """A user who may read the program's source: it is theirs, or shared with them."""
+
+    OWNER = "owner"
+    """The user who has uploaded the program."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request whose caller has the right that its route needs.
+
+    `job` and `upload` are those in the path, None where it names none.
+    """
+
+    desk: Desk
+    request: HTTPConnection
+    user: User
+    body: bytes = b""
+    _job: Job | None = None
+    _upload: Upload | None = None
+
+    @property
+    def job(self) -> Job:
+        """The job in the path."""
+        assert self._job is not None
+        return self._job
+
+    @property
+    def upload(self) -> Upload:
+        """The program in the path."""
+        assert self._upload is not None
+        return self._upload
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The parameters of the query, the last of each name."""
+        return self.request.query_params
+
+    @property
+    def base(self) -> str:
+        """The address at which the client has reached this service, without a path."""
+        return str(self.request.base_url).rstrip("/")
+
+    def object(self) -> dict[str, Any]:
+        """Return the body, a JSON object, whatever its content type.  Raises RefusedError."""
+        from runner.programs.values import loaded
+
+        try:
+            found = loaded(self.body) if self.body.strip() else {}
+        except (ValueError, RecursionError) as error:
+            msg = f"the body is not JSON: {error!s:.200}"
+            raise RefusedError(HTTPStatus.BAD_REQUEST, msg) from None
+        if not isinstance(found, dict):
+            msg = f"the body is a JSON {type(found).__name__}: it must be an object"
+            raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
+        return found
+
+    def number(self, name: str, default: int, *, most: int = _WIDEST) -> int:
+        """Return a whole number of the query, at most `most`.  Raises RefusedError."""
+        text = self.query.get(name)
+        if text is None or text == "":
+            return default
+        if not (text.isascii() and text.isdecimal() and len(text) < len(str(_WIDEST))):
+            msg = f"{name} is {text!r:.40}: it must be a whole number, 0 or more"
+            raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
+        return min(int(text), most)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One address of the service.
+
+    Attributes:
+        method, path: what is asked; `{job}` and `{program}` in the path name what `needs` is about.
+        needs: the right that the caller must have.
+        answer: the function that answers; it runs in a thread, and may return a streaming response.
+        does: what it does, in one line for the description of the API.
+        most_bytes: the largest body.
+        takes: a JSON Schema of the body, None if it has none.
+        gives: what it answers: a status, and a name in the description's schemas, "" for none.
+        may_fail_late: False if clients repeat the request after a 5xx, so none may be sent then.
+    """
+
+    method: str
+    path: str
+    needs: Needs
+    answer: Callable[[Call], Response]
+    does: str
+    most_bytes: int = SMALL
+    takes: Mapping[str, Any] | None = None
+    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    gives: tuple[int, str] = (200, "")
+
+
+async def answered(route: Route, desk: Desk, request: Request) -> Response:
+    """Answer one request.  Every fault of ours or of the caller becomes a response with its words.
+
+    The response says under which name the service's log has the request.
+    """
+    started, name, user = time.monotonic(), secrets.token_hex(8), NOBODY
+    try:
+        call = await _call(route, desk, request)
+        user = call.user
+        response = await run_in_threadpool(_perform, route, call)
+    except ClientDisconnect:
+        return Response(status_code=HTTPStatus.BAD_REQUEST)
+    except RunnerError as error:
+        response = _refusal(error, name)
+    except Exception as error:
+        log.exception("request %s failed inside the service", name)
+        response = _refusal(RunnerError(our_own(error)), name)
+    response.headers["uber-trace-id"] = name
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    took_s = time.monotonic() - started
+    desk.metrics.answered(route.method, route.path, response.status_code, took_s)
+    entry = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "request": name,
+        "user": user.name,
+        "method": route.method,
+        "route": route.path,
+        "what": request.path_params.get("job") or request.path_params.get("program") or "",
+        "status": response.status_code,
+        "ms": round(took_s * 1000, 1),
+        "address": request.client.host if request.client else "socket",
+    }
+    # What stands in the path is logged, the query and the headers never are.
+    access.info("%s", json.dumps(entry))
+    if route.method != "GET" and route.needs is not Needs.NOTHING:
+        await run_in_threadpool(_audit, desk, entry)
+    return response
+
+
+def _audit(desk: Desk, entry: Mapping[str, Any]) -> None:
+    """Write what was asked to be changed, by whom and with which success, into the audit log."""
+    try:
+        desk.audit.add(
+            entry["user"],
+            f"{entry['method']} {entry['route']}",
+            entry["what"][:_MAX_NAME_CHARS],
+            status=entry["status"],
+            address=entry["address"],
+        )
+    except StoreError as error:
+        log.warning("request %s is not in the audit log: %s", entry["request"], error)
+
+
+def _perform(route: Route, call: Call) -> Response:
+    """Find what the path names, for this caller and in a worker's thread, and answer."""
+    found_for(route.needs, call)
+    return route.answer(call)
+
+
+def found_for(needs: Needs, call: Call) -> None:
+    """Find what the path names, if the caller has the right to it.  Raises RefusedError (404)."""
+    path = call.request.path_params
+    if needs is Needs.JOB:
+        call._job = call.desk.jobs.find(path["job"], call.user)
+    elif needs in {Needs.PROGRAM, Needs.SOURCE, Needs.OWNER}:
+        upload = call.desk.programs.find(path["program"], call.user)
+        is_own = upload.owner == call.user.name
+        if needs is Needs.OWNER and not is_own:
+            msg = f"program {upload.id} belongs to another user: only its owner may do this"
+            raise RefusedError(HTTPStatus.FORBIDDEN, msg)
+        if needs is Needs.SOURCE and not may_read(upload, call.user):
+            msg = f"program {upload.id}: its source is not shared with you"
+            raise RefusedError(HTTPStatus.FORBIDDEN, msg)
+        call._upload = upload
+
+
+async def _call(route: Route, desk: Desk, request: Request) -> Call:
+    user = await run_in_threadpool(caller_of, desk, request)
+    if route.needs is not Needs.NOTHING:
+        user = checked_user(route.needs, user)
+    body = b""
+    if request.method in {"POST", "PUT", "PATCH"}:
+        body = await _body(request, route.most_bytes, desk.rules.request_s)
+    return Call(desk=desk, request=request, user=user or NOBODY, body=body)
+
+
+def checked_user(needs: Needs, user: User | None) -> User:
+    """Return a caller who may ask at all.  Raises RefusedError (401, 403)."""
+    if user is None:
+        msg = "no valid token: send yours as `Authorization: Bearer TOKEN`"
+        raise RefusedError(HTTPStatus.UNAUTHORIZED, msg, {"WWW-Authenticate": "Bearer"})
+    if needs is Needs.OPERATOR and user.role is not Role.OPERATOR:
+        msg = "this is for operators of the service only"
+        raise RefusedError(HTTPStatus.FORBIDDEN, msg)
+    return user
+
+
+async def _body(request: Request, most: int, within_s: float) -> bytes:
+    """Return the body of a request.  Raises RefusedError for one that is too long, or too slow."""
+    said = request.headers.get("content-length", "0")
+    if said.isdecimal() and int(said) > most:
+        raise _too_long(most)
+    pieces, size = [], 0
+    try:
+        async with asyncio.timeout(within_s + most / MIB):
+            async for piece in request.stream():
+                size += len(piece)
+                if size > most:
+                    raise _too_long(most)
+                pieces.append(piece)
+    except TimeoutError:
+        msg = f"the body has not arrived within {within_s:g} s"
+        raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, msg, {"Connection": "close"}) from None
+    return b"".join(pieces)
+
+
+def _too_long(most: int) -> RefusedError:
+    msg = f"the body is longer than {most} bytes, the most that is taken here"
+    return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, msg, {"Connection": "close"})
+
+
+def _refusal(error: RunnerError, name: str) -> Response:
+    if isinstance(error, StoreError):
+        log.warning("request %s: %s", name, error)
+        error = later("the service's store cannot be used now")
+    status = status_of(error)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("request %s: %s", name, error)
+    headers = error.headers if isinstance(error, RefusedError) else {}
+    return JSONResponse(body_of(status, str(error)), status, headers)
+
+
+def unknown_address(path: str) -> Response:
+    """Return the answer for an address that no route has."""
+    return JSONResponse(
+        body_of(HTTPStatus.NOT_FOUND, str(not_found("address", path))), HTTPStatus.NOT_FOUND
+    )
+
+
+def empty(status: HTTPStatus = HTTPStatus.NO_CONTENT) -> Response:
+    """Return an answer without a body."""
+    return Response(status_code=status)
+
+
+def json_text(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Return an answer whose body is JSON text already."""
+    return Response(text, status, media_type="application/json")
+
+
+def json_of(data: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Return JSON data as an answer."""
+    return Response(json.dumps(data), status, media_type="application/json")

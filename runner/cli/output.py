@@ -14,8 +14,8 @@ from runner.display import inert_json, notice, one_line, quoted
 from runner.errors import RequestError, RunnerError
 from runner.host.trace import Trace
 from runner.job import form
-from runner.job.hints import hint, hint_for
 from runner.job.form import strict
+from runner.job.hints import hint, hint_for
 from runner.job.record import (
     Event,
     Evidence,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from runner.cli.common import say
-from runner.cli.output import strict, write_result
+from runner.cli.output import write_result
 from runner.cli.terminal import write
 from runner.cli.text import MAX_DRAWN, Draw, as_text
 from runner.display import one_line
+from runner.job.form import strict
 from sandbox.wire.protocol import JsonText
 
 if TYPE_CHECKING:

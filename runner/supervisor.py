@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CELLS_VARIABLE = "QRUNNER_CELLS"
+
 
 class Supervisor:
     """Runs programs in sandboxes.  A context manager: leaving it ends everything that it started.
@@ -90,6 +92,7 @@ class Supervisor:
         memory_budget_bytes: int | None = None,
         carrier: str | None = None,
         warm: Mapping[str | os.PathLike[str], int | Warm] | bool = False,
+        cells: bool = True,
         store: Store | str | os.PathLike[str] | None = None,
         progress: Progress = log.info,
         engine: Engine | None = None,
@@ -118,6 +121,7 @@ class Supervisor:
                     max_jobs=max_jobs,
                     memory_budget_bytes=memory_budget_bytes,
                     warm=warm is True,
+                    cells=cells and os.environ.get(CELLS_VARIABLE) != "off",
                     progress=progress,
                 )
                 self._site = opened.enter_context(contextlib.closing(here))

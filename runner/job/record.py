@@ -176,11 +176,13 @@ def length(event: Event) -> int:
 class JobRecord:
     """Everything that is known about how a job ended.
 
-    `policy` is the hash of everything that defines the sandbox; `exceptions` lists what the
-    operator has loosened, or allowed to be missing.  `versions` holds the versions of the runner,
-    of the protocol, of the guest and of the stack in the image.  `stored` is True if the job is in
-    the store, False if the store has failed, None without a store.  `node` and `attempt` are set
-    for a job that ran on a cluster.  `user` is the person for whom it ran, "" if none was given.
+    `place` is the kind of place where the job ran: "cell", "container", or "session" for a fork
+    that shares its sandbox with other jobs.  `policy` is the hash of everything that defines the
+    sandbox; `exceptions` lists what the operator has loosened, or allowed to be missing.
+    `versions` holds the versions of the runner, of the protocol, of the guest and of the stack in
+    the image.  `stored` is True if the job is in the store, False if the store has failed, None
+    without a store.  `node` and `attempt` are set for a job that ran on a cluster.  `user` is the
+    person for whom it ran, "" if none was given.
     """
 
     job: str
@@ -194,6 +196,7 @@ class JobRecord:
     image: str | None = None
     isolation: str | None = None
     carrier: str | None = None
+    place: str | None = None
     policy: str | None = None
     exceptions: tuple[str, ...] = ()
     timestamps: dict[str, str | None] = field(default_factory=dict)

@@ -76,6 +76,20 @@ def seccomp_profile(isolation: Isolation, profile: str) -> str:
     return json.dumps(content)
 
 
+ZYGOTE_CALLS: Final = ("capset", "clone", "mount", "recvmsg")
+"""What a zygote may do beyond its profile: `clone` with any flags, and the others at all.
+
+Each cell takes them away again before there is a program: `sandbox.processes.kernel`.
+"""
+
+
+def zygote_profile(profile: str) -> str:
+    """Return the profile for a zygote: with what building the walls of its cells takes."""
+    content = json.loads(profile)
+    content["syscalls"].append({"names": [*ZYGOTE_CALLS], "action": "SCMP_ACT_ALLOW"})
+    return json.dumps(content)
+
+
 def host_tasks(isolation: Isolation, processes: int) -> int:
     """Return how many tasks the host's control group must allow for `processes` in the sandbox."""
     if isolation is Isolation.RUNSC:

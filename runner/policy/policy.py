@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runner.errors import PolicyError, RequestError
-from runner.policy.isolation import GET_RUNSC, Isolation
+from runner.policy.isolation import GET_RUNSC, Isolation, zygote_profile
 from runner.policy.limits import Limits
 from sandbox.wire.protocol import MIB
 
@@ -90,6 +90,7 @@ class Policy:
     shm_bytes: int = 16 * MIB
     shm_inodes: int = 1024
     open_files: int = 1024
+    pending_signals: int | None = 1024
     file_bytes: int = 64 * MIB
     oom_score_adj: int = 1000
     masked_paths: tuple[str, ...] = field(
@@ -196,6 +197,21 @@ class Policy:
             swappiness=0 if str(info.get("CgroupVersion", "1")) == "1" else None,
         )
 
+    def for_zygote(self) -> Policy:
+        """Return the policy for the container that makes cells with this policy.
+
+        A process may mount a `/proc` of its own only where the whole of the present one is visible,
+        so a zygote's is not masked: it runs no program.  Its cells mask theirs.
+        """
+        return dataclasses.replace(
+            self,
+            seccomp=zygote_profile(self.seccomp),
+            masked_paths=tuple(each for each in self.masked_paths if not _is_in_proc(each)),
+            readonly_paths=tuple(each for each in self.readonly_paths if not _is_in_proc(each)),
+            # Counted for all of its cells together; each cell lowers it to its own share.
+            pending_signals=None,
+        )
+
     def exceptions(self) -> tuple[str, ...]:
         """Return, for the job record, what is looser than or different from the default."""
         default = Policy()
@@ -210,6 +226,10 @@ class Policy:
     def digest(self, limits: Limits) -> str:
         """Return the hash for the job record: equal hashes mean equal sandboxes."""
         return _digest(self, limits)
+
+
+def _is_in_proc(path: str) -> bool:
+    return path.startswith("/proc/")
 
 
 @functools.lru_cache(maxsize=256)

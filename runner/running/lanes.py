@@ -1,10 +1,11 @@
-"""The sandboxes of one session, and the jobs that each of them runs, one after another.
+"""The lanes of one session: each runs one job after another.
 
-A lane is one sandbox.  It is started for a job and kept for the next one as long as nothing is left
-of the previous job.  Waiting jobs are in the session's own queue.  As many jobs as there are lanes
-are submitted to the supervisor's workers, so a session shares the slots with all other jobs, job by
-job. Between two jobs a lane rests with the workers: it holds no thread, its memory stays counted,
-and it is given up when another job needs that memory.
+A lane has a cell, used for one job, and makes the next one while nobody waits for it.  Where there
+are no cells it has a sandbox, which runs each job in a fork: it is kept for the next one as long as
+nothing is left of the previous job.  Waiting jobs are in the session's own queue.  As many jobs as
+there are lanes are submitted to the supervisor's workers, so a session shares the slots with all
+other jobs, job by job.  Between two jobs a lane rests with the workers: it holds no thread, its
+memory stays counted, and it is given up when another job needs that memory.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from runner.host.interrupt import CancelledError, check
 from runner.host.workers import Workers
 from runner.policy import Policy
 from runner.running.execution import Execution, Verdict
-from runner.running.supply import Supply
+from runner.running.supply import Supply, place_of
 from runner.running.task import Task, our_fault
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
+from runner.sandboxes.spec import Holding, Kind
 from runner.sandboxes.turn import Turn
 
 log = logging.getLogger(__name__)
@@ -39,12 +41,12 @@ _CLOSING_S: Final = 10.0
 
 @dataclass(slots=True)
 class Lane:
-    """One sandbox of a session; `sandbox` is None before it has started.
+    """One lane of a session; `sandbox` is what its next job runs in, None if there is none yet.
 
     `number` is the number of its last job, `counted` the kernel's counters at the end of that job.
     """
 
-    sandbox: Sandbox | None = None
+    sandbox: Holding | None = None
     policy: Policy | None = None
     number: int = 0
     counted: Counters | None = None
@@ -80,7 +82,6 @@ class Lanes:
 
     def submit(self, task: Task) -> None:
         """Queue a job.  Raises RequestError after `close`."""
-        task.exceptions = ("session",)
         with self._changed:
             if self._is_closed:
                 msg = "this session is closed: make a new one"
@@ -153,16 +154,19 @@ class Lanes:
             sandbox = self._sandbox(lane, task)
         if not task.job.start():
             raise CancelledError
-        lane.number += 1
         lane.is_clean = False  # until it is known to be clean
+        if not isinstance(sandbox, Sandbox):
+            place = place_of(self._engine, sandbox)
+            return Execution(place, task.job, task.limits, task.waker).run(task.request)
+        lane.number += 1
         turn = Turn(self._engine, sandbox, lane.number, lane.counted)
         execution = Execution(turn, task.job, task.limits, task.waker)
         verdict = execution.run(task.request)
         lane.is_clean, lane.counted = execution.is_clean, turn.counted
         return verdict
 
-    def _sandbox(self, lane: Lane, task: Task) -> Sandbox:
-        """Return the lane's sandbox, or a new one if it has none that is alive."""
+    def _sandbox(self, lane: Lane, task: Task) -> Holding:
+        """Return what the lane has, or a new one if that is not alive or there is none."""
         if lane.sandbox is not None and not _is_alive(lane.sandbox):
             self._give_up(lane)
         if lane.sandbox is None or lane.policy is None:
@@ -178,8 +182,14 @@ class Lanes:
             self._supply.release(task)  # a sandbox that did not start
             return
         task.hold(None)
-        if not lane.is_clean:
-            self._give_up(lane)
+        if lane.is_clean:
+            return
+        has_cells = lane.sandbox.kind is Kind.CELL
+        self._give_up(lane)
+        if has_cells and not self._is_closed:
+            # If that fails, the next job tries again, and says why.
+            with contextlib.suppress(RunnerError, OSError):
+                lane.sandbox = self._supply.new_cell(task, for_session=True)
 
     def _evict(self, lane: Lane) -> None:
         sandbox, lane.sandbox = lane.sandbox, None
@@ -193,8 +203,10 @@ class Lanes:
             self._supply.discard(sandbox)
 
 
-def _is_alive(sandbox: Sandbox) -> bool:
-    """Return True if an idle sandbox is usable: it exists and has sent nothing in the meantime."""
+def _is_alive(sandbox: Holding) -> bool:
+    """Return True if it is usable: it exists and has sent nothing in the meantime but a log."""
+    if not isinstance(sandbox, Sandbox):
+        return sandbox.is_waiting()
     assert sandbox.attachment is not None
     try:
         pieces = sandbox.attachment.receive()

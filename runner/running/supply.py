@@ -1,7 +1,8 @@
 """Sandboxes for jobs: started or taken from the pool, and always removed.
 
 `Supply` works in the threads of its callers.  A task that needs a sandbox, for itself or for a
-session, gets one from `acquire` and gives it back with `release`.
+session, gets one from `acquire` and gives it back with `release`.  What is to be warm is a cell
+wherever cells can be made, and else a container.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final
 
+from runner.backends import describe
 from runner.engine import Engine
-from runner.errors import RequestError
+from runner.errors import EngineError, RequestError
 from runner.host.interrupt import Waker
 from runner.host.processes import HostProcess
 from runner.images import ImageStore, build_id
-from runner.job.request import Request
 from runner.policy import Limits, Policy
 from runner.policy.isolation import Isolation
 from runner.programs import Program
@@ -27,12 +28,23 @@ from runner.programs.imports import modules
 from runner.running.execution import Verdict
 from runner.running.task import Task
 from runner.sandboxes import cgroup, residence
+from runner.sandboxes.cell import Cell
 from runner.sandboxes.launcher import ImageGoneError, Sandbox
+from runner.sandboxes.place import Container, Place
 from runner.sandboxes.pool import Pool, Warm
 from runner.sandboxes.reaper import Reaper
-from runner.sandboxes.spec import Carrier, SandboxSpec, session_arguments, warm_arguments
-from runner.sandboxes.starts import Starts
+from runner.sandboxes.spec import (
+    Carrier,
+    Holding,
+    SandboxSpec,
+    session_arguments,
+    warm_arguments,
+    zygote_arguments,
+)
+from runner.sandboxes.starts import CORES, Starts
 from runner.sandboxes.sweep import Janitor, sweep
+from runner.sandboxes.zygote import CellError, Zygote
+from runner.sandboxes.zygotes import ZYGOTE_BYTES, Zygotes
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +55,15 @@ IDLE_SHARE: Final = 0.25
 """The share of the machine's memory that sandboxes waiting for jobs may use."""
 
 
+_ZYGOTE_LIMITS: Final = Limits(memory_bytes=4 << 30, cpus=CORES, processes=1024)
+"""Generous: a zygote runs no program.  What the kernel needs for its cells counts as its memory."""
+
+
 class Supply:
     """The sandboxes of one supervisor; any number of threads may call its methods.
 
-    With `warm`, each sandbox is warmed up before it is handed out.
+    With `warm`, each sandbox is warmed up before it is handed out.  Without `cells`, none of them
+    is a cell.
     """
 
     def __init__(
@@ -57,6 +74,7 @@ class Supply:
         carrier: Carrier | None,
         *,
         warm: bool,
+        cells: bool,
     ) -> None:
         self.process = HostProcess.current()
         self.pool: Pool | None = None
@@ -65,6 +83,9 @@ class Supply:
         self._policy = policy
         self._carrier = carrier
         self._warm = warm
+        self._zygotes = Zygotes(lambda zygote: self.discard(zygote.sandbox))
+        self._cell_obstacle = "" if cells else "they are switched off"
+        self._has_made_cells = False
         self._build = build_id()
         self._starts = Starts()
         self._reaper = Reaper()
@@ -101,6 +122,7 @@ class Supply:
         """Hand out no more waiting sandboxes, and begin to remove them."""
         if self.pool is not None:
             self.pool.close()
+        self._zygotes.close()
 
     def join(self, patience_s: float | None) -> bool:
         """Wait until all sandboxes are gone, then remove this process's traces; return True if so.
@@ -125,7 +147,7 @@ class Supply:
 
     # --- sandboxes ----------------------------------------------------------------------------
 
-    def acquire(self, task: Task, *, for_session: bool = False) -> Sandbox:
+    def acquire(self, task: Task, *, for_session: bool = False) -> Holding:
         """Return a sandbox that is ready for its first request, and that the task holds.
 
         Raises RunnerError (including CancelledError) or OSError.  `release` removes whatever exists
@@ -140,6 +162,12 @@ class Supply:
                 task.hold(waiting)
                 task.trace.mark("take")
                 return waiting
+        if for_session or self._warm or self._is_stocked(task):
+            cell = self.new_cell(task, for_session=for_session)
+            if cell is not None:
+                task.hold(cell)
+                task.trace.mark("take")
+                return cell
         try:
             return self._start(task, for_session=for_session)
         except ImageGoneError as error:
@@ -147,6 +175,17 @@ class Supply:
             self.release(task)
             task.image = None
             return self._start(task, for_session=for_session)
+
+    def new_cell(self, task: Task, *, for_session: bool) -> Cell | None:
+        """Return a cell for a job like this one, None where cells cannot be made.
+
+        The errors are those of `acquire`.
+        """
+        backend = _expected(task.request.backend if for_session else None, task.limits)
+        return self._cell(task.program, task.limits, task.policy, task.waker, backend, task.image)
+
+    def _is_stocked(self, task: Task) -> bool:
+        return self.pool is not None and task.image is None and self.pool.keeps(task.program)
 
     def release(self, task: Task) -> None:
         """Remove the sandbox of a task, now or as soon as the engine releases it."""
@@ -160,7 +199,9 @@ class Supply:
     def _start(self, task: Task, *, for_session: bool) -> Sandbox:
         spec = self._spec(task.program, task.limits, task.policy, task.image)
         if for_session:
-            arguments = session_arguments(_modules(task.program), _expected(task.request))
+            arguments = session_arguments(
+                _modules(task.program), _expected(task.request.backend, task.limits)
+            )
             spec = dataclasses.replace(spec, serves_many=True, arguments=arguments)
         elif self._warm:
             spec = dataclasses.replace(spec, arguments=warm_arguments(_modules(task.program)))
@@ -200,6 +241,69 @@ class Supply:
             )
         self._carrier = self._carrier or sandbox.carrier
 
+    # --- cells --------------------------------------------------------------------------------
+
+    def cell_obstacle(self, policy: Policy) -> str:
+        """Return why no cells are made for jobs with this policy; empty if they are.
+
+        Known after the engine was asked for the first time.
+        """
+        if policy.isolation is not Isolation.RUNC:
+            return f"there are none under {policy.isolation}"
+        if self._carrier_now() is not Carrier.SOCKET:
+            return "they need a socket that can be mounted, and frames go over stdio here"
+        if not self._own_cgroup:
+            return "this process may not make control groups: it takes root and cgroupfs"
+        return self._cell_obstacle
+
+    def _cell(
+        self,
+        program: Program,
+        limits: Limits,
+        policy: Policy,
+        waker: Waker,
+        backend: str,
+        image: str | None = None,
+    ) -> Cell | None:
+        if self.cell_obstacle(policy):
+            return None
+        zygote = self._zygote(program, policy, waker, backend, image)
+        try:
+            cell = zygote.cell(limits.for_container())
+        except (CellError, OSError) as error:
+            self._zygotes.retire(zygote)
+            log.warning("a zygote of %s is given up: %s", program.name, error)
+            if not self._has_made_cells:
+                self._cell_obstacle = str(error)
+                return None
+            raise EngineError(str(error)) from error
+        self._has_made_cells = True
+        return cell
+
+    def _zygote(
+        self, program: Program, policy: Policy, waker: Waker, backend: str, image: str | None
+    ) -> Zygote:
+        def start() -> Zygote:
+            spec = self._spec(program, Limits(), policy, image)
+            arguments = zygote_arguments(policy, _modules(program), backend)
+            spec = dataclasses.replace(
+                spec,
+                policy=policy.for_zygote(),
+                limits=_ZYGOTE_LIMITS,
+                arguments=arguments,
+                serves_many=True,
+            )
+            sandbox = Sandbox(self._engine, spec)
+            try:
+                self._bring_up(sandbox, waker, urgent=True)
+            except BaseException:
+                self.discard(sandbox)
+                raise
+            return Zygote(sandbox, policy)
+
+        key = image or self._images.program_digest(program.files, program.pins), policy, backend
+        return self._zygotes.get(key, start, room=self.idle_memory_bytes() // ZYGOTE_BYTES)
+
     # --- for the pool -------------------------------------------------------------------------
 
     def stock(self, program: Program, limits: Limits, size: Warm) -> None:
@@ -213,10 +317,14 @@ class Supply:
         digest = self._images.program_digest(program.files, program.pins)
         return digest, program.manifest.isolation, limits.for_container()
 
-    def launch(self, program: Program, limits: Limits, waker: Waker) -> Sandbox:
+    def launch(self, program: Program, limits: Limits, waker: Waker) -> Holding:
         """Return a sandbox that has warmed up and waits; cleans up if that fails."""
         self._prepare()
-        spec = self._spec(program, limits, self._policy_for(program))
+        policy = self._policy_for(program)
+        cell = self._cell(program, limits, policy, waker, _expected(None, limits))
+        if cell is not None:
+            return cell
+        spec = self._spec(program, limits, policy)
         arguments = warm_arguments(_modules(program))
         sandbox = Sandbox(self._engine, dataclasses.replace(spec, arguments=arguments))
         try:
@@ -230,12 +338,12 @@ class Supply:
         """Return True if the engine still has the program's image."""
         return self._images.has(program.files, program.name, program.pins)
 
-    def discard(self, sandbox: Sandbox) -> None:
+    def discard(self, sandbox: Holding) -> None:
         """Remove a sandbox, now or as soon as the engine releases it."""
         if not sandbox.destroy():
             self._reaper.add(sandbox)
 
-    def leave_to_reaper(self, sandbox: Sandbox) -> None:
+    def leave_to_reaper(self, sandbox: Holding) -> None:
         """Remove a sandbox in the reaper's thread, since the calling thread must not wait."""
         self._reaper.add(sandbox)
 
@@ -280,6 +388,14 @@ class Supply:
             self._is_resident = True
 
 
+def place_of(engine: Engine, held: Holding) -> Place:
+    """Return the place for one job in what a task holds."""
+    if isinstance(held, Cell):
+        return held
+    assert isinstance(held, Sandbox)
+    return Container(engine, held)
+
+
 def _modules(program: Program) -> tuple[str, ...]:
     return modules(program.files, program.manifest.entry)
 
@@ -301,8 +417,9 @@ def _check_room(limits: Limits, facts: Mapping[str, Any]) -> None:
         raise RequestError(msg)
 
 
-def _expected(request: Request) -> str:
-    """Return the backend of a request as an argument of a guest; empty if it is too long."""
-    wanted = {"backend": dict(request.backend), "limits": request.limits.for_guest()}
+def _expected(backend: Mapping[str, Any] | None, limits: Limits) -> str:
+    """Return a backend, or the default one, as an argument of a guest; empty if it is too long."""
+    sizes = {"memory_bytes": limits.memory_bytes, "cpus": limits.cpus}
+    wanted = {"backend": dict(backend or describe(None)), "limits": sizes}
     text = json.dumps(wanted, separators=(",", ":"))
     return text if len(text) <= _ARGUMENT_BYTES else ""

@@ -26,7 +26,7 @@ from runner.policy import Policy
 from runner.programs import Program, values
 from runner.running.execution import Verdict
 from runner.running.versions import versions
-from runner.sandboxes.launcher import Sandbox
+from runner.sandboxes.spec import Holding, Kind
 from sandbox.wire import protocol
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ class Task:
     Attributes:
         job: the job's state.
         handle: the caller's handle; the task keeps it alive, so that the job can be found.
-        exceptions: exceptions for the job's record, in addition to the policy's.
         image: the image to use instead of the program's own; see `Supervisor.replay`.
     """
 
@@ -55,11 +54,10 @@ class Task:
         self.request = request
         self.limits = request.limits
         self.policy = policy
-        self.exceptions: tuple[str, ...] = ()
         self._callbacks: tuple[Callback, Callback] | None = None
         self.retries = 0
         self.image = request.image
-        self.sandbox: Sandbox | None = None
+        self.sandbox: Holding | None = None
         self.interrupt = Interrupt()
         self.waker = Waker()
         self._withdraw = withdraw
@@ -80,7 +78,7 @@ class Task:
         """The time that each step of the job took."""
         return self.job.trace
 
-    def hold(self, sandbox: Sandbox | None) -> None:
+    def hold(self, sandbox: Holding | None) -> None:
         """Set the sandbox that the job has from now on; None means none."""
         if sandbox is not None:
             self.job.image = sandbox.spec.image
@@ -172,8 +170,9 @@ class Task:
             image=job.image,
             isolation=self.policy.isolation.value,
             carrier=sandbox.carrier.value if sandbox else None,
+            place=sandbox.kind.value if sandbox else None,
             policy=self.policy.digest(self.limits),
-            exceptions=(*self.policy.exceptions(), *self.exceptions),
+            exceptions=(*self.policy.exceptions(), *_weaker(sandbox)),
             node=job.node,
             attempt=job.attempt,
             user=self.request.user,
@@ -182,6 +181,11 @@ class Task:
             },
             versions=versions(),
         )
+
+
+def _weaker(sandbox: Holding | None) -> tuple[str, ...]:
+    """Return the exception for a place that separates jobs less strictly than others do."""
+    return ("session",) if sandbox is not None and sandbox.kind is Kind.SESSION else ()
 
 
 def refused(program: Program, error: InputsError, *, user: str) -> Job:

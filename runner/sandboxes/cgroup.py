@@ -1,9 +1,11 @@
-"""A control group of our own around each sandbox: the kernel's counters, readable after its death.
+"""Control groups of our own around sandboxes: the kernel's counters, readable after their death.
 
 The engine makes the container's group inside a parent group that this module names and removes.
-The parent outlives the container, so its figures are exact and final.  This needs an engine on this
-machine with the cgroupfs driver, and a caller who may remove the group (root).  Without these there
-is no `JobCgroup`, and figures come from the engine or the guest, or are null.
+The parent outlives the container, so its figures are exact and final.  A cell has one group, which
+this module makes, with the limits of the job; it is beside those of containers, as cgroup v2 wants
+no processes in a group that has groups.  This needs an engine on this machine with the cgroupfs
+driver, and a caller who may remove the group (root).  Without these there is no `JobCgroup`, and
+figures come from the engine or the guest, or are null.
 
 cgroup v1 and v2 differ in where the files are and in what a parent counts: v1 counts out-of-memory
 kills and refused forks only in the container's own group, so these two are lost with it.
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from runner.host.processes import HostProcess
+from runner.policy import Limits
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,11 @@ TOP: Final = "qrunner"
 """Name of the group that contains all groups of this runner."""
 
 _FILE_BYTES: Final = 65536
+_OF_SWAP: Final = ("memory.swap.max", "memory.memsw.limit_in_bytes")
+_PERIOD_US: Final = 100_000
+_LEAST_QUOTA_US: Final = 1000
+"""The period of the CPU limit, and the least that the kernel accepts of it, in microseconds."""
+
 _POLL_S: Final = 0.005
 _ATTEMPTS: Final = 100
 _REMOVAL_S: Final = 1.0
@@ -55,10 +63,14 @@ def is_usable(*, driver: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class JobCgroup:
-    """The parent group of one sandbox; `name` is unique within its process."""
+    """The group of one sandbox; `name` is unique within its process.
+
+    With `is_whole` it has the processes itself; else the engine's group inside has them.
+    """
 
     process: HostProcess
     name: str
+    is_whole: bool = False
 
     @property
     def parent(self) -> str:
@@ -74,7 +86,7 @@ class JobCgroup:
                 cpu_s=None if cpu_us is None else cpu_us / 1e6,
                 memory_peak_bytes=_number(f"{group}/memory.peak"),
                 oom_kills=_keyed(f"{group}/memory.events", b"oom_kill"),
-                process_limit_hits=_keyed(f"{_container(group)}/pids.events", b"max"),
+                process_limit_hits=_keyed(f"{self._inner(group)}/pids.events", b"max"),
                 tasks_peak=_number(f"{group}/pids.peak"),
             )
         memory, cpu, pids = (
@@ -84,10 +96,56 @@ class JobCgroup:
         return Counters(
             cpu_s=None if cpu_ns is None else cpu_ns / 1e9,
             memory_peak_bytes=_number(f"{memory}/memory.max_usage_in_bytes"),
-            oom_kills=_keyed(f"{_container(memory)}/memory.oom_control", b"oom_kill"),
-            process_limit_hits=_keyed(f"{_container(pids)}/pids.events", b"max"),
+            oom_kills=_keyed(f"{self._inner(memory)}/memory.oom_control", b"oom_kill"),
+            process_limit_hits=_keyed(f"{self._inner(pids)}/pids.events", b"max"),
             tasks_peak=_number(f"{pids}/pids.peak"),
         )
+
+    def _inner(self, group: str) -> str:
+        return group if self.is_whole else _container(group)
+
+    def cpu_s(self) -> float:
+        """Return the CPU time used until now, in seconds; 0 if it cannot be read."""
+        if _is_unified():
+            return (_keyed(f"{ROOT}{self.parent}/cpu.stat", b"usage_usec") or 0) / 1e6
+        return (_number(f"{ROOT}/cpuacct{self.parent}/cpuacct.usage") or 0) / 1e9
+
+    def make(self, limits: Limits) -> None:
+        """Make the group of a cell, with the limits of its job.  Raises OSError."""
+        for directory in _limited(self.parent):
+            os.mkdir(directory)  # noqa: PTH102  below: cheaper than pathlib
+        self.limit(limits)
+
+    def limit(self, limits: Limits, before: Limits | None = None) -> None:
+        """Set the limits; `before` are those that it has.  Raises OSError.
+
+        Only of a group without much memory in use: the kernel refuses a limit below that.
+        """
+        for name, path, value in _limit_files(self.parent, limits):
+            if before is not None and getattr(before, name) == getattr(limits, name):
+                continue
+            try:
+                _write(path, value)
+            except FileNotFoundError:
+                if not path.endswith(_OF_SWAP):  # the policy says if the kernel must count swap
+                    raise
+
+    def enter(self, pid: int) -> None:
+        """Move a process into the group; its memory until then stays counted elsewhere."""
+        for directory in _limited(self.parent):
+            _write(f"{directory}/cgroup.procs", pid)
+
+    def dissolve(self) -> bool:
+        """Remove the group of a cell that has ended; return True if it is gone."""
+        deadline = time.monotonic() + _REMOVAL_S
+        left = _limited(self.parent)
+        while left:
+            left = [each for each in left if not _is_removed(each)]
+            if left and time.monotonic() >= deadline:
+                return False
+            if left:
+                time.sleep(_POLL_S)
+        return True
 
     def memory_bytes(self) -> int | None:
         """Return the memory in use now, in bytes; None if it cannot be read."""
@@ -239,6 +297,59 @@ def _remove_tree(directory: Path) -> None:
 def _is_unified() -> bool:
     """Return True if this host has cgroup v2."""
     return os.access(f"{ROOT}/cgroup.controllers", os.F_OK)
+
+
+def _limited(group: str) -> list[str]:
+    """Return the directories that limit and count the processes of a cell."""
+    if _is_unified():
+        return [f"{ROOT}{group}"]
+    names = ["memory", "cpu", "pids"]
+    if not os.path.samefile(f"{ROOT}/cpu", f"{ROOT}/cpuacct"):  # noqa: PTH121
+        names.append("cpuacct")
+    return [f"{ROOT}/{name}{group}" for name in names]
+
+
+def _limit_files(group: str, limits: Limits) -> list[tuple[str, str, int | str]]:
+    """Return the limits by name, the files that hold them, and what to write there.
+
+    Memory comes before memory with swap: each refuses to pass the other.
+    """
+    quota_us = max(_LEAST_QUOTA_US, int(limits.cpus * _PERIOD_US))
+    if _is_unified():
+        path = f"{ROOT}{group}"
+        return [
+            ("memory_bytes", f"{path}/memory.max", limits.memory_bytes),
+            ("memory_bytes", f"{path}/memory.swap.max", 0),
+            ("processes", f"{path}/pids.max", limits.processes),
+            ("cpus", f"{path}/cpu.max", f"{quota_us} {_PERIOD_US}"),
+        ]
+    memory = f"{ROOT}/memory{group}"
+    return [
+        ("memory_bytes", f"{memory}/memory.memsw.limit_in_bytes", -1),
+        ("memory_bytes", f"{memory}/memory.limit_in_bytes", limits.memory_bytes),
+        ("memory_bytes", f"{memory}/memory.memsw.limit_in_bytes", limits.memory_bytes),
+        ("processes", f"{ROOT}/pids{group}/pids.max", limits.processes),
+        ("cpus", f"{ROOT}/cpu{group}/cpu.cfs_period_us", _PERIOD_US),
+        ("cpus", f"{ROOT}/cpu{group}/cpu.cfs_quota_us", quota_us),
+    ]
+
+
+def _write(path: str, value: object) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, str(value).encode())
+    finally:
+        os.close(file)
+
+
+def _is_removed(directory: str) -> bool:
+    try:
+        os.rmdir(directory)  # noqa: PTH106
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _container(group: str) -> str:

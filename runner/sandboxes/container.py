@@ -50,7 +50,7 @@ def container_config(  # noqa: PLR0913  the parts of one value, by name
     return {
         "Image": image,
         "Entrypoint": [],
-        "Cmd": [*GUEST_COMMAND, *carrier, "--covered", ":".join(covered), *arguments],
+        "Cmd": [*GUEST_COMMAND, *carrier, "--covered", ",".join(covered), *arguments],
         "Env": [f"{name}={value}" for name, value in _environment(limits).items()],
         "User": f"{uid}:{uid}",
         "WorkingDir": "/tmp",  # noqa: S108  the sandbox's own tmpfs
@@ -136,13 +136,14 @@ def _channel_mount(directory: str) -> dict[str, Any]:
 
 
 def _ulimits(policy: Policy, limits: Limits) -> list[dict[str, Any]]:
+    pending = policy.pending_signals
     values = {
         "core": 0,
         "memlock": 0,
         "msgqueue": 0,
         "nofile": policy.open_files,
         "fsize": policy.file_bytes,
-        "sigpending": 1024,
+        **({} if pending is None else {"sigpending": pending}),
         **process_ulimits(policy.isolation, limits.processes),
     }
     return [{"Name": name, "Soft": value, "Hard": value} for name, value in values.items()]

@@ -36,7 +36,7 @@ from runner.policy.proof import unproved
 from runner.sandboxes.cgroup import JobCgroup
 from runner.sandboxes.container import container_config, random_uid
 from runner.sandboxes.residence import make_channel
-from runner.sandboxes.spec import Carrier, SandboxSpec
+from runner.sandboxes.spec import Carrier, Kind, SandboxSpec
 from sandbox.wire import protocol
 from sandbox.wire.protocol import FrameReader, ProtocolError, Ready
 
@@ -83,6 +83,11 @@ class Sandbox:
         self._answers_since: float | None = None
         self.obstacle = ""
         self.unreachable = ""
+
+    @property
+    def kind(self) -> Kind:
+        """What its jobs run in, if it has jobs itself."""
+        return Kind.SESSION if self.spec.serves_many else Kind.CONTAINER
 
     def start(self) -> None:
         """Create, attach and start the container.

@@ -93,8 +93,9 @@ class Place(Protocol):
     first_process: str
     """Description of the process whose end PID 1 reports."""
 
-    has_ended: bool
-    """True if the place has ended, and its streams with it."""
+    @property
+    def has_ended(self) -> bool:
+        """Return True if the place has ended, and its streams with it."""
 
     @property
     def carrier(self) -> Carrier:
@@ -144,13 +145,17 @@ class Container:
 
     def __init__(self, engine: Engine, sandbox: Sandbox) -> None:
         self.number = SINGLE_USE_JOB
-        self.log_end = f"\x1e{secrets.token_hex(8)}\n"
+        self.log_end = new_log_end()
         self.exit_status: int | None = None
-        self.has_ended = False
+        self._has_ended = False
         self._engine = engine
         self._sandbox = sandbox
         self._unsent = memoryview(b"")
         self._messages_ended = sandbox.connection is None
+
+    @property
+    def has_ended(self) -> bool:
+        return self._has_ended
 
     @property
     def carrier(self) -> Carrier:
@@ -180,7 +185,7 @@ class Container:
 
     def watch(self, selector: selectors.BaseSelector, wanted: Collection[Stream]) -> None:
         reads = Stream.LOG in wanted or Stream.RESULTS in wanted
-        events = selectors.EVENT_READ if reads and not self.has_ended else 0
+        events = selectors.EVENT_READ if reads and not self._has_ended else 0
         if self._unsent:
             events |= selectors.EVENT_WRITE
         set_events(selector, self._sandbox.attachment, events)
@@ -206,7 +211,7 @@ class Container:
         assert self._sandbox.attachment is not None
         pieces = self._sandbox.attachment.receive()
         if pieces is None:
-            self.has_ended = True
+            self._has_ended = True
             return []
         # A program may write byte by byte, and the engine frames each write.
         found = []
@@ -262,6 +267,11 @@ class Container:
 
     def answers(self, timeout_s: float) -> bool:
         return self._engine.is_responsive(timeout_s=timeout_s)
+
+
+def new_log_end() -> str:
+    """Return a mark for the end of a log that no program can guess."""
+    return f"\x1e{secrets.token_hex(8)}\n"
 
 
 def set_events(selector: selectors.BaseSelector, source: Any, events: int) -> None:

@@ -22,7 +22,7 @@ from runner.host.interrupt import CancelledError, Interrupt, Waker
 from runner.host.workers import Workers
 from runner.policy import Limits
 from runner.programs import Program
-from runner.sandboxes.launcher import Sandbox
+from runner.sandboxes.spec import Holding
 from runner.sandboxes.starts import CORES
 
 log = logging.getLogger(__name__)
@@ -96,16 +96,16 @@ class Source(Protocol):
     """Supplies the pool's sandboxes; its methods may block and raise RunnerError."""
 
     def key(self, program: Program, limits: Limits) -> Hashable: ...
-    def launch(self, program: Program, limits: Limits, waker: Waker) -> Sandbox: ...
+    def launch(self, program: Program, limits: Limits, waker: Waker) -> Holding: ...
     def has_image(self, program: Program) -> bool: ...
-    def discard(self, sandbox: Sandbox) -> None: ...
-    def leave_to_reaper(self, sandbox: Sandbox) -> None: ...
+    def discard(self, sandbox: Holding) -> None: ...
+    def leave_to_reaper(self, sandbox: Holding) -> None: ...
     def idle_memory_bytes(self) -> int: ...
 
 
 @dataclass(slots=True)
 class _Waiting:
-    sandbox: Sandbox
+    sandbox: Holding
     memory_bytes: int | None
 
 
@@ -134,7 +134,7 @@ class _Order:
     """Work for a thread of the pool."""
 
     shelf: _Shelf | None = None
-    sandbox: Sandbox | None = None
+    sandbox: Holding | None = None
     interrupt: Interrupt = field(default_factory=Interrupt)
 
 
@@ -167,7 +167,7 @@ class Pool:
                 self._manager = thread
             self._changed.notify_all()
 
-    def take(self, program: Program, limits: Limits) -> Sandbox | None:
+    def take(self, program: Program, limits: Limits) -> Holding | None:
         """Return a sandbox that waits for a job of this program, None if there is none."""
         if not self._shelves:
             return None
@@ -188,6 +188,11 @@ class Pool:
             shelf.target = min(shelf.target + 1, shelf.size.most)
             shelf.short_at = now
             return None
+
+    def keeps(self, program: Program) -> bool:
+        """Return True if sandboxes of this program, with whatever limits, are kept here."""
+        with self._changed:
+            return any(each.program.path == program.path for each in self._shelves.values())
 
     def job_over(self) -> None:
         """Start missing sandboxes now: a job for which that was delayed has ended."""
@@ -343,7 +348,7 @@ class Pool:
             if sandbox is not None and not is_kept:
                 self._source.discard(sandbox)
 
-    def _put(self, shelf: _Shelf, sandbox: Sandbox | None) -> bool:
+    def _put(self, shelf: _Shelf, sandbox: Holding | None) -> bool:
         if sandbox is None:
             shelf.not_before = time.monotonic() + shelf.pause_s
             shelf.pause_s = min(2 * shelf.pause_s, _LONGEST_PAUSE_S)
@@ -368,7 +373,7 @@ class Pool:
                 while shelf.waiting:
                     self._discard(shelf.waiting.popleft().sandbox)
 
-    def _discard(self, sandbox: Sandbox) -> None:
+    def _discard(self, sandbox: Holding) -> None:
         """Remove a sandbox in another thread."""
         if not self._order(_Order(sandbox=sandbox), self._remove):
             self._source.leave_to_reaper(sandbox)

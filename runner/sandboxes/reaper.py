@@ -1,6 +1,6 @@
 """Retries the removal of sandboxes that the engine or the kernel refused to remove.
 
-Most sandboxes are gone when `Sandbox.destroy` returns.  After a stall or a restart of the engine
+Most sandboxes are gone when `destroy` returns.  After a stall or a restart of the engine
 some are not; these are handed over to the reaper.  Its thread exists only while there are any.
 """
 
@@ -10,7 +10,7 @@ import logging
 import threading
 from typing import Final
 
-from runner.sandboxes.launcher import Sandbox
+from runner.sandboxes.spec import Holding
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +23,11 @@ class Reaper:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._left: list[Sandbox] = []
+        self._left: list[Holding] = []
         self._thread: threading.Thread | None = None
         self._hurry = False
 
-    def add(self, sandbox: Sandbox) -> None:
+    def add(self, sandbox: Holding) -> None:
         """Take over a sandbox whose `destroy` returned False or was not called yet."""
         if sandbox.obstacle:
             log.warning("sandbox %s is not gone yet: %s", sandbox.name, sandbox.obstacle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from runner.host.processes import HostProcess
 from runner.policy import Limits, Policy
@@ -17,6 +18,40 @@ class Carrier(StrEnum):
     STDIO = "stdio"
 
 
+class Kind(StrEnum):
+    """The kinds of places where a job runs; the record of a job names its kind."""
+
+    CONTAINER = "container"
+    CELL = "cell"
+    SESSION = "session"
+
+
+class Holding(Protocol):
+    """A sandbox or a cell, as the task that holds it sees it, and the pool in which it waits."""
+
+    name: str
+    spec: SandboxSpec
+    obstacle: str
+    """Why `destroy` has not succeeded yet."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
+
+    @property
+    def carrier(self) -> Carrier:
+        """The carrier of messages."""
+
+    def memory_bytes(self) -> int | None:
+        """Return the memory in use now, in bytes; None if unknown.  For any thread."""
+
+    def is_waiting(self) -> bool:
+        """Return True if it has neither ended nor sent anything since it was ready."""
+
+    def destroy(self) -> bool:
+        """End and remove everything; False if that is to be tried again later.  Never raises."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
     """The specification of a sandbox; sandboxes with equal specs are interchangeable.
@@ -24,7 +59,7 @@ class SandboxSpec:
     `limits` are those of the container: see `Limits.for_container`.  `kernel` is the release of the
     engine's kernel, by which the isolation is proved.  `arguments` are the guest's,
     in addition to the carrier: none for a job that begins as soon as the guest is ready, else
-    `warm_arguments` or, with `serves_many`, `session_arguments`.
+    `warm_arguments` or, with `serves_many`, `session_arguments` or `zygote_arguments`.
     """
 
     image: str
@@ -54,3 +89,22 @@ def session_arguments(modules: tuple[str, ...], backend: str) -> tuple[str, ...]
     wiped = [each for path in WRITABLE for each in ("--wipe", path)]
     built = ("--backend", backend) if backend else ()
     return ("--session", "--import", ",".join(modules), *wiped, *built)
+
+
+def zygote_arguments(policy: Policy, modules: tuple[str, ...], backend: str) -> tuple[str, ...]:
+    """Return the arguments of a guest that makes a cell for each job.
+
+    `policy` is that of the cells; `backend` is as for `session_arguments`.
+    """
+    built = ("--backend", backend) if backend else ()
+    return (
+        *("--zygote", "--import", ",".join(modules)),
+        # The counters of the zygote's own group would show what other cells do.
+        *("--mask", ",".join([*_in_proc(policy.masked_paths), "/sys/fs/cgroup"])),
+        *("--readonly", ",".join(_in_proc(policy.readonly_paths))),
+        *built,
+    )
+
+
+def _in_proc(paths: tuple[str, ...]) -> list[str]:
+    return [each for each in paths if each.startswith("/proc/")]

@@ -21,9 +21,8 @@ from runner.policy import Limits, Policy
 from runner.programs import Program
 from runner.running.execution import Execution, Verdict
 from runner.running.lanes import Lanes, Queue
-from runner.running.supply import Supply
+from runner.running.supply import Supply, place_of
 from runner.running.task import Task
-from runner.sandboxes.place import Container
 from runner.sandboxes.pool import Pool, Warm
 from runner.sandboxes.spec import Carrier
 from runner.sandboxes.starts import CORES, memory_share
@@ -83,6 +82,7 @@ class Machine:
         max_jobs: int | None,
         memory_budget_bytes: int | None,
         warm: bool,
+        cells: bool,
         progress: Callable[[str], object],
     ) -> None:
         forced = _carrier(carrier)
@@ -95,7 +95,7 @@ class Machine:
         self._budget = memory_budget_bytes
         # Between two jobs, sessions have sandboxes without a thread.
         images = ImageStore(self.engine, progress=progress)
-        self.supply = Supply(self.engine, images, policy, forced, warm=warm)
+        self.supply = Supply(self.engine, images, policy, forced, warm=warm, cells=cells)
 
     @property
     def pool(self) -> Pool | None:
@@ -134,7 +134,7 @@ class Machine:
             sandbox = self.supply.acquire(task)
         if not task.job.start():
             raise CancelledError
-        place = Container(self.engine, sandbox)
+        place = place_of(self.engine, sandbox)
         return Execution(place, task.job, task.limits, task.waker).run(task.request)
 
     def queue(self, count: int) -> Lanes:

@@ -26,9 +26,19 @@ libc: Final = ctypes.CDLL(None, use_errno=True)
 
 def protect() -> None:
     """Close this process to others of the same user, as far as the kernel allows."""
-    _prctl(_PR_SET_DUMPABLE, 0)
+    be_closed()
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+
+
+def be_closed() -> None:
+    """Let no other process look into this one or trace it."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def be_open() -> None:
+    """Let this process own its entries below `/proc/self`; else they belong to root."""
+    _prctl(_PR_SET_DUMPABLE, 1)
 
 
 def become_ordinary() -> None:
@@ -39,8 +49,7 @@ def become_ordinary() -> None:
         _signal.signal(number, _signal.SIG_DFL)
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     os.setsid()
-    # Dumpable again: otherwise /proc/self would belong to root and be closed to the program.
-    _prctl(_PR_SET_DUMPABLE, 1)
+    be_open()
 
 
 def open_wakeup() -> tuple[int, int]:

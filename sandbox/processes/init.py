@@ -17,6 +17,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from sandbox.processes import guard, worker
@@ -55,25 +56,47 @@ def main(options: Options) -> NoReturn:
     if not is_first:
         # Outside a container (in contract tests) orphans would go to another PID 1.
         guard.adopt_orphans()
+    # A waiting sandbox answers within few milliseconds, of which this would take more than one.
+    is_cold = not (options.warm or options.session or options.zygote)
+    pumps = [Pump(STDOUT), Pump(STDERR)] if is_cold else []
+
+    def work(control: int) -> NoReturn:
+        for each in pumps:
+            each.give()
+        if options.zygote:
+            from sandbox.processes import zygote  # others need not wait for its import
+
+            zygote.main(options)
+        if options.session:
+            from sandbox.processes import session
+
+            session.main(options, control, is_alone=is_first)
+        worker.main(options, control)
+
+    stand_guard(os.fork, work, pumps, is_session=options.session)
+
+
+def stand_guard(
+    fork: Callable[[], int],
+    work: Callable[[int], NoReturn],
+    pumps: list[Pump],
+    *,
+    is_session: bool = False,
+) -> NoReturn:
+    """Fork the worker, which calls `work` with its pipe to this process, and guard it to its end.
+
+    This process must be protected already, and the first of its PID namespace.
+    """
     wakeup, wakeup_write = guard.open_wakeup()
     control, control_write = os.pipe()
-    # A waiting sandbox answers within a few milliseconds; this would take more than one of them.
-    pumps = [] if options.warm or options.session else [Pump(STDOUT), Pump(STDERR)]
-
-    child = os.fork()
+    child = fork()
     if child == 0:
         guard.become_ordinary()
         for descriptor in (wakeup, wakeup_write, control):
             os.close(descriptor)
-        for each in pumps:
-            each.give()
-        if options.session:
-            from sandbox.processes import session  # only sessions pay for its import
-
-            session.main(options, control_write, is_alone=is_first)
-        worker.main(options, control_write)
+        work(control_write)
     os.close(control_write)
-    first = Init(child=child, wakeup=wakeup, control=control, is_session=options.session)
+    first = Init(child=child, wakeup=wakeup, control=control, is_session=is_session)
     try:
         first.watch(pumps)
     except BaseException:  # noqa: BLE001 (the sandbox must go, whatever went wrong here)

@@ -56,6 +56,11 @@ def _work(options: Options, control: int) -> None:
     outlet = channel.open_channel(options)
     warmth = warm_up(options.modules) if options.warm else Warmth()
     say_ready(outlet, options)
+    take_request(outlet, options, control, warmth)
+
+
+def take_request(outlet: channel.Channel, options: Options, control: int, warmth: Warmth) -> None:
+    """Wait for the request, leave the host's stream to PID 1, and run the job."""
     request = channel.read_run_line()
     if request is None:
         return
@@ -71,12 +76,14 @@ def _work(options: Options, control: int) -> None:
 
 def say_ready(outlet: channel.Channel, options: Options) -> None:
     """Tell the host that it may send a request, and how this process is confined."""
-    ready = protocol.Ready(
-        protocol=protocol.PROTOCOL_VERSION,
-        build=_read_build(),
-        seen=confinement.describe(options.covered),
-    )
-    outlet.messages.write(protocol.encode(ready))
+    seen = confinement.describe(options.covered)
+    outlet.messages.write(protocol.encode(ready(seen=seen)))
+
+
+def ready(*, cell: int = 0, seen: str = "") -> protocol.Ready:
+    """Return the frame that says so; `cell` is the number of the cell, 0 for a container."""
+    version = protocol.PROTOCOL_VERSION
+    return protocol.Ready(protocol=version, build=_read_build(), seen=seen, cell=cell)
 
 
 def perform(

@@ -138,12 +138,8 @@ class Turnstile:
 
 def open_channel(options: Options) -> Channel:
     """Reserve fd 1 for frames, point fds 1 and 2 at the log, and choose the carrier."""
-    private = FrameWriter(_move_up(os.dup(1)))
-    os.dup2(2, 1)
-    for stream in (sys.stdout, sys.stderr):
-        # A log line is written at once, and no character can make a print fail.
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
-    log = _move_up(os.dup(2))
+    private, log = take_output()
+    configure_streams()
     if options.carrier == "stdio":
         return Channel(messages=private, results=private, log=log)
     try:
@@ -153,6 +149,19 @@ def open_channel(options: Options) -> Channel:
             raise
         return Channel(messages=private, results=private, log=log)
     return Channel(messages=messages, results=private, log=log)
+
+
+def take_output() -> tuple[FrameWriter, int]:
+    """Reserve fd 1 for frames, and point fds 1 and 2 at the log; returns the frames and the log."""
+    private = FrameWriter(_move_up(os.dup(1)))
+    os.dup2(2, 1)
+    return private, _move_up(os.dup(2))
+
+
+def configure_streams() -> None:
+    """Let each log line be written at once, and no character make a print fail."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
 
 
 def read_run_line() -> tuple[bytes, bytes] | None:

@@ -13,12 +13,14 @@ JsonText = NewType("JsonText", str)
 class Ready:
     """The guest is connected and waits for its `Run`.
 
-    `build` is the digest of its code, `seen` its report of `sandbox.processes.confinement`.
+    `build` is the digest of its code, `seen` its report of `sandbox.processes.confinement`, `cell`
+    the number of the cell that says so, 0 for a container.
     """
 
     protocol: int
     build: str
     seen: str = ""
+    cell: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,20 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """To a zygote: make a cell of this number; the job's three streams come along as descriptors.
+
+    The other figures are the sizes, in bytes and inodes, of its `/tmp` and `/dev/shm`.
+    """
+
+    number: int
+    tmp_bytes: int
+    tmp_inodes: int
+    shm_bytes: int
+    shm_inodes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A request: the program, its inputs and its limits.
 
@@ -163,5 +179,5 @@ class Run:
 
 
 Frame: TypeAlias = Ready | Message | Result | Done | Fault | Exited | Cleared
-Order: TypeAlias = Run | Next | Stop | Pause | Resume
+Order: TypeAlias = Run | Next | Stop | Pause | Resume | Cell
 """The host's frames, which the guest trusts."""

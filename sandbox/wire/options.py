@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sandbox.wire import protocol
 
 CARRIERS: Final = ("socket", "stdio")
+
+_SWITCHES: Final = ("--warm", "--session", "--zygote")
+_TEXTS: Final = ("--carrier", "--socket", "--program", "--backend")
+_LISTS: Final = {
+    "--import": "modules",
+    "--wipe": "wipe",
+    "--covered": "covered",
+    "--mask": "masked",
+    "--readonly": "readonly",
+}
+"""The arguments, by the kind of their values, and the field for each list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +30,13 @@ class Options:
         carrier: the carrier of frames; None means the socket if it can be connected, else stdio.
         modules: modules that the program names; a warm sandbox imports those of the stack.
         wipe: directories that a session empties after each job.
+        zygote: make cells on demand, one for each job, and run nothing itself.
+        masked, readonly: paths that each cell hides, or makes unchangeable, in its own `/proc`.
         backend: JSON text of the backend that jobs are expected to ask for, and of the limits that
             it is built for: see `backends.Prepared`.
         covered: paths that the host wants masked or read-only: see `processes.confinement`.
 
-    The host sends only `carrier`, `covered`, `warm` and the options of sessions.
+    The host sends only `carrier`, `covered`, `warm` and the options of sessions and zygotes.
     """
 
     carrier: str | None = None
@@ -33,38 +46,33 @@ class Options:
     modules: tuple[str, ...] = ()
     session: bool = False
     wipe: tuple[str, ...] = ()
+    zygote: bool = False
+    masked: tuple[str, ...] = ()
+    readonly: tuple[str, ...] = ()
     backend: str = ""
     covered: tuple[str, ...] = ()
 
 
 def parse(arguments: list[str]) -> Options:
     """Return the options, or exit with a message that lists the accepted ones."""
-    options = Options()
+    values: dict[str, Any] = {}
     rest = iter(arguments)
     for argument in rest:
-        match argument:
-            case "--warm":
-                options = replace(options, warm=True)
-            case "--import":
-                names = _value(argument, rest).split(",")
-                options = replace(options, modules=(*options.modules, *filter(None, names)))
-            case "--session":
-                options = replace(options, session=True)
-            case "--wipe":
-                options = replace(options, wipe=(*options.wipe, _value(argument, rest)))
-            case "--covered":
-                options = replace(options, covered=tuple(_value(argument, rest).split(":")))
-            case "--carrier":
-                options = replace(options, carrier=_carrier(_value(argument, rest)))
-            case "--socket" | "--program" | "--backend":
-                text: dict[str, Any] = {argument.removeprefix("--"): _value(argument, rest)}
-                options = replace(options, **text)
-            case _:
-                msg = (
-                    f"sandbox: unknown argument {argument!r}; it takes --carrier, --socket, "
-                    "--program, --covered, --warm, --import, --session, --wipe and --backend"
-                )
-                raise SystemExit(msg)
+        if argument in _SWITCHES:
+            values[argument.removeprefix("--")] = True
+        elif argument in _TEXTS:
+            values[argument.removeprefix("--")] = _value(argument, rest)
+        elif argument in _LISTS:
+            names = filter(None, _value(argument, rest).split(","))
+            values[_LISTS[argument]] = (*values.get(_LISTS[argument], ()), *names)
+        else:
+            known = ", ".join([*_SWITCHES, *_TEXTS, *_LISTS])
+            msg = f"sandbox: unknown argument {argument!r}; it takes {known}"
+            raise SystemExit(msg)
+    options = Options(**values)
+    if options.carrier not in {None, *CARRIERS}:
+        msg = f"sandbox: unknown carrier {options.carrier!r}; it is one of {', '.join(CARRIERS)}"
+        raise SystemExit(msg)
     return options
 
 
@@ -74,10 +82,3 @@ def _value(argument: str, rest: Iterator[str]) -> str:
         msg = f"sandbox: {argument} needs a value"
         raise SystemExit(msg)
     return value
-
-
-def _carrier(name: str) -> str:
-    if name not in CARRIERS:
-        msg = f"sandbox: unknown carrier {name!r}; it is one of {', '.join(CARRIERS)}"
-        raise SystemExit(msg)
-    return name

@@ -5,7 +5,8 @@ line of JSON in UTF-8 that ends with a newline.  The guest writes `Ready` and `M
 socket, and `Result`, `Done`, `Fault` and `Exited` on its private stdout (with the stdio carrier,
 all of them there).  The guest's stdin is a stream of the host's frames: one `Run`, then `Stop`,
 `Pause` and `Resume` while the job runs.  In a session, a `Next` comes before each `Run`, and
-`Cleared` on stdout says that nothing of a job is left.
+`Cleared` on stdout says that nothing of a job is left.  A zygote gets a `Cell` on the socket for
+each cell, which then speaks like any guest.
 
 Decoding is total: for any bytes, `decode` and `FrameReader.feed` return frames or raise
 `ProtocolError`.  The payloads of `Message` and `Result` stay JSON *text*: they are checked to be
@@ -24,6 +25,7 @@ from typing import Any, Final
 
 from sandbox.wire import strict
 from sandbox.wire.frames import (
+    Cell,
     Cleared,
     Done,
     Exited,
@@ -43,6 +45,7 @@ from sandbox.wire.frames import (
 
 # Users of the protocol import its frames from here.
 __all__ = [
+    "Cell",
     "Cleared",
     "Done",
     "Exited",
@@ -60,7 +63,7 @@ __all__ = [
     "Stop",
 ]
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -127,6 +130,9 @@ _SMALL: Final = {
     "cleared": Cleared,
 }
 _ORDERS: Final = {"next": Next, "stop": Stop, "pause": Pause, "resume": Resume}
+
+ENTERED: Final = b"\n"
+"""What the host writes to a new cell's connection once the cell is in its control group."""
 _ACCEPTED: Final = {
     "int": (int,),
     "str": (str,),
@@ -207,6 +213,13 @@ def decode_order(line: bytes) -> Next | Stop | Pause | Resume:
     """Return a host frame other than a request; trusted likewise."""
     content = json.loads(line)
     return _ORDERS[content.pop("type")](**content)  # type: ignore[no-any-return]
+
+
+def decode_cell(line: bytes) -> Cell:
+    """Return the host's order to a zygote; trusted as its other frames are."""
+    content = json.loads(line)
+    del content["type"]
+    return Cell(**content)
 
 
 class OrderReader:

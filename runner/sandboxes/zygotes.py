@@ -1,0 +1,141 @@
+"""The zygotes of one supervisor: started on demand, shared by jobs, removed when nobody needs them.
+
+A zygote is used by all jobs of its image and policy.  It stays for `IDLE_S` after its last cell has
+ended, so that the next job finds it.  One that cannot make a cell is retired: it makes no more, and
+is removed when its last cell has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from runner.host import interrupt
+from runner.sandboxes.zygote import Zygote
+
+log = logging.getLogger(__name__)
+
+IDLE_S: Final = 60.0
+"""How long a zygote stays without a cell, in seconds."""
+
+_LOOK_S: Final = 1.0
+
+ZYGOTE_BYTES: Final = 128 << 20
+"""Assumed memory of a zygote, which decides how many there may be."""
+
+
+class Zygotes:
+    """Keeps zygotes by key; any thread may call its methods.  `discard` removes one for good."""
+
+    def __init__(self, discard: Callable[[Zygote], None]) -> None:
+        self._discard = discard
+        self._changed = threading.Condition()
+        self._zygotes: dict[Hashable, Zygote] = {}
+        self._starting: set[Hashable] = set()
+        self._retired: list[Zygote] = []
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def get(self, key: Hashable, start: Callable[[], Zygote], *, room: int) -> Zygote:
+        """Return the zygote of this key, started now if there is none that is alive.
+
+        Others are removed for it if they have no cell and there would be more than `room`.  Raises
+        what `start` raises, and CancelledError if the thread's task is cancelled.
+        """
+        with interrupt.calling(self._wake), self._changed:
+            while key in self._starting:
+                interrupt.check()
+                self._changed.wait()
+            zygote = self._zygotes.get(key)
+            if zygote is not None and zygote.is_alive():
+                return zygote
+            self._starting.add(key)
+        try:
+            if zygote is not None:
+                self.retire(zygote)
+            self._make_room(room)
+            started = start()
+        finally:
+            with self._changed:
+                self._starting.discard(key)
+                self._changed.notify_all()
+        with self._changed:
+            if not self._is_closed:
+                self._zygotes[key] = started
+                self._start_thread()
+                return started
+        self._discard(started)
+        raise interrupt.CancelledError
+
+    def retire(self, zygote: Zygote) -> None:
+        """Make no more cells from this zygote, and remove it once it has none."""
+        with self._changed:
+            for key, each in list(self._zygotes.items()):
+                if each is zygote:
+                    del self._zygotes[key]
+                    self._retired.append(zygote)
+                    self._start_thread()
+
+    def close(self) -> None:
+        """Remove all zygotes, and the cells that are left with them."""
+        with self._changed:
+            self._is_closed = True
+            left = [*self._zygotes.values(), *self._retired]
+            self._zygotes.clear()
+            self._retired.clear()
+            self._changed.notify_all()
+        for each in left:
+            self._discard(each)
+
+    def _make_room(self, room: int) -> None:
+        with self._changed:
+            idle = [key for key, each in self._zygotes.items() if not each.cells]
+            idle.sort(key=lambda key: self._zygotes[key].last_used)
+            surplus = len(self._zygotes) + len(self._starting) - max(1, room)
+            gone = [self._zygotes.pop(key) for key in idle[: max(0, surplus)]]
+        for each in gone:
+            log.info("zygote %s makes room for another", each.sandbox.name)
+            self._discard(each)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    # --- its thread, which exists while there are zygotes -----------------------------------------
+
+    def _start_thread(self) -> None:
+        if self._thread is not None or self._is_closed:
+            return
+        thread = threading.Thread(target=self._tend, name="qrunner-zygotes", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.warning("no thread to remove idle zygotes; trying again with the next: %s", error)
+        else:
+            self._thread = thread
+
+    def _tend(self) -> None:
+        while True:
+            with self._changed:
+                if not self._is_closed:
+                    self._changed.wait(_LOOK_S)
+                if self._is_closed or not (self._zygotes or self._retired or self._starting):
+                    self._thread = None
+                    return
+                gone = self._take_idle()
+            for each in gone:
+                log.info("zygote %s has not been used for a while", each.sandbox.name)
+                self._discard(each)
+
+    def _take_idle(self) -> list[Zygote]:
+        """Take out the zygotes that are to go; the caller holds the lock."""
+        before = time.monotonic() - IDLE_S
+        gone = [each for each in self._retired if not each.cells]
+        self._retired = [each for each in self._retired if each.cells]
+        for key, each in list(self._zygotes.items()):
+            if not each.cells and each.last_used < before:
+                gone.append(self._zygotes.pop(key))
+        return gone

@@ -1,0 +1,122 @@
+"""The second process of a zygote: warm, and the parent of one cell for each job.
+
+It imports the stack, never runs code of a program, and never sees a request: the host sends it the
+three streams of each job as descriptors, and it clones a process into new namespaces that keeps
+them (`sandbox.processes.cell`).  All that a cell can know of another is in this process's memory,
+so nothing of a job may ever get there.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import select
+import socket
+import traceback
+from typing import Final, NoReturn
+
+from sandbox.processes import cell, guard, kernel, memory, randomness, worker
+from sandbox.program import loader
+from sandbox.program.job import configure_logging
+from sandbox.stack.warmup import needs_qiskit, warm_up
+from sandbox.wire import channel, protocol
+from sandbox.wire.options import Options
+
+_STREAMS: Final = 3
+_LOG: Final = 2
+_ORDER_BYTES: Final = 4096
+
+
+class HungUpError(Exception):
+    """The host has closed the connection: no more cells are wanted."""
+
+
+def main(options: Options) -> NoReturn:
+    """Make cells until the host hangs up."""
+
+    def serve() -> None:
+        channel.configure_streams()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(options.socket)
+        kept = memory.gather() if needs_qiskit(options.modules, options.backend) else []
+        warmth = warm_up(options.modules, options.backend)
+        kept.clear()
+        guard.protect()
+        renewals = randomness.find()
+        randomness.renew(renewals)  # what cannot be is an error here, and not in a job
+        warmth = loader.clear_early(options.program, warmth)
+        walls = cell.Walls.around(options)
+        origin = cell.Origin(os.getuid(), os.getgid(), options, walls, warmth, renewals)
+        connection.sendall(protocol.encode(worker.ready()))
+        with contextlib.suppress(HungUpError):
+            Zygote(connection, origin).serve()
+
+    worker.leave_after(serve)
+
+
+class Zygote:
+    """Makes a cell for each order of the host, and collects those that have ended."""
+
+    def __init__(self, connection: socket.socket, origin: cell.Origin) -> None:
+        self._connection = connection
+        self._origin = origin
+        self._wakeup, _ = guard.open_wakeup()
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+        self._poll.register(self._wakeup, select.POLLIN)
+
+    def serve(self) -> None:
+        """Serve until the host hangs up, which raises HungUpError."""
+        configure_logging({})  # here, or each job would pay for it
+        randomness.reseed_native()
+        memory.settle()
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._wakeup:
+                    self._reap()
+                else:
+                    self._make(*self._receive())
+
+    def _receive(self) -> tuple[protocol.Cell, list[int]]:
+        """Return the next order and the streams of its job."""
+        descriptors = array.array("i", [0] * _STREAMS)
+        room = socket.CMSG_SPACE(len(descriptors) * descriptors.itemsize)
+        line, ancillary, _, _ = self._connection.recvmsg(_ORDER_BYTES, room)
+        if not line:
+            raise HungUpError
+        received = [
+            each
+            for level, kind, data in ancillary
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+            for each in array.array("i", data)
+        ]
+        return protocol.decode_cell(line), received
+
+    def _make(self, order: protocol.Cell, streams: list[int]) -> None:
+        """Make a cell; what prevents that is written to the job's log, which then ends."""
+        try:
+            if kernel.clone(kernel.NAMESPACES) == 0:
+                self._become_cell(order, streams)
+        except OSError as error:
+            os.write(streams[_LOG], f"no cell can be made: {error}\n".encode())
+        finally:
+            for each in streams:
+                os.close(each)
+
+    def _become_cell(self, order: protocol.Cell, streams: list[int]) -> NoReturn:
+        try:
+            self._connection.detach()  # closed with all others, and its number used again
+            cell.main(order, streams, self._origin)
+        except BaseException:  # noqa: BLE001  nothing may return into the zygote's code
+            with contextlib.suppress(BaseException):
+                os.write(_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))
+        finally:
+            os._exit(worker.OUR_FAULT)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wakeup, 65536)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass

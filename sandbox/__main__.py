@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
-from sandbox.processes import init
-from sandbox.wire import options
+from sandbox.processes import init, worker
+from sandbox.wire.options import parse
 
 if __name__ == "__main__":
-    init.main(options.parse(sys.argv[1:]))
+    options = parse(sys.argv[1:])
+    work = partial(worker.main, options)
+    # What only some guests need, others do not wait for.
+    if options.zygote:
+        from sandbox.processes import zygote
+
+        work = partial(zygote.main, options)
+    elif options.session:
+        from sandbox.processes import session
+
+        work = partial(session.main, options)
+    # A waiting sandbox answers within few milliseconds, of which collecting would take more than 1.
+    is_cold = not (options.warm or options.session or options.zygote)
+    init.main(work, collects=is_cold, is_session=options.session)

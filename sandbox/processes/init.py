@@ -20,11 +20,10 @@ import sys
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from sandbox.processes import guard, worker
+from sandbox.processes import guard
 from sandbox.processes.pump import Pump
 from sandbox.wire import protocol
 from sandbox.wire.clock import Clock
-from sandbox.wire.options import Options
 from sandbox.wire.protocol import Next, Pause, Resume, Stop
 
 STDIN: Final = 0
@@ -49,31 +48,24 @@ _OOM_COUNTERS: Final = (
 )
 
 
-def main(options: Options) -> NoReturn:
-    """Become the sandbox's first process; never returns."""
+def main(work: Callable[[int], NoReturn], *, collects: bool, is_session: bool) -> NoReturn:
+    """Become the sandbox's first process; never returns.
+
+    `work` is what the worker does, given its pipe to this process.  With `collects` short pieces of
+    its output are collected on their way.
+    """
     guard.protect()
-    is_first = os.getpid() == 1
-    if not is_first:
+    if os.getpid() != 1:
         # Outside a container (in contract tests) orphans would go to another PID 1.
         guard.adopt_orphans()
-    # A waiting sandbox answers within few milliseconds, of which this would take more than one.
-    is_cold = not (options.warm or options.session or options.zygote)
-    pumps = [Pump(STDOUT), Pump(STDERR)] if is_cold else []
+    pumps = [Pump(STDOUT), Pump(STDERR)] if collects else []
 
-    def work(control: int) -> NoReturn:
+    def work_behind(control: int) -> NoReturn:
         for each in pumps:
             each.give()
-        if options.zygote:
-            from sandbox.processes import zygote  # others need not wait for its import
+        work(control)
 
-            zygote.main(options)
-        if options.session:
-            from sandbox.processes import session
-
-            session.main(options, control, is_alone=is_first)
-        worker.main(options, control)
-
-    stand_guard(os.fork, work, pumps, is_session=options.session)
+    stand_guard(os.fork, work_behind, pumps, is_session=is_session)
 
 
 def stand_guard(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import ctypes
 import os
 import resource
 import select
@@ -21,7 +20,7 @@ import time
 from dataclasses import replace
 from typing import Final, NoReturn
 
-from sandbox.processes import cleaning, guard, memory, randomness, worker
+from sandbox.processes import cleaning, guard, kernel, memory, randomness, worker
 from sandbox.program import loader
 from sandbox.program.job import configure_logging
 from sandbox.stack.warmup import Warmth, needs_qiskit, warm_up
@@ -34,16 +33,14 @@ CLEANING_S: Final = 1.0
 _STDIN: Final = 0
 _BUFFER_BYTES: Final = 64 * protocol.KIB
 
-_libc: Final = ctypes.PyDLL(None, use_errno=True)
-"""Holds the interpreter's lock during a call, as `os.fork` does."""
-
 
 class HungUpError(Exception):
     """The host has closed stdin: nobody wants anything any more."""
 
 
-def main(options: Options, control: int, *, is_alone: bool) -> NoReturn:
-    """Serve jobs until the host hangs up; `control` is the pipe to PID 1, `is_alone` see there."""
+def main(options: Options, control: int) -> NoReturn:
+    """Serve jobs until the host hangs up; `control` is the pipe to PID 1."""
+    is_alone = os.getppid() == 1  # else this is no container (contract tests)
 
     def serve() -> None:
         outlet = channel.open_channel(options)
@@ -265,15 +262,5 @@ class Intake:
 
 
 def fork() -> int:
-    """Fork as `os.fork` does, without Python's hooks if there are no other threads of Python's.
-
-    The hooks renew locks that a thread might have held which is not there any more, Aer's executor
-    and the generator of `random` (the parent does that, for all generators).  For a fork that does
-    little else they are a tenth of what it costs.  Native threads know nothing of what is renewed.
-    """
-    if _thread._count():
-        return os.fork()
-    child: int = _libc.fork()
-    if child < 0:
-        raise OSError(ctypes.get_errno(), "no process can be forked for the job")
-    return child
+    """Fork as `os.fork` does, without Python's hooks if there are no other threads of Python's."""
+    return os.fork() if _thread._count() else kernel.fork()

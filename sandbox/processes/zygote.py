@@ -32,8 +32,8 @@ class HungUpError(Exception):
     """The host has closed the connection: no more cells are wanted."""
 
 
-def main(options: Options) -> NoReturn:
-    """Make cells until the host hangs up."""
+def main(options: Options, _control: int) -> NoReturn:
+    """Make cells until the host hangs up; there is nothing to tell PID 1."""
 
     def serve() -> None:
         channel.configure_streams()

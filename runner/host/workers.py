@@ -1,8 +1,8 @@
 """Threads that run tasks, fairly between users, within limits on number and weight.
 
-A thread exists only while there is work, and refers to a task only while it works on it.  The
-interpreter's end waits for none of them.  Every operation takes constant time, however many tasks
-wait.
+A thread stays for `IDLE_S` after its last task, so that a task that follows soon need not wait for
+a new one, and refers to a task only while it works on it.  The interpreter's end waits for none of
+them.  Every operation takes constant time, however many tasks wait.
 
 A resource that a task has built may rest for a later task of its group.  It keeps the task's
 weight, and is evicted when a waiting task needs the room.
@@ -16,13 +16,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from runner.errors import RequestError, RunnerError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Hashable)
+
+IDLE_S: Final = 0.5
+"""How long a thread without a task stays, in seconds: starting one takes longer than some jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,9 @@ class Workers(Generic[T]):
     def __init__(self, limit: int, *, budget: int | None = None) -> None:
         self._limit = limit
         self._budget = budget
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        self._wanted = threading.Condition(lock)
         self._waiting: OrderedDict[str, OrderedDict[T, _Entry[T]]] = OrderedDict()
         self._users: dict[T, str] = {}
         self._live: set[T] = set()
@@ -155,6 +160,7 @@ class Workers(Generic[T]):
                 self._changed.wait_for(functools.partial(self._has_fewer_than, before), patience_s)
                 if not self._has_fewer_than(before):
                     return False
+            self._wanted.notify_all()  # those that idle leave
             threads = self._threads - {threading.current_thread()}
         for each in threads:
             each.join(patience_s)
@@ -166,8 +172,10 @@ class Workers(Generic[T]):
     # --- with the lock held -----------------------------------------------------------------------
 
     def _start_threads(self) -> None:
-        """Start a thread for the next task if it may run now and no thread is on its way."""
+        """Have a thread take the next task if it may run now and no thread is on its way."""
         idle = len(self._threads) - self._running
+        if idle:
+            self._wanted.notify()
         if self._waiting and not idle and len(self._threads) < self._limit and self._next_fits():
             thread = threading.Thread(target=self._serve, name="qrunner-job", daemon=True)
             self._threads.add(thread)
@@ -244,6 +252,8 @@ class Workers(Generic[T]):
         while True:
             with self._changed:
                 entry = self._take()
+                if entry is None and self._wanted.wait(IDLE_S):
+                    entry = self._take()
                 if entry is None:
                     self._threads.discard(threading.current_thread())
                     return

@@ -179,14 +179,15 @@ class Pool:
             now = time.monotonic()
             if not _lacks(shelf):
                 shelf.leave_until = now + REFILL_S
-            self._changed.notify_all()
             while shelf.waiting:
                 each = shelf.waiting.popleft()
                 if each.sandbox.is_waiting():
+                    # The manager is not woken: its work would delay this job, whose end wakes it.
                     return each.sandbox
                 self._discard(each.sandbox)
             shelf.target = min(shelf.target + 1, shelf.size.most)
             shelf.short_at = now
+            self._changed.notify_all()
             return None
 
     def keeps(self, program: Program) -> bool:
@@ -259,8 +260,11 @@ class Pool:
 
     def _manage(self) -> None:
         """Examine waiting sandboxes, order missing ones, sleep; repeat until the pool is closed."""
+        looked_at = 0.0
         while True:
-            self._look()
+            if time.monotonic() - looked_at >= LOOK_S:
+                self._look()
+                looked_at = time.monotonic()
             with self._changed:
                 if self._closed:
                     return

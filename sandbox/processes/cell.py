@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from sandbox.processes import guard, init, kernel, randomness, worker
+from sandbox.processes.rehearsal import rehearse
 from sandbox.stack.warmup import Warmth
 from sandbox.wire import channel, protocol
 from sandbox.wire.options import Options
@@ -23,6 +25,9 @@ _UNUSABLE: Final = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 _SEALED: Final = _UNUSABLE | kernel.MS_RDONLY
 _TMP: Final = "/tmp"  # noqa: S108
 _SHM: Final = "/dev/shm"  # noqa: S108
+
+_REST_S: Final = 0.05
+"""How long a worker that is done waits for the host to end the cell, in seconds."""
 
 SIGNALS: Final = 1024
 """Signals that may wait in one cell.  The zygote's own limit is for all of its cells together."""
@@ -91,11 +96,14 @@ def main(order: protocol.Cell, streams: Iterable[int], origin: Origin) -> NoRetu
 
 def _work(connection: channel.FrameWriter, control: int, origin: Origin) -> None:
     worker.be_first_to_die()
-    # In the zygote the states for one cell would be in the memory of all later ones.
-    randomness.renew([*origin.renewals, *randomness.find()])
+    # Here, since a state that the zygote made for one cell would stay in the memory of later ones.
+    randomness.renew(origin.renewals)
     results, log = channel.take_output()
     outlet = channel.Channel(messages=connection, results=results, log=log)
+    rehearse(outlet, origin.warmth)
     worker.take_request(outlet, origin.options, control, origin.warmth)
+    # The kernel takes a process apart without a break, on a core that the host needs just now.
+    time.sleep(_REST_S)
 
 
 def _map_ids(uid: int, gid: int) -> None:

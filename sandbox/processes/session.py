@@ -23,6 +23,7 @@ from typing import Final, NoReturn
 from sandbox.processes import cleaning, guard, kernel, memory, randomness, worker
 from sandbox.program import loader
 from sandbox.program.job import configure_logging
+from sandbox.program.messenger import Outbox
 from sandbox.stack.warmup import Warmth, needs_qiskit, warm_up
 from sandbox.wire import channel, protocol
 from sandbox.wire.options import Options
@@ -138,7 +139,7 @@ class Parent:
         if self._uses_socket:
             messages = channel.connect(self._options.socket)
             outlet = channel.Channel(messages=messages, results=outlet.results, log=outlet.log)
-        worker.perform(outlet, run, self._options, self._warmth)
+        worker.perform(outlet, Outbox(outlet), run, self._options, self._warmth)
 
     def _take_next(self, job: int) -> protocol.Next:
         """Return the order for the job after this one; waits for it."""

@@ -61,6 +61,7 @@ def _work(options: Options, control: int) -> None:
 
 def take_request(outlet: channel.Channel, options: Options, control: int, warmth: Warmth) -> None:
     """Wait for the request, leave the host's stream to PID 1, and run the job."""
+    outbox = Outbox(outlet)
     request = channel.read_run_line()
     if request is None:
         return
@@ -71,7 +72,7 @@ def take_request(outlet: channel.Channel, options: Options, control: int, warmth
     # From here on, only PID 1 holds the host's stream.
     os.write(control, protocol.encode(protocol.Next(job=run.job, wall_s=wall_s, token="")) + rest)
     os.close(control)
-    perform(outlet, run, options, warmth)
+    perform(outlet, outbox, run, options, warmth)
 
 
 def say_ready(outlet: channel.Channel, options: Options) -> None:
@@ -87,12 +88,23 @@ def ready(*, cell: int = 0, seen: str = "") -> protocol.Ready:
 
 
 def perform(
-    outlet: channel.Channel, run: protocol.Run, options: Options, warmth: Warmth | None = None
+    outlet: channel.Channel,
+    outbox: Outbox,
+    run: protocol.Run,
+    options: Options,
+    warmth: Warmth,
 ) -> None:
     """Run one job, from its request to its last frame."""
     ours = (sys.stdout, sys.stderr)
-    outbox = Outbox(outlet, run.job, run.limits)
-    send_last_frame = Job(run, outbox, options.program, warmth or Warmth()).execute()
+    outbox.begin(run.job, run.limits)
+    send_last_frame = Job(run, outbox, options.program, warmth).execute()
+    conclude(outlet, run.log_end, ours, send_last_frame)
+
+
+def conclude(
+    outlet: channel.Channel, log_end: str, ours: tuple[Any, Any], send: Callable[[], object]
+) -> None:
+    """Complete the log, and then `send` the last frame; `ours` are the streams of before."""
     # The log first: once the host has the last frame, it need not wait for anything else.
     theirs = (getattr(sys, "stdout", None), getattr(sys, "stderr", None))
     # Ours are flushed before the program's, whose flush may never end, and again after them, since
@@ -104,8 +116,8 @@ def perform(
     else:
         faults.within(FLUSH_S, lambda: _flush(streams), None)
     with contextlib.suppress(OSError):  # the program may have closed everything
-        outlet.end_log(run.log_end)
-    send_last_frame()
+        outlet.end_log(log_end)
+    send()
 
 
 def _is_plain(stream: Any, log: int) -> bool:

@@ -61,15 +61,20 @@ class ResultEncodingError(codec.EncodingError):
 
 
 class Outbox:
-    """Sends a job's frames and counts them."""
+    """Sends a job's frames and counts them; made before there is a job, which `begin` gives it."""
 
-    def __init__(self, outlet: channel.Channel, job: int, limits: Mapping[str, float]) -> None:
+    def __init__(self, outlet: channel.Channel) -> None:
         self._outlet = outlet
-        self._job = job
-        self._limits = {name: int(limits.get(name, value)) for name, value in DEFAULTS.items()}
+        self._job = 0
+        self._limits = dict(DEFAULTS)
         self._turnstile = channel.Turnstile()
         self._account = _Account()
         self._note: str | None = None
+
+    def begin(self, job: int, limits: Mapping[str, float]) -> None:
+        """Set the number and the limits of the job."""
+        self._job = job
+        self._limits = {name: int(limits.get(name, value)) for name, value in DEFAULTS.items()}
 
     @property
     def messages(self) -> int:

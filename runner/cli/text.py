@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from runner.cli.output import strict
 from runner.cli.terminal import columns_of
 from runner.encoded.circuits import circuits_in, head
 from runner.encoded.readable import readable
+from runner.job.form import strict
 from runner.job.words import size
 from sandbox.wire.protocol import JsonText
 

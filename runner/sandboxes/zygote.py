@@ -78,6 +78,7 @@ class Zygote:
             own_cgroup=True,
             carrier=Carrier.SOCKET,
             process=self.sandbox.spec.process,
+            kernel=self.sandbox.spec.kernel,
         )
         number = next(_numbers)
         order = protocol.Cell(

@@ -73,7 +73,7 @@ def main(order: protocol.Cell, streams: Iterable[int], origin: Origin) -> NoRetu
     _map_ids(origin.uid, origin.gid)
     _build_file_systems(order, origin.walls)
     connection = channel.connect(origin.options.socket)
-    connection.write(protocol.encode(worker.ready(order.number)))
+    connection.write(protocol.encode(worker.ready(cell=order.number)))
     _hide(origin)
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (SIGNALS, SIGNALS))
     kernel.drop_capabilities()

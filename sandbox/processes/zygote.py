@@ -16,7 +16,7 @@ import socket
 import traceback
 from typing import Final, NoReturn
 
-from sandbox.processes import cell, guard, kernel, memory, randomness, worker
+from sandbox.processes import cell, confinement, guard, kernel, memory, randomness, worker
 from sandbox.program import loader
 from sandbox.program.job import configure_logging
 from sandbox.stack.warmup import needs_qiskit, warm_up
@@ -48,7 +48,8 @@ def main(options: Options, _control: int) -> NoReturn:
         warmth = loader.clear_early(options.program, warmth)
         walls = cell.Walls.around(options)
         origin = cell.Origin(os.getuid(), os.getgid(), options, walls, warmth, renewals)
-        connection.sendall(protocol.encode(worker.ready()))
+        ready = worker.ready(seen=confinement.describe(options.covered))
+        connection.sendall(protocol.encode(ready))
         with contextlib.suppress(HungUpError):
             Zygote(connection, origin).serve()
 

@@ -94,11 +94,13 @@ class Zygote:
             undo.callback(streams.close)
             undo.callback(group.dissolve)
             group.make(limits)
-            connection, pid = self._order(order, streams)
+            connection, (pid, uid, gid) = self._order(order, streams)
             undo.callback(connection.close)
-            process = os.pidfd_open(pid)
+            process = _open(pid, connection)
             undo.callback(os.close, process)
             undo.callback(kill, process)
+            # As in a container, whose runtime does so: a program may open /dev/stderr.
+            os.fchown(streams.stderr.fileno(), uid, gid)
             group.enter(pid)
             connection.send(protocol.ENTERED)
             undo.pop_all()
@@ -111,8 +113,10 @@ class Zygote:
             self.cells -= 1
             self.last_used = time.monotonic()
 
-    def _order(self, order: protocol.Cell, streams: Streams) -> tuple[socket.socket, int]:
-        """Have the cell made; return its connection, and its first process's id on this host."""
+    def _order(
+        self, order: protocol.Cell, streams: Streams
+    ) -> tuple[socket.socket, tuple[int, int, int]]:
+        """Have the cell made; return its connection, and whose that is: see `_peer`."""
         with self._lock:  # the next connection is that of this cell
             self.last_used = time.monotonic()
             deadline = self.last_used + _CELL_S
@@ -193,12 +197,28 @@ class Zygote:
         raise CellError(msg)
 
 
-def _peer(connection: socket.socket) -> int:
-    """Return the id, on this host, of the process that has connected."""
+def _peer(connection: socket.socket) -> tuple[int, int, int]:
+    """Return the ids, on this host, of the process that has connected, of its user and group."""
     size = _CREDENTIALS.size
     said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    pid: int = _CREDENTIALS.unpack(said)[0]
+    pid, uid, gid = _CREDENTIALS.unpack(said)
     if pid <= 0:
         msg = "the cell's processes cannot be seen from here: this is another PID namespace"
         raise CellError(msg)
-    return pid
+    return pid, uid, gid
+
+
+def _open(pid: int, connection: socket.socket) -> int:
+    """Return a pidfd of the process that has connected, and of no later one with the same id.
+
+    Only the cell's first process has the other end of the connection yet.  While that is open the
+    process has not ended, and its id is its own.
+    """
+    process = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if poll.poll(0):
+        os.close(process)
+        msg = "the cell ended as soon as it was ready"
+        raise CellError(msg)
+    return process

@@ -76,7 +76,7 @@ def seccomp_profile(isolation: Isolation, profile: str) -> str:
     return json.dumps(content)
 
 
-ZYGOTE_CALLS: Final = ("capset", "clone", "mount", "recvmsg")
+ZYGOTE_CALLS: Final = ("capset", "clone", "mount", "recvmsg", "unshare")
 """What a zygote may do beyond its profile: `clone` with any flags, and the others at all.
 
 Each cell takes them away again before there is a program: `sandbox.processes.kernel`.

@@ -76,12 +76,13 @@ def main(order: protocol.Cell, streams: Iterable[int], origin: Origin) -> NoRetu
     connection.write(protocol.encode(worker.ready(cell=order.number)))
     _hide(origin)
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (SIGNALS, SIGNALS))
+    if os.read(connection.fileno(), 1) != protocol.ENTERED:
+        os._exit(0)  # nobody wants this cell any more
+    # From here on its memory counts as the job's, and that of the worker from its beginning.
+    kernel.hide_groups()
     kernel.drop_capabilities()
     kernel.refuse_for_good()
     guard.be_closed()
-    # From here on its memory counts as the job's, and that of the worker from its beginning.
-    if os.read(connection.fileno(), 1) != protocol.ENTERED:
-        os._exit(0)  # nobody wants this cell any more
 
     def fork() -> int:
         if child := kernel.fork():

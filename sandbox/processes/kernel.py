@@ -24,14 +24,10 @@ CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 NAMESPACES: Final = (
-    CLONE_NEWNS
-    | CLONE_NEWCGROUP
-    | CLONE_NEWUTS
-    | CLONE_NEWIPC
-    | CLONE_NEWUSER
-    | CLONE_NEWPID
-    | CLONE_NEWNET
+    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
 )
+"""Those that a cell is cloned into; it makes one for control groups when it is in its own."""
+
 _CLONE_PARENT: Final = 0x00008000
 
 MS_RDONLY: Final = 1
@@ -51,8 +47,8 @@ _MAX_CAPABILITIES: Final = 64
 
 _AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _NUMBERS: Final = {
-    "x86_64": {"clone": 56, "mount": 165, "capset": 126, "recvmsg": 47},
-    "aarch64": {"clone": 220, "mount": 40, "capset": 91, "recvmsg": 212},
+    "x86_64": {"clone": 56, "mount": 165, "capset": 126, "recvmsg": 47, "unshare": 272},
+    "aarch64": {"clone": 220, "mount": 40, "capset": 91, "recvmsg": 212, "unshare": 97},
 }
 
 # Classic BPF, as <linux/filter.h> and <linux/seccomp.h> define it.
@@ -87,6 +83,11 @@ def clone(flags: int) -> int:
         ctypes.c_void_p(None),
     )
     return _checked(child, "clone into new namespaces")
+
+
+def hide_groups() -> None:
+    """Make the control group of this process the topmost that it and all below it can see."""
+    _checked(guard.libc.unshare(CLONE_NEWCGROUP), "unshare the control groups")
 
 
 def fork() -> int:
@@ -141,7 +142,7 @@ def refuse_for_good() -> None:
 
 
 def _filter(architecture: int, numbers: dict[str, int]) -> bytes:
-    """Return the filter: these calls are refused, and `clone` only with the flags of a cell."""
+    """Return the filter: these calls are refused, and `clone` with any flag of a cell's."""
     refused = [number for name, number in numbers.items() if name != "clone"]
     lines = [
         (_LOAD, 0, 0, _AT_ARCHITECTURE),
@@ -153,7 +154,7 @@ def _filter(architecture: int, numbers: dict[str, int]) -> bytes:
         ),
         (_JUMP_IF_EQUAL, 0, 3, numbers["clone"]),
         (_LOAD, 0, 0, _AT_FIRST_ARGUMENT),
-        (_JUMP_IF_ANY, 0, 1, NAMESPACES | _CLONE_PARENT),
+        (_JUMP_IF_ANY, 0, 1, NAMESPACES | CLONE_NEWCGROUP | _CLONE_PARENT),
         (_RETURN, 0, 0, _REFUSE),
         (_RETURN, 0, 0, _ALLOW),
     ]

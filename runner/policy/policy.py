@@ -208,7 +208,10 @@ class Policy:
             self,
             seccomp=zygote_profile(self.seccomp),
             masked_paths=tuple(each for each in self.masked_paths if not _is_in_proc(each)),
-            readonly_paths=(*(each for each in self.readonly_paths if not _is_in_proc(each)), "/dev"),
+            readonly_paths=(
+                *(each for each in self.readonly_paths if not _is_in_proc(each)),
+                "/dev",
+            ),
             # Counted for all of its cells together; each cell lowers it to its own share.
             pending_signals=None,
         )

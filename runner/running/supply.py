@@ -267,7 +267,7 @@ class Supply:
     ) -> Cell | None:
         if self.cell_obstacle(policy):
             return None
-        zygote = self._zygote(program, policy, waker, backend, image)
+        zygote = self._zygote(program, policy, waker, backend, limits.cpus, image)
         try:
             cell = zygote.cell(limits.for_container())
         except (CellError, OSError) as error:
@@ -281,7 +281,13 @@ class Supply:
         return cell
 
     def _zygote(
-        self, program: Program, policy: Policy, waker: Waker, backend: str, image: str | None
+        self,
+        program: Program,
+        policy: Policy,
+        waker: Waker,
+        backend: str,
+        cpus: float,
+        image: str | None,
     ) -> Zygote:
         def start() -> Zygote:
             spec = self._spec(program, Limits(), policy, image)
@@ -292,6 +298,7 @@ class Supply:
                 limits=_ZYGOTE_LIMITS,
                 arguments=arguments,
                 serves_many=True,
+                job_cpus=cpus,
             )
             sandbox = Sandbox(self._engine, spec)
             try:
@@ -301,7 +308,8 @@ class Supply:
                 raise
             return Zygote(sandbox, policy)
 
-        key = image or self._images.program_digest(program.files, program.pins), policy, backend
+        digest = image or self._images.program_digest(program.files, program.pins)
+        key = digest, policy, backend, cpus
         return self._zygotes.get(key, start, room=self.idle_memory_bytes() // ZYGOTE_BYTES)
 
     # --- for the pool -------------------------------------------------------------------------

@@ -31,6 +31,7 @@ def container_config(  # noqa: PLR0913  the parts of one value, by name
     channel_directory: str | None,
     cgroup_parent: str | None,
     arguments: Sequence[str] = (),
+    cpus: float | None = None,
 ) -> dict[str, Any]:
     """Return the complete configuration of one sandbox, in the form of the engine's create call.
 
@@ -43,6 +44,7 @@ def container_config(  # noqa: PLR0913  the parts of one value, by name
             where nothing of the host is mounted.
         cgroup_parent: the control group for the container's group; None leaves that to the engine.
         arguments: the guest's arguments, in addition to the carrier.
+        cpus: the number of cores that a job may use; None if it is that of the limits.
     """
     # Even with a mounted socket, the guest falls back to stdio if it cannot connect.
     carrier = [] if channel_directory else ["--carrier", "stdio"]
@@ -51,7 +53,7 @@ def container_config(  # noqa: PLR0913  the parts of one value, by name
         "Image": image,
         "Entrypoint": [],
         "Cmd": [*GUEST_COMMAND, *carrier, "--covered", ",".join(covered), *arguments],
-        "Env": [f"{name}={value}" for name, value in _environment(limits).items()],
+        "Env": [f"{name}={value}" for name, value in _environment(cpus or limits.cpus).items()],
         "User": f"{uid}:{uid}",
         "WorkingDir": "/tmp",  # noqa: S108  the sandbox's own tmpfs
         "Hostname": policy.hostname,
@@ -149,9 +151,9 @@ def _ulimits(policy: Policy, limits: Limits) -> list[dict[str, Any]]:
     return [{"Name": name, "Soft": value, "Hard": value} for name, value in values.items()]
 
 
-def _environment(limits: Limits) -> dict[str, str]:
+def _environment(cpus: float) -> dict[str, str]:
     """Return the sandbox's complete environment; OpenMP and BLAS would count the host's CPUs."""
-    threads = str(max(1, int(limits.cpus)))
+    threads = str(max(1, int(cpus)))
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "PYTHONPATH": protocol.GUEST_DIRECTORY,

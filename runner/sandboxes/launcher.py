@@ -143,6 +143,7 @@ class Sandbox:
                 channel_directory=channel_directory,
                 cgroup_parent=cgroup.parent if cgroup else None,
                 arguments=self.spec.arguments,
+                cpus=self.spec.job_cpus,
             )
             self.cgroup = cgroup
             try:

@@ -59,7 +59,8 @@ class SandboxSpec:
     `limits` are those of the container: see `Limits.for_container`.  `kernel` is the release of the
     engine's kernel, by which the isolation is proved.  `arguments` are the guest's,
     in addition to the carrier: none for a job that begins as soon as the guest is ready, else
-    `warm_arguments` or, with `serves_many`, `session_arguments` or `zygote_arguments`.
+    `warm_arguments` or, with `serves_many`, `session_arguments` or `zygote_arguments`.  `job_cpus`
+    is the number of cores that a job may use, where that is not the container's own.
     """
 
     image: str
@@ -73,6 +74,7 @@ class SandboxSpec:
     kernel: str
     arguments: tuple[str, ...] = ()
     serves_many: bool = False
+    job_cpus: float | None = None
 
 
 def warm_arguments(modules: tuple[str, ...]) -> tuple[str, ...]:

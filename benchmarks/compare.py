@@ -30,8 +30,9 @@ from runner.errors import RunnerError, UnknownProgramError
 from runner.host.processes import HostProcess
 
 KINDS: Final[tuple[type[Contender], ...]] = (
-    ours.Session,
     ours.Warm,
+    ours.Session,
+    ours.Forks,
     ours.Cold,
     containers.EngineApi,
     containers.DockerRun,

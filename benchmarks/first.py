@@ -21,7 +21,7 @@ from runner.engine import Engine
 from runner.errors import EngineError
 
 ROOT = Path(__file__).parents[1]
-FIRST_S = 150.0
+FIRST_S = 60.0
 PATIENCE_S = 600.0
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "__pycache__", ".*_cache")
 BUILT = re.compile(r"^.*\bbuilt (\S+) in ", re.MULTILINE)

@@ -39,10 +39,11 @@ def measure(subject: Subject, rounds: int) -> list[Row]:
         for _ in range(rounds):
             began = time.perf_counter()
             job = supervisor.run(subject.program, subject.inputs)
-            job.result(PATIENCE_S)
+            record = job.wait(PATIENCE_S)
             taken.append(time.perf_counter() - began)
+            assert record.outcome == "completed", record.outcome
             assert supervisor.wait_until_warm(PATIENCE_S)
-            inside.append(job.record.usage.cpu_s or 0.0)
+            inside.append(record.usage.cpu_s or 0.0)
             for name, milliseconds in trace_of(job).as_dict().items():
                 phases[name].append(milliseconds)
         after = (time.process_time(), zygote.cpu_s(), group().cpu_s())

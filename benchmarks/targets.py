@@ -15,15 +15,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-WARM_RATIO: Final = 100.0
-WARM_MS: Final = 10.0
-COLD_RATIO: Final = 1.0
-CIRCUITS_RATIO: Final = 8.0
+WARM_RATIO: Final = 450.0
+WARM_MS: Final = 1.2
+WARM_RATE: Final = 120.0
+RATE_RATIO: Final = 60.0
+COLD_RATE_RATIO: Final = 40.0
+FORKS_RATIO: Final = 0.9
+COLD_RATIO: Final = 0.7
+CIRCUITS_RATIO: Final = 10.0
 SESSION_RATIO: Final = 50.0
 
 MEDIAN: Final = "median_ms"
 
-OTHERS: Final = ("first", "commands", "relay", "hardening", "neighbour", "soak")
+OTHERS: Final = ("first", "commands", "relay", "hardening", "neighbour", "cells", "soak")
 """Whose own rows with a target are taken as they are."""
 
 
@@ -107,14 +111,29 @@ def compared(figures: Figures) -> list[Target]:
             figures.ratio(circuits, "docker-run", "warm"),
         ),
         _at_least(
+            "warm no-ops: jobs per second",
+            (WARM_RATE, "jobs/s"),
+            figures.value("no-op", "warm", "jobs_per_s"),
+        ),
+        _at_least(
+            "warm no-ops: jobs per second of a `docker run` for each, as many at a time",
+            (RATE_RATIO, "times"),
+            figures.throughput("no-op", "warm", "docker-run"),
+        ),
+        _at_least(
+            "warm no-ops: jobs per second of a cold sandbox for each, as many at a time",
+            (COLD_RATE_RATIO, "times"),
+            figures.throughput("no-op", "warm", "cold"),
+        ),
+        _at_least(
             "no-ops in a session: jobs per second of a `docker run` for each, as many at a time",
             (SESSION_RATIO, "times"),
             figures.throughput("no-op", "session", "docker-run"),
         ),
         _at_least(
-            "no-ops in a session: jobs per second of a cold sandbox for each, as many at a time",
-            (SESSION_RATIO, "times"),
-            figures.throughput("no-op", "session", "cold"),
+            "warm `random_circuits`: jobs per second of a session of forks",
+            (FORKS_RATIO, "times"),
+            figures.throughput(circuits, "warm", "forks"),
         ),
     ]
 

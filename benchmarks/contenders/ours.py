@@ -1,4 +1,4 @@
-"""This project: a cold start for each job, warm sandboxes, and many jobs in one sandbox."""
+"""This project: a cold start for each job, cells and containers that wait, and sessions."""
 
 from __future__ import annotations
 
@@ -64,12 +64,15 @@ class Cold(Ours):
 
 
 class Warm(Ours):
-    """A sandbox that waits with everything imported, for one job; the next is made meanwhile."""
+    """A place that waits with everything imported, for one job; the next is made meanwhile.
+
+    A cell, and where there are none a container.
+    """
 
     name: ClassVar = "warm"
     title: ClassVar = "qrunner, warm"
-    what: ClassVar = "a sandbox that was started beforehand, and is used once"
-    samples: ClassVar = POOL
+    what: ClassVar = "a cell that was made beforehand, and is used once"
+    samples: ClassVar = 10
     keeps: ClassVar = POOL
 
     def options(self) -> dict[str, Any]:
@@ -81,11 +84,11 @@ class Warm(Ours):
 
 
 class Session(Ours):
-    """Jobs of one user, forked one after another in one sandbox that has warmed up."""
+    """Many jobs of one user, each in a cell of its own."""
 
     name: ClassVar = "session"
     title: ClassVar = "qrunner, in a session"
-    what: ClassVar = "one of many jobs in the same sandbox, each forked from what was warmed up"
+    what: ClassVar = "one of many jobs of one user, each in a cell that is made meanwhile"
     samples: ClassVar = 10
     keeps: ClassVar = 1
 
@@ -116,3 +119,14 @@ class Session(Ours):
     def _answer_all(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
             self.insist(self.answer(job, time.perf_counter()))
+
+
+class Forks(Session):
+    """The same without cells: jobs are forked one after another in one container."""
+
+    name: ClassVar = "forks"
+    title: ClassVar = "qrunner, in a session of forks"
+    what: ClassVar = "one of many jobs in the same container, each forked from what was warmed up"
+
+    def options(self) -> dict[str, Any]:
+        return {"cells": False}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, tables, targets
+from benchmarks import against, compare, tables, targets
 from benchmarks.contenders import rivals
 from benchmarks.contenders.contender import (
     Contender,
@@ -158,12 +158,12 @@ def test_right_and_wrong_answers_to_each_program_are_told_apart():
 
 
 def test_a_target_is_met_missed_or_not_measured():
-    found = figures(warm=0.008, docker_run=1.0, cold=1.1, session=0.01)
+    found = figures(warm=0.001, docker_run=1.0, cold=0.9, session=0.03, forks=0.0005)
     by_what = {each.what: each for each in targets.compared(targets.Figures(found))}
     met = [each.met for each in by_what.values()]
-    assert met == [True, True, False, False, True, True, True]
-    assert by_what["warm no-op: median"].cells()[1:] == ("≤ 10 ms", "8 ms", "met")
-    assert [each.met for each in targets.compared(targets.Figures({}))] == [None] * 7
+    assert met == [True, True, False, False, True, True, True, True, False, False]
+    assert by_what["warm no-op: median"].cells()[1:] == ("≤ 1.2 ms", "1 ms", "met")
+    assert {each.met for each in targets.compared(targets.Figures({}))} == {None}
 
 
 def test_jobs_per_second_are_compared_round_by_round():
@@ -173,6 +173,14 @@ def test_jobs_per_second_are_compared_round_by_round():
     assert targets.Figures(found).throughput("no-op", "session", "cold") == 60
     cold["rates"] = []
     assert targets.Figures(found).throughput("no-op", "session", "cold") is None
+
+
+def test_another_checkout_is_compared_round_by_round():
+    ours, theirs = [1.0, 3.0, 2.0], [2.0, 3.0, 8.0]
+    *_, time = against.row("warm", ours, theirs, 1.1)
+    *_, rate = against.row("isolated", ours, theirs, 0.9)
+    assert (time.value, time.holds) == (2.0, True)
+    assert (rate.value, rate.holds) == (0.5, False)
 
 
 def test_the_targets_of_other_benchmarks_are_taken_as_they_are(tmp_path):

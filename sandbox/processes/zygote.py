@@ -70,6 +70,7 @@ class Zygote:
     def serve(self) -> None:
         """Serve until the host hangs up, which raises HungUpError."""
         configure_logging({})  # here, or each job would pay for it
+        _end_native_threads()
         randomness.reseed_native()
         memory.settle()
         while True:
@@ -121,3 +122,14 @@ class Zygote:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+
+
+def _end_native_threads() -> None:
+    """Have libraries end their threads, as they do before a fork that the C library knows of.
+
+    `kernel.clone` is none of these, and OpenBLAS would wait in each cell for threads that only the
+    zygote has.
+    """
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)

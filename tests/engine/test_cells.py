@@ -537,3 +537,17 @@ def test_after_two_hundred_cells_everything_is_as_it_was_before(path, engine, cl
             }
 
         assert within(10, lambda: not grown()), grown()
+
+
+def test_linear_algebra_in_a_cell_waits_for_no_thread_of_the_zygote(tmp_path):
+    path = tmp_path / "algebra.py"
+    path.write_text(
+        "import numpy\n"
+        "def main(b, m):\n"
+        "    return float((numpy.ones((600, 600)) @ numpy.ones((600, 600)))[0, 0])\n"
+    )
+    with Supervisor(limits=Limits(cpus=2, timeout_s=30)) as own:
+        for backend in ("none", "aer_simulator"):  # with and without Qiskit in the zygote
+            with own.map(path, [{}], backend=backend) as jobs:
+                (job,) = jobs
+                assert (job.record.place, job.result()) == ("cell", 600.0)

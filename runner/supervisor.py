@@ -404,6 +404,13 @@ class Supervisor:
         """Return the number of warm sandboxes that wait, and the memory they use."""
         return PoolState() if self._site.pool is None else self._site.pool.state()
 
+    def cell_obstacle(self) -> str:
+        """Return why this supervisor makes no cells; empty if it does, as far as known.
+
+        A supervisor knows after its first job that could have had one.
+        """
+        return self._site.cell_obstacle()
+
     def wait_until_warm(self, timeout: float | None = None) -> bool:
         """Wait until the pool is full; return False if it is not after `timeout` seconds."""
         return self._site.pool is None or self._site.pool.wait(timeout)

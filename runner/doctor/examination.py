@@ -49,6 +49,8 @@ def examine(*, progress: Callable[[str], object]) -> Iterator[Finding]:
             if isolation.value in info.runtimes:
                 progress(f"probing a sandbox under {isolation}")
                 yield from _probe(engine, isolation, progress)
+        progress("probing a cell")
+        yield from _probe_cell(engine, progress)
     except RunnerError as error:
         advice = "see that the engine is running and not overloaded, then try again"
         yield Finding(what="engine", status=Status.FAIL, found=one_line(str(error)), advice=advice)
@@ -97,7 +99,27 @@ def _probe(
     """Run the probe in an ordinary sandbox, and judge what it could do."""
     with Supervisor(engine=engine, isolation=isolation, progress=progress) as supervisor:
         record = supervisor.run(PROBE).wait()
-    what = f"sandbox {isolation}"
+    yield from _judge(f"sandbox {isolation}", isolation, record)
+
+
+def _probe_cell(engine: Engine, progress: Callable[[str], object]) -> Iterator[Finding]:
+    """Run the probe in a cell, or say why there are none."""
+    with Supervisor(engine=engine, warm=True, progress=progress) as supervisor:
+        record = supervisor.run(PROBE).wait()
+        obstacle = supervisor.cell_obstacle()
+    if obstacle:
+        yield Finding(
+            what="cells",
+            status=Status.WARN,
+            found=f"none are made here: {one_line(obstacle)}",
+            advice="warm jobs take a container each, and sessions separate jobs less strictly: "
+            "docs/sessions.md",
+        )
+        return
+    yield from _judge("cells", Isolation.RUNC, record)
+
+
+def _judge(what: str, isolation: Isolation, record: JobRecord) -> Iterator[Finding]:
     if record.outcome is not Outcome.COMPLETED or record.result is None:
         reason = one_line(record.error or record.evidence.detail or "")
         yield Finding(

@@ -243,11 +243,12 @@ class Supply:
 
     # --- cells --------------------------------------------------------------------------------
 
-    def cell_obstacle(self, policy: Policy) -> str:
+    def cell_obstacle(self, policy: Policy | None = None) -> str:
         """Return why no cells are made for jobs with this policy; empty if they are.
 
-        Known after the engine was asked for the first time.
+        None is the policy of most.  Known after the engine was asked for the first time.
         """
+        policy = policy or self._policy
         if policy.isolation is not Isolation.RUNC:
             return f"there are none under {policy.isolation}"
         if self._carrier_now() is not Carrier.SOCKET:

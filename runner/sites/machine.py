@@ -47,6 +47,9 @@ class Site(Protocol):
     def slots(self) -> int:
         """How many jobs at once keep the site busy."""
 
+    def cell_obstacle(self) -> str:
+        """Return why no cells are made, empty if they are."""
+
     def check(self, limits: Limits) -> None:
         """Raise RequestError, with the numbers, if a job with these limits can never run."""
 
@@ -101,6 +104,10 @@ class Machine:
     def pool(self) -> Pool | None:
         """The pool of waiting sandboxes, None if there is none."""
         return self.supply.pool
+
+    def cell_obstacle(self) -> str:
+        """Return why no cells are made, empty if they are."""
+        return self.supply.cell_obstacle()
 
     def stock(self, program: Program, limits: Limits, size: Warm) -> None:
         """Keep sandboxes of this program waiting from now on."""

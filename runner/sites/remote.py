@@ -83,6 +83,10 @@ class Remote:
         """How many jobs at once keep the cluster busy."""
         return self.capacity().slots
 
+    def cell_obstacle(self) -> str:
+        """Return why this supervisor makes no cells itself."""
+        return "jobs run on a cluster, whose nodes decide"
+
     def image(self, name: str) -> None:
         """Return None: the images of the nodes are not known here."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import Limits
 from runner.engine import Engine
 from runner.policy import Policy
 from runner.sandboxes import zygote, zygotes

@@ -22,4 +22,4 @@ if __name__ == "__main__":
         work = partial(session.main, options)
     # A waiting sandbox answers within few milliseconds, of which collecting would take more than 1.
     is_cold = not (options.warm or options.session or options.zygote)
-    init.main(work, collects=is_cold, is_session=options.session)
+    init.main(options, work, collects=is_cold)

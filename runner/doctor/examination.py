@@ -62,11 +62,13 @@ def _facts(engine: Engine, info: EngineInfo) -> Facts:
     versions = dict(_version(each) for each in engine.components())
     if engine.is_local and (version := _runsc_version(info)):
         versions[Isolation.RUNSC.value] = version
+    driver = info.cgroup_driver
     return Facts(
         address=engine.address,
         info=info.raw,
         versions=versions,
-        own_groups=engine.is_local and cgroup.is_usable(driver=info.cgroup_driver),
+        reads_groups=engine.is_local
+        and (cgroup.is_usable(driver=driver) or cgroup.is_found(driver=driver)),
     )
 
 

@@ -51,13 +51,14 @@ class Facts:
     """What is known without starting a sandbox.
 
     `info` is the engine's own description.  `versions` has the version of each of its components,
-    by name.  `own_groups` is True if the supervisor can use its own control groups with it.
+    by name.  `reads_groups` is True if the supervisor can read and kill the control groups of
+    sandboxes.
     """
 
     address: str
     info: Mapping[str, Any]
     versions: Mapping[str, str]
-    own_groups: bool
+    reads_groups: bool
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -151,25 +152,21 @@ def _requirements(facts: Facts) -> Iterator[Finding]:
 
 
 def _figures(facts: Facts) -> Finding:
-    if facts.own_groups:
-        return Finding(what="figures", status=Status.OK, found="exact, from control groups of ours")
-    return Finding(
-        what="figures",
-        status=Status.WARN,
-        found="peak memory and CPU time of jobs are not known: no control groups of our own",
-        advice="run as root on the engine's machine, with its driver cgroupfs",
-    )
+    if facts.reads_groups:
+        return Finding(what="figures", status=Status.OK, found="read from control groups here")
+    found = "read from its control group by PID 1 of each sandbox; for a session's jobs not known"
+    return Finding(what="figures", status=Status.OK, found=found)
 
 
 def _last_resort(facts: Facts) -> Finding:
     """Return the finding about what ends a sandbox that the engine cannot end."""
     what = "last resort"
-    if not facts.own_groups:
+    if not facts.reads_groups:
         return Finding(
             what=what,
             status=Status.WARN,
             found="only the engine, and the sandbox itself at its deadline, can end a sandbox",
-            advice="run as root on the engine's machine, with its driver cgroupfs",
+            advice="run as root on the engine's machine",
         )
     if facts.cgroup_version != "1" and facts.kernel >= _CGROUP_KILL_KERNEL:
         return Finding(what=what, status=Status.OK, found="cgroup.kill")

@@ -26,7 +26,7 @@ from runner.policy.isolation import host_tasks
 from runner.running.pace import Pace
 from runner.running.relay import LimitReachedError, Relay
 from runner.sandboxes.cgroup import Counters
-from runner.sandboxes.place import EVERYTHING, Account, Place, Stream, set_events
+from runner.sandboxes.place import EVERYTHING, Account, Place, Stream, set_events, usage_of
 from runner.sandboxes.spec import Carrier
 from sandbox.wire.clock import Clock
 from sandbox.wire.protocol import Fault, JsonText, Order, Pause, ProtocolError, Resume
@@ -51,6 +51,9 @@ that was cut off has no mark, and ends when nothing arrived for `_LOG_QUIET_S`."
 
 _CLEARING_S: Final = 2.0
 """How long an ended job may take to leave no process in a place that outlives it, in seconds."""
+
+_FIGURES_S: Final = 0.5
+"""How long PID 1 may take to report figures that this host cannot read itself, in seconds."""
 
 _STOPPING_S: Final = 1.0
 """The same for a job that the host stops; after that, its place is removed."""
@@ -114,6 +117,8 @@ class Execution:
             wall_s = time.monotonic() - started
             if self._place.outlives_job:
                 self._settle(ended)
+            elif not self._place.account().source:
+                self._wait_for_figures()
         return self._verdict(ended, wall_s)
 
     # --- transferring ---------------------------------------------------------------------------
@@ -295,6 +300,14 @@ class Execution:
             return
         self.is_clean = self._place.is_told and not self._is_lost() and self._is_settled()
 
+    def _wait_for_figures(self) -> None:
+        """Let PID 1 report the end, with the figures that this host cannot read itself."""
+        self._relay.mute(but_figures=True)
+        set_events(self._selector, self._waker, 0)
+        with contextlib.suppress(ProtocolError, LimitReachedError, EngineError):
+            self._place.stop()
+            self._read_on(self._is_lost, EVERYTHING, within_s=_FIGURES_S)
+
     def _is_settled(self) -> bool:
         """Return True if the job will produce nothing more, or the place is lost with it."""
         is_whole = self._place.exit_status is not None and self._relay.log_ended
@@ -407,16 +420,23 @@ class Execution:
     # --- measuring ------------------------------------------------------------------------------
 
     def _account(self) -> Account:
-        """Return the place's account, or the guest's figures where the place has none."""
+        """Return the place's account, or the figures of PID 1 where the place has none.
+
+        In a session those are of all its jobs together, so they say nothing of one.
+        """
         account, exited = self._place.account(), self._relay.exited
-        if account.source or exited is None:
+        if account.source or exited is None or self._place.outlives_job:
             return account
-        usage = account.usage
-        if exited.oom_kills is not None:
-            sources = {**usage.sources, "oom_kills": "guest"}
-            usage = replace(usage, oom_kills=exited.oom_kills, sources=sources)
-        counters = Counters(oom_kills=exited.oom_kills)
-        return Account(counters=counters, source="guest", usage=usage)
+        counters = Counters(
+            cpu_s=None if exited.cpu_us is None else exited.cpu_us / 1e6,
+            memory_peak_bytes=exited.memory_peak_bytes,
+            oom_kills=exited.oom_kills,
+            process_limit_hits=exited.process_limit_hits,
+        )
+        missing = "the sandbox does not see its own control group"
+        return Account(
+            counters=counters, source="guest", usage=usage_of(counters, "guest", missing)
+        )
 
     def _usage(self, wall_s: float, known: Usage) -> Usage:
         counted = ("wall_s", "messages", "stdout_bytes", "stderr_bytes")

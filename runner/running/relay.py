@@ -74,6 +74,7 @@ class Relay:
         self._log_end = log_end.encode()
         self._held = b""
         self._is_mute = False
+        self._wants_figures = False
         self.log_ended = False
 
     @property
@@ -86,9 +87,10 @@ class Relay:
         """The number of messages that the guest has announced so far, by its result or its end."""
         return max((each.messages for each in (self.result, self.end) if each), default=0)
 
-    def mute(self) -> None:
-        """Ignore further output of the job; only the end of its log is still searched for."""
+    def mute(self, *, but_figures: bool = False) -> None:
+        """Ignore further output of the job, except the end of its log and PID 1's figures."""
         self._is_mute = True
+        self._wants_figures = but_figures
 
     def feed_socket(self, data: bytes) -> None:
         """Process bytes of the message channel."""
@@ -102,11 +104,18 @@ class Relay:
 
     def feed_stdout(self, data: bytes) -> None:
         """Process bytes of the result stream."""
+        if self._is_mute and self._wants_figures:
+            self._read_figures(data)
         if self._is_mute:
             return
         self.stdout_bytes += len(data)
         for frame in self._stdout_reader.feed(data):
             self._stdout_frame(frame)
+
+    def _read_figures(self, data: bytes) -> None:
+        for frame in self._stdout_reader.feed(data):
+            if isinstance(frame, Exited):
+                self.exited = frame
 
     def feed_stderr(self, data: bytes) -> None:
         """Process bytes of the log, which may be arbitrary."""

@@ -96,6 +96,7 @@ class Supply:
         self._facts: Mapping[str, Any] = {}
         self._rootful = True
         self._own_cgroup = False
+        self._engine_cgroup = False
 
     def work(
         self,
@@ -221,6 +222,7 @@ class Supply:
             limits=limits.for_container(),
             rootful=self._rootful,
             own_cgroup=self._own_cgroup,
+            engine_cgroup=self._engine_cgroup,
             carrier=self._carrier_now(),
             process=self.process,
             kernel=str(self._facts.get("KernelVersion", "")),
@@ -384,7 +386,9 @@ class Supply:
             self._policy = self._policy.fitted_to(info.raw)
             options = " ".join(info.security_options)
             self._rootful = "rootless" not in options and "userns" not in options
-            self._own_cgroup = self._engine.is_local and cgroup.is_usable(driver=info.cgroup_driver)
+            driver = info.cgroup_driver if self._engine.is_local else ""
+            self._own_cgroup = cgroup.is_usable(driver=driver)
+            self._engine_cgroup = cgroup.is_found(driver=driver)
             sweep(self._engine)
             self._move_in()
             self._is_prepared = True

@@ -190,6 +190,69 @@ class JobCgroup:
                 yield directory
 
 
+@dataclass(frozen=True, slots=True)
+class EngineCgroup:
+    """The group that the engine, or systemd for it, made for one container (version 2 only)."""
+
+    directory: Path
+
+    @property
+    def parent(self) -> str:
+        """The path of the group, for messages."""
+        return str(self.directory)
+
+    def read(self) -> Counters:
+        """Return the counters as they are now; all None once the group is gone."""
+        group = self.directory
+        cpu_us = _keyed(f"{group}/cpu.stat", b"usage_usec")
+        return Counters(
+            cpu_s=None if cpu_us is None else cpu_us / 1e6,
+            memory_peak_bytes=_number(f"{group}/memory.peak"),
+            oom_kills=_keyed(f"{group}/memory.events", b"oom_kill"),
+            process_limit_hits=_keyed(f"{group}/pids.events", b"max"),
+            tasks_peak=_number(f"{group}/pids.peak"),
+        )
+
+    def memory_bytes(self) -> int | None:
+        """Return the memory in use now, in bytes; None if it cannot be read."""
+        return _number(f"{self.directory}/memory.current")
+
+    def kill(self, timeout_s: float) -> bool:
+        """Kill the processes in the group, without the engine; return True if it is empty then."""
+        deadline = time.monotonic() + timeout_s
+        while _processes(self.directory):
+            if time.monotonic() >= deadline:
+                return False
+            with contextlib.suppress(OSError):
+                (self.directory / "cgroup.kill").write_text("1")
+            time.sleep(_POLL_S)
+        return True
+
+    def remove(self) -> bool:
+        """Return True if no process is left: whoever made the group removes it."""
+        return not _processes(self.directory)
+
+
+def is_found(*, driver: str) -> bool:
+    """Return True if this process may read and kill the groups that such an engine makes."""
+    return driver == "systemd" and os.geteuid() == 0 and _is_unified()
+
+
+def find(container: str, pid: int) -> EngineCgroup | None:
+    """Return the group of a container whose first process is `pid`; None if it cannot be found.
+
+    The process may be another one here: an engine in a namespace of its own counts differently.
+    So the group must have the container's id in its path.
+    """
+    try:
+        [line] = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except (OSError, ValueError):
+        return None
+    parts = Path(line.removeprefix("0::/")).parts
+    depth = next((n for n, part in enumerate(parts, 1) if container in part), 0)
+    return EngineCgroup(ROOT.joinpath(*parts[:depth])) if depth else None
+
+
 def make_groups(process: HostProcess) -> None:
     """Make the group of one process, so that no other process removes the top group meanwhile."""
     for hierarchy in _hierarchies():

@@ -33,7 +33,8 @@ from runner.host.interrupt import Waker
 from runner.host.trace import Trace
 from runner.policy import ENGINE_WARNINGS
 from runner.policy.proof import unproved
-from runner.sandboxes.cgroup import JobCgroup
+from runner.sandboxes import cgroup
+from runner.sandboxes.cgroup import EngineCgroup, JobCgroup
 from runner.sandboxes.container import container_config, random_uid
 from runner.sandboxes.residence import make_channel
 from runner.sandboxes.spec import Carrier, Kind, SandboxSpec
@@ -72,7 +73,7 @@ class Sandbox:
         self.name = ""
         self.carrier = spec.carrier
         self.container: str | None = None
-        self.cgroup: JobCgroup | None = None
+        self.cgroup: JobCgroup | EngineCgroup | None = None
         self.attachment: Attachment | None = None
         self.connection: socket.socket | None = None
         self._listener: socket.socket | None = None
@@ -104,6 +105,8 @@ class Sandbox:
         self._trace.mark("attach")
         interrupt.check()
         self._engine.start(self.container)
+        if self.spec.engine_cgroup:
+            self.cgroup = cgroup.find(self.container, self._engine.inspect(self.container).pid)
         self._trace.mark("start")
 
     def _create_reachable(self) -> str:
@@ -130,7 +133,7 @@ class Sandbox:
         for _ in range(_NAME_ATTEMPTS):
             uid = random_uid(rootful=self.spec.rootful)
             self.name = f"qrunner-{uid}"
-            cgroup = JobCgroup(self.spec.process, str(uid)) if self.spec.own_cgroup else None
+            own = JobCgroup(self.spec.process, str(uid)) if self.spec.own_cgroup else None
             config = container_config(
                 self.spec.policy,
                 self.spec.limits,
@@ -141,11 +144,11 @@ class Sandbox:
                     f"{OWN_LABEL}.owner": str(self.spec.process),
                 },
                 channel_directory=channel_directory,
-                cgroup_parent=cgroup.parent if cgroup else None,
+                cgroup_parent=own.parent if own else None,
                 arguments=self.spec.arguments,
                 cpus=self.spec.job_cpus,
             )
-            self.cgroup = cgroup
+            self.cgroup = own
             try:
                 return self._engine.create(
                     config,

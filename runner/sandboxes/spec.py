@@ -56,8 +56,9 @@ class Holding(Protocol):
 class SandboxSpec:
     """The specification of a sandbox; sandboxes with equal specs are interchangeable.
 
-    `limits` are those of the container: see `Limits.for_container`.  `kernel` is the release of the
-    engine's kernel, by which the isolation is proved.  `arguments` are the guest's,
+    `limits` are those of the container: see `Limits.for_container`.  `own_cgroup` puts it into a
+    control group of ours; `engine_cgroup` finds the one that the engine makes.  `kernel` is the
+    release of the engine's kernel, by which the isolation is proved.  `arguments` are the guest's,
     in addition to the carrier: none for a job that begins as soon as the guest is ready, else
     `warm_arguments` or, with `serves_many`, `session_arguments` or `zygote_arguments`.  `job_cpus`
     is the number of cores that a job may use, where that is not the container's own.
@@ -69,6 +70,7 @@ class SandboxSpec:
     limits: Limits
     rootful: bool
     own_cgroup: bool
+    engine_cgroup: bool
     carrier: Carrier
     process: HostProcess
     kernel: str

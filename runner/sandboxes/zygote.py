@@ -16,6 +16,7 @@ import socket
 import struct
 import threading
 import time
+from dataclasses import replace
 from typing import Final
 
 from runner.engine.forks import close_in_children
@@ -24,7 +25,7 @@ from runner.policy import Limits, Policy
 from runner.sandboxes.cell import Cell, Streams, kill
 from runner.sandboxes.cgroup import JobCgroup
 from runner.sandboxes.launcher import Sandbox
-from runner.sandboxes.spec import Carrier, SandboxSpec
+from runner.sandboxes.spec import Carrier
 from sandbox.wire import protocol
 from sandbox.wire.protocol import FrameReader, ProtocolError, Ready
 
@@ -69,17 +70,7 @@ class Zygote:
 
         Raises CellError, or OSError if this host refuses what it takes.
         """
-        spec = SandboxSpec(
-            image=self.sandbox.spec.image,
-            build=self.sandbox.spec.build,
-            policy=self._policy,
-            limits=limits,
-            rootful=self.sandbox.spec.rootful,
-            own_cgroup=True,
-            carrier=Carrier.SOCKET,
-            process=self.sandbox.spec.process,
-            kernel=self.sandbox.spec.kernel,
-        )
+        spec = replace(self.sandbox.spec, policy=self._policy, limits=limits, arguments=())
         number = next(_numbers)
         order = protocol.Cell(
             number=number,

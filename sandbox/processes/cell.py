@@ -92,7 +92,7 @@ def main(order: protocol.Cell, streams: Iterable[int], origin: Origin) -> NoRetu
     def work(control: int) -> NoReturn:
         worker.leave_after(lambda: _work(connection, control, origin))
 
-    init.stand_guard(fork, work, [])
+    init.stand_guard(fork, work, [], origin.options)
 
 
 def _work(connection: channel.FrameWriter, control: int, origin: Origin) -> None:

@@ -20,10 +20,11 @@ import sys
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from sandbox.processes import guard
+from sandbox.processes import counters, guard
 from sandbox.processes.pump import Pump
 from sandbox.wire import protocol
 from sandbox.wire.clock import Clock
+from sandbox.wire.options import Options
 from sandbox.wire.protocol import Next, Pause, Resume, Stop
 
 STDIN: Final = 0
@@ -42,13 +43,8 @@ _READ_BYTES: Final = 65536
 REAPED_AT_ONCE: Final = 256
 """Orphans reaped between two checks of the clock: a fork bomb must not delay the deadline."""
 
-_OOM_COUNTERS: Final = (
-    "/sys/fs/cgroup/memory.events",
-    "/sys/fs/cgroup/memory/memory.oom_control",
-)
 
-
-def main(work: Callable[[int], NoReturn], *, collects: bool, is_session: bool) -> NoReturn:
+def main(options: Options, work: Callable[[int], NoReturn], *, collects: bool) -> NoReturn:
     """Become the sandbox's first process; never returns.
 
     `work` is what the worker does, given its pipe to this process.  With `collects` short pieces of
@@ -65,15 +61,14 @@ def main(work: Callable[[int], NoReturn], *, collects: bool, is_session: bool) -
             each.give()
         work(control)
 
-    stand_guard(os.fork, work_behind, pumps, is_session=is_session)
+    stand_guard(os.fork, work_behind, pumps, options)
 
 
 def stand_guard(
     fork: Callable[[], int],
     work: Callable[[int], NoReturn],
     pumps: list[Pump],
-    *,
-    is_session: bool = False,
+    options: Options,
 ) -> NoReturn:
     """Fork the worker, which calls `work` with its pipe to this process, and guard it to its end.
 
@@ -88,7 +83,7 @@ def stand_guard(
             os.close(descriptor)
         work(control_write)
     os.close(control_write)
-    first = Init(child=child, wakeup=wakeup, control=control, is_session=is_session)
+    first = Init(child=child, wakeup=wakeup, control=control, options=options)
     try:
         first.watch(pumps)
     except BaseException:  # noqa: BLE001 (the sandbox must go, whatever went wrong here)
@@ -104,11 +99,13 @@ class Init:
     what concerns PID 1.
     """
 
-    def __init__(self, *, child: int, wakeup: int, control: int, is_session: bool) -> None:
+    def __init__(self, *, child: int, wakeup: int, control: int, options: Options) -> None:
         self._child = child
         self._wakeup = wakeup
         self._control = control
-        self._is_session = is_session
+        self._is_session = options.session
+        self._is_warm = options.warm
+        self._cpu_before_us = 0
         self._orders = protocol.OrderReader()
         self._job = 0
         self._clock: Clock | None = None
@@ -176,6 +173,8 @@ class Init:
 
     def _obey(self, order: Next | Stop | Pause | Resume) -> None:
         if isinstance(order, Next):
+            if self._is_warm:  # what it has cost until now is not this job's
+                self._cpu_before_us = counters.read()["cpu_us"] or 0
             self._job = order.job
             self._clock = Clock(order.wall_s + GRACE_S)
         elif order.job != self._job or self._clock is None:
@@ -205,13 +204,15 @@ class Init:
     def _worker_ended(self, status: int) -> None:
         # Any status is reported: a program can exit with any number, so none of them can mean
         # "delivered".  The host ignores the report if it has a last frame.
-        oom_kills = read_oom_kills()
+        figures = counters.read()
+        if figures["cpu_us"] is not None:
+            figures["cpu_us"] -= self._cpu_before_us
         _kill_group(self._child)
         if self._control >= 0:
             self._hear(self._control)  # it may have died before its control bytes were read
         self._child = 0
         self._clock = Clock(LINGER_S)
-        exited = protocol.Exited(job=self._job, status=status, oom_kills=oom_kills)
+        exited = protocol.Exited(job=self._job, status=status, **figures)
         self._report = protocol.encode(exited)
 
     def _drain(self) -> None:
@@ -228,18 +229,6 @@ class Init:
         with contextlib.suppress(OSError):
             os.write(STDOUT, self._report or b"")
         self._poll.unregister(STDOUT)
-
-
-def read_oom_kills(paths: tuple[str, ...] = _OOM_COUNTERS) -> int | None:
-    """Return the cgroup's count of OOM kills as seen from inside, None if it is hidden."""
-    for path in paths:
-        try:
-            with open(path, encoding="ascii") as file:  # noqa: PTH123 (pathlib costs a start-up)
-                counters = dict(line.split(maxsplit=1) for line in file if " " in line)
-            return int(counters["oom_kill"])
-        except (OSError, ValueError, KeyError):
-            continue
-    return None
 
 
 def _leave(child: int, code: int) -> NoReturn:

@@ -74,12 +74,16 @@ class Exited:
     """PID 1's report that the program's process has ended without a report of its own.
 
     `status` is the result of `os.waitstatus_to_exitcode`: the exit code, or minus the signal's
-    number. `oom_kills` is the cgroup's count as seen from inside, None if unknown.
+    number.  The figures are those of the sandbox's control group as seen from inside
+    (`sandbox.processes.counters`), None where it is hidden; `cpu_us` leaves out the warm-up.
     """
 
     job: int
     status: int
     oom_kills: int | None = None
+    cpu_us: int | None = None
+    memory_peak_bytes: int | None = None
+    process_limit_hits: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sandbox.processes import init
+from sandbox.processes import counters, init
 from sandbox.wire import protocol
 from tests.contract.guest import Guest, is_alive, kill, run
 from tests.waiting import within
@@ -312,13 +312,36 @@ def test_a_request_that_is_no_frame_is_our_own_fault(carrier, line, reader, erro
         guest.wait_for_log(error)
 
 
-def test_oom_kills_are_read_from_either_cgroup_version(tmp_path):
-    second, first = tmp_path / "memory.events", tmp_path / "memory.oom_control"
-    paths = (str(second), str(first))
-    assert init.read_oom_kills(paths) is None
-    first.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
-    assert init.read_oom_kills(paths) == 3
-    second.write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n")
-    assert init.read_oom_kills(paths) == 1
-    second.write_text("garbage")
-    assert init.read_oom_kills((str(second),)) is None
+FIRST = {
+    "cpuacct/cpuacct.usage": "1234567\n",
+    "memory/memory.max_usage_in_bytes": "4096\n",
+    "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+    "pids/pids.events": "max 7\n",
+}
+SECOND = {
+    "cpu.stat": "usage_usec 99\nuser_usec 80\n",
+    "memory.peak": "8192\n",
+    "memory.events": "low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n",
+    "pids.events": "max 2\n",
+}
+
+
+def test_figures_are_read_from_either_version_of_control_groups(tmp_path):
+    for name in ("cpuacct", "memory", "pids"):
+        (tmp_path / name).mkdir()
+    assert set(counters.read(str(tmp_path)).values()) == {None}
+    for name, text in FIRST.items():
+        (tmp_path / name).write_text(text)
+    first = {"cpu_us": 1234, "memory_peak_bytes": 4096, "oom_kills": 3, "process_limit_hits": 7}
+    assert counters.read(str(tmp_path)) == first
+    for name, text in SECOND.items():
+        (tmp_path / name).write_text(text)
+    second = {"cpu_us": 99, "memory_peak_bytes": 8192, "oom_kills": 1, "process_limit_hits": 2}
+    assert counters.read(str(tmp_path)) == second
+
+
+@pytest.mark.parametrize("text", ["", "\n", "garbage", "max\n", "usage_usec x\n", "\u00fc 1\n"])
+def test_a_figure_that_cannot_be_read_is_unknown(tmp_path, text):
+    for name in SECOND:
+        (tmp_path / name).write_text(text)
+    assert set(counters.read(str(tmp_path)).values()) == {None}

@@ -48,6 +48,7 @@ def place(engine):
         limits=Limits().for_container(),
         rootful="rootless" not in options and "userns" not in options,
         own_cgroup=False,
+        engine_cgroup=False,
         carrier=Carrier.STDIO,
         kernel=info.raw["KernelVersion"],
         process=HostProcess.current(),

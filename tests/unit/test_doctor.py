@@ -44,9 +44,9 @@ GOOD_VERSIONS = {
 }
 
 
-def findings(*, versions=GOOD_VERSIONS, own_groups=True, **info):
+def findings(*, versions=GOOD_VERSIONS, reads_groups=True, **info):
     facts = Facts(
-        address="unix:///x", info={**GOOD, **info}, versions=versions, own_groups=own_groups
+        address="unix:///x", info={**GOOD, **info}, versions=versions, reads_groups=reads_groups
     )
     return {each.what: each for each in judge(facts)}
 
@@ -137,8 +137,7 @@ def test_what_the_policy_requires_and_the_engine_lacks_fails(name):
     [
         ("kernel", {"KernelVersion": "4.19.0"}),
         ("cgroups", {"KernelVersion": "5.15.0"}),
-        ("figures", {"own_groups": False}),
-        ("last resort", {"own_groups": False}),
+        ("last resort", {"reads_groups": False}),
         ("AppArmor, SELinux", {"SecurityOptions": ["name=seccomp"]}),
         ("user ids", {"SecurityOptions": ["name=seccomp"]}),
         ("storage", {"Driver": "vfs"}),
@@ -153,6 +152,12 @@ def test_what_could_be_better_is_a_warning_that_says_what_to_change(what, change
     finding = findings(**change)[what]
     assert finding.status is Status.WARN
     assert finding.advice
+
+
+def test_figures_are_known_without_control_groups_too():
+    finding = findings(reads_groups=False)["figures"]
+    assert finding.status is Status.OK
+    assert "PID 1" in finding.found
 
 
 def test_an_attempt_that_succeeds_fails_and_says_which():

@@ -62,7 +62,10 @@ FRAMES = {
             observed=3,
         ),
     ],
-    "exited": [Exited(job=0, status=-9, oom_kills=1), Exited(job=0, status=3)],
+    "exited": [
+        Exited(job=0, status=-9, oom_kills=1, cpu_us=5, memory_peak_bytes=4096),
+        Exited(job=0, status=3),
+    ],
     "cleared": [
         protocol.Cleared(token="0f", job=3, status=-9, cpu_us=1500, memory_peak_bytes=70 << 20)
     ],

@@ -32,6 +32,9 @@ class Difference:
     advice: str = ""
 
 
+OVERCROWDING: Final = "overcrowding "
+"""How the probe's attempts begin that make more files than the limits on inodes allow."""
+
 DIFFERENCES: Final = (
     Difference(
         option="memory",
@@ -56,7 +59,7 @@ DIFFERENCES: Final = (
         bounded_by="memory: 30 000 empty files take 60 MiB of it",
         runc_outcome="program_error",
         runsc_outcome="completed",
-        attempts=("overcrowding ",),
+        attempts=(OVERCROWDING,),
     ),
     Difference(
         option="OOM score",

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from runner.display import one_line
-from runner.doctor.differences import difference_at
+from runner.doctor.differences import OVERCROWDING, difference_at
 from runner.doctor.inspection import Facts, Finding, Status, judge
 from runner.engine import Engine
 from runner.engine.facts import EngineInfo
 from runner.errors import RunnerError
 from runner.job.record import JobRecord, Outcome
+from runner.policy import INODE_LIMIT, has_runtime
 from runner.policy.isolation import Isolation
 from runner.sandboxes import cgroup
 from runner.supervisor import Supervisor
@@ -46,7 +47,7 @@ def examine(*, progress: Callable[[str], object]) -> Iterator[Finding]:
         info = engine.info()
         yield from judge(_facts(engine, info))
         for isolation in Isolation:
-            if isolation.value in info.runtimes:
+            if has_runtime(isolation, info.raw):
                 progress(f"probing a sandbox under {isolation}")
                 yield from _probe(engine, isolation, progress)
         progress("probing a cell")
@@ -132,7 +133,7 @@ def _judge(what: str, isolation: Isolation, record: JobRecord) -> Iterator[Findi
         )
         return
     yield Finding(what=what, status=Status.OK, found=_working(record))
-    yield from judge_probe(isolation, json.loads(record.result))
+    yield from judge_probe(isolation, json.loads(record.result), missing=record.exceptions)
 
 
 def _working(record: JobRecord) -> str:
@@ -140,11 +141,19 @@ def _working(record: JobRecord) -> str:
     return f"ran a program for {wall}, frames carried by {record.carrier}"
 
 
-def judge_probe(isolation: Isolation, rows: list[list[Any]]) -> Iterator[Finding]:
-    """Judge the probe's attempts: success is a failure unless a known difference explains it."""
+def judge_probe(
+    isolation: Isolation, rows: list[list[Any]], *, missing: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """Judge the probe's attempts: success is a failure unless a known difference explains it.
+
+    `missing` are the exceptions in the record of the probe's job.
+    """
     what = f"probe {isolation}"
     worked = {str(name): str(seen) for name, success, seen in rows if success}
     known = {name: difference_at(isolation, name) for name in worked}
+    if f"missing {INODE_LIMIT}" in missing:  # as under runsc
+        crowded = (name for name in worked if name.startswith(OVERCROWDING))
+        known |= {name: difference_at(Isolation.RUNSC, name) for name in crowded}
     for name, seen in worked.items():
         if known[name] is None:
             shown = f" ({one_line(seen)})" if seen else ""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from runner.doctor import flaws
 from runner.doctor.flaws import Component
-from runner.policy import GIB, REQUIREMENTS, is_met
+from runner.policy import GIB, REQUIREMENTS, has_runtime, is_met, is_podman
 from runner.policy.isolation import GET_RUNSC, Isolation
 
 OLDEST_KERNEL: Final = (5, 10)
@@ -202,7 +202,9 @@ def _users(facts: Facts) -> Finding:
 
 def _storage(facts: Facts) -> Finding:
     driver = str(facts.info.get("Driver", "unknown"))
-    if driver in _SLOW_STORAGE:
+    # Podman calls its overlay2 so; Docker's "overlay" is an older driver.
+    is_slow = driver in _SLOW_STORAGE - ({"overlay"} if is_podman(facts.info) else set())
+    if is_slow:
         advice = "use overlay2: this driver copies images, or is no longer maintained"
         return Finding(what="storage", status=Status.WARN, found=driver, advice=advice)
     return Finding(what="storage", status=Status.OK, found=driver)
@@ -223,7 +225,7 @@ def _runsc(facts: Facts) -> Finding:
     what = "runsc flags"
     runtimes = facts.info.get("Runtimes") or {}
     runtime = runtimes.get(Isolation.RUNSC.value)
-    if runtime is None:
+    if runtime is None or not has_runtime(Isolation.RUNSC, facts.info):
         found = "no runtime runsc: --isolation runsc is not available"
         return Finding(what=what, status=Status.WARN, found=found, advice=GET_RUNSC)
     flags = " ".join(runtime.get("runtimeArgs") or ())

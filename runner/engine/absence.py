@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 
 _INSTALL = (
@@ -12,6 +13,10 @@ _INSTALL = (
 _PERMIT = (
     "it is there, but this user may not use it: join its group (usermod -aG docker USER, then log\n"
     "in again; its members are as good as root), or point DOCKER_HOST at a rootless engine"
+)
+_START_PODMAN = (
+    "Podman is here, but its socket is not used: systemctl {user}start podman.socket, and\n"
+    "export DOCKER_HOST=unix://{socket}"
 )
 _CORRECT = "DOCKER_HOST names it: correct or unset that, or start the engine it means"
 
@@ -25,8 +30,18 @@ def explain(address: str, error: BaseException) -> str:
     if isinstance(system, PermissionError):
         advice = _PERMIT
     else:
-        advice = _CORRECT if os.environ.get("DOCKER_HOST") else _INSTALL
+        advice = _CORRECT if os.environ.get("DOCKER_HOST") else _obtain()
     return f"no container engine answers at {address} ({reason or repr(error)}):\n{advice}"
+
+
+def _obtain() -> str:
+    """Return how to get an engine where none has been chosen."""
+    if shutil.which("podman") is None:
+        return _INSTALL
+    if os.geteuid() == 0:
+        return _START_PODMAN.format(user="", socket="/run/podman/podman.sock")
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return _START_PODMAN.format(user="--user ", socket=f"{runtime}/podman/podman.sock")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

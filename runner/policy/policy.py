@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runner.errors import PolicyError, RequestError
-from runner.policy.isolation import GET_RUNSC, Isolation, zygote_profile
+from runner.policy.isolation import GET_RUNSC, Isolation, process_ulimits, zygote_profile
 from runner.policy.limits import Limits
 from sandbox.wire.protocol import MIB
 
@@ -64,6 +64,9 @@ REQUIREMENTS: Final[Mapping[str, Requirement]] = {
 }
 """Checked before the first program runs; a missing one is refused."""
 
+INODE_LIMIT: Final = "inode-limit"
+"""What the record of a job says is missing where a tmpfs takes no limit on its files."""
+
 ENGINE_WARNINGS: Final = "engine-warnings"
 """Name of the exception for any other option that the engine says it discards."""
 
@@ -78,13 +81,14 @@ class Policy:
     """Every hardening option that does not follow from the limits.  Defaults are the strictest.
 
     `allow_missing` lists what may be missing where the engine or the kernel cannot honour it: names
-    of `REQUIREMENTS`, or `ENGINE_WARNINGS`.  `swappiness` is not meant to be set: `fitted_to` sets
-    it where the kernel supports it.
+    of `REQUIREMENTS`, or `ENGINE_WARNINGS`.  `swappiness` and `inode_limits` are not meant to be
+    set: `fitted_to` sets them to what kernel and engine support.
     """
 
     isolation: Isolation = Isolation.RUNC
     allow_missing: frozenset[str] = frozenset()
     swappiness: int | None = None
+    inode_limits: bool = True
     seccomp: str = field(default_factory=_own_seccomp)
     hostname: str = "sandbox"
     shm_bytes: int = 16 * MIB
@@ -181,6 +185,14 @@ class Policy:
             remedy = GET_RUNSC if self.isolation is Isolation.RUNSC else "register it there"
             msg = f"this engine knows no isolation {self.isolation}, only {known}: {remedy}"
             raise PolicyError(msg)
+        is_runsc = self.isolation is Isolation.RUNSC
+        if is_runsc and is_podman(info) and not has_runtime(self.isolation, info):
+            msg = (
+                "isolation runsc: Podman's API takes a runtime and uses its own, "
+                f"{info.get('DefaultRuntime')}: use Docker for this isolation, or make runsc the "
+                "runtime of that Podman (containers.conf: runtime)"
+            )
+            raise PolicyError(msg)
         missing = {name for name in REQUIREMENTS if not is_met(name, info)}
         refused = [
             f"{name}: {REQUIREMENTS[name].lost}; {REQUIREMENTS[name].remedy}, "
@@ -195,6 +207,8 @@ class Policy:
             allow_missing=self.allow_missing & {*missing, ENGINE_WARNINGS},
             # cgroup v2 has no swappiness; there the swap limit of 0 has to do.
             swappiness=0 if str(info.get("CgroupVersion", "1")) == "1" else None,
+            # Podman takes no number of inodes for a tmpfs: memory alone bounds how many files.
+            inode_limits=not is_podman(info),
         )
 
     def for_zygote(self) -> Policy:
@@ -216,16 +230,32 @@ class Policy:
             pending_signals=None,
         )
 
+    def ulimits(self, limits: Limits) -> dict[str, int]:
+        """Return the resource limits of each process, by the engine's names.
+
+        The guest lowers them too, because Podman's API ignores them where it is rootless.
+        """
+        return {
+            "core": 0,
+            "memlock": 0,
+            "msgqueue": 0,
+            "nofile": self.open_files,
+            "fsize": self.file_bytes,
+            **({} if self.pending_signals is None else {"sigpending": self.pending_signals}),
+            **process_ulimits(self.isolation, limits.processes),
+        }
+
     def exceptions(self) -> tuple[str, ...]:
         """Return, for the job record, what is looser than or different from the default."""
         default = Policy()
         changed = {
             each.name
             for each in dataclasses.fields(self)
-            if each.name not in {"isolation", "allow_missing", "swappiness"}
+            if each.name not in {"isolation", "allow_missing", "swappiness", "inode_limits"}
             and getattr(self, each.name) != getattr(default, each.name)
         }
-        return (*sorted(changed), *(f"missing {name}" for name in sorted(self.allow_missing)))
+        missing = {*self.allow_missing, *(() if self.inode_limits else (INODE_LIMIT,))}
+        return (*sorted(changed), *(f"missing {name}" for name in sorted(missing)))
 
     def digest(self, limits: Limits) -> str:
         """Return the hash for the job record: equal hashes mean equal sandboxes."""
@@ -243,11 +273,35 @@ def _digest(policy: Policy, limits: Limits) -> str:
     return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
 
 
+def is_podman(info: Mapping[str, Any]) -> bool:
+    """Return True if this is Podman's description of itself, in the form of Docker's API."""
+    return "BuildahVersion" in info
+
+
+def has_runtime(isolation: Isolation, info: Mapping[str, Any]) -> bool:
+    """Return True if the engine can run a sandbox with this isolation, as far as it says.
+
+    Podman lists runtimes that are not there, and uses its own whichever it is asked for.
+    """
+    if is_podman(info):
+        uses_runsc = info.get("DefaultRuntime") == Isolation.RUNSC.value
+        return uses_runsc is (isolation is Isolation.RUNSC)
+    return isolation.value in (info.get("Runtimes") or ())
+
+
+def _denies_limits(info: Mapping[str, Any]) -> bool:
+    return is_podman(info) and str(info.get("CgroupVersion")) == "2"
+
+
 def is_met(name: str, info: Mapping[str, Any]) -> bool:
     """Return True if the engine with the self-description `info` meets this requirement."""
     if name == "seccomp":
         options = info.get("SecurityOptions") or ()
         return any(option.split(",")[0] in {"seccomp", "name=seccomp"} for option in options)
+    # On control groups version 2 Podman looks for the files of version 1, and denies what it does.
+    # The sandbox has to show it (runner.policy.proof).
+    if name in {"swap-limit", "cpu-limit"} and _denies_limits(info):
+        return True
     return info.get(REQUIREMENTS[name].fact) is True
 
 

@@ -36,6 +36,7 @@ def unproved(policy: Policy, limits: Limits, *, kernel: str, seen: str) -> list[
     return [
         *_isolation(policy.isolation, kernel, facts),
         *_privileges(policy, facts),
+        *_ulimits(policy, limits, facts),
         # gVisor's control groups and masks are the sentry's: runner.doctor.differences.
         *(_limits(policy, limits, facts) if policy.isolation is Isolation.RUNC else ()),
         *(_paths(policy, facts) if policy.isolation is Isolation.RUNC else ()),
@@ -59,12 +60,22 @@ def _release(text: str) -> str:
 def _privileges(policy: Policy, facts: Mapping[str, str]) -> Iterator[str]:
     if facts.get("NoNewPrivs") != "1":
         yield f"no-new-privileges: NoNewPrivs is {facts.get('NoNewPrivs', 'not shown')}"
-    for name in _CAPABILITIES:
+    # gVisor has no ambient capabilities, and does not show any.
+    shown = _CAPABILITIES[: -1 if policy.isolation is Isolation.RUNSC else None]
+    for name in shown:
         if facts.get(name, "").strip("0") or name not in facts:
             yield f"no capabilities: {name} is {facts.get(name, 'not shown')}"
     is_filtered = facts.get("Seccomp") == "2" or policy.isolation is Isolation.RUNSC
     if not is_filtered and "seccomp" not in policy.allow_missing:
         yield f"seccomp: mode {facts.get('Seccomp', 'not shown')} instead of 2"
+
+
+def _ulimits(policy: Policy, limits: Limits, facts: Mapping[str, str]) -> Iterator[str]:
+    for name, most in policy.ulimits(limits).items():
+        found = _number(facts.get(f"ulimit-{name}"))
+        if found is None or found > most:
+            shown = "none is shown" if found is None else f"{found:g} is allowed"
+            yield f"ulimit {name}: {shown} instead of {most}"
 
 
 def _limits(policy: Policy, limits: Limits, facts: Mapping[str, str]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from runner.errors import EngineError, RequestError
 from runner.host.interrupt import Waker
 from runner.host.processes import HostProcess
 from runner.images import ImageStore, build_id
-from runner.policy import Limits, Policy
+from runner.policy import Limits, Policy, is_podman
 from runner.policy.isolation import Isolation
 from runner.programs import Program
 from runner.programs.imports import modules
@@ -223,6 +223,7 @@ class Supply:
             rootful=self._rootful,
             own_cgroup=self._own_cgroup,
             engine_cgroup=self._engine_cgroup,
+            podman=is_podman(self._facts),
             carrier=self._carrier_now(),
             process=self.process,
             kernel=str(self._facts.get("KernelVersion", "")),

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from runner.policy import Limits, Policy
-from runner.policy.isolation import host_tasks, process_ulimits, seccomp_profile
+from runner.policy.isolation import host_tasks, seccomp_profile
 from sandbox.wire import protocol
 
 GUEST_COMMAND: Final = ("python3", "-P", "-s", "-m", "sandbox")
@@ -49,10 +49,12 @@ def container_config(  # noqa: PLR0913  the parts of one value, by name
     # Even with a mounted socket, the guest falls back to stdio if it cannot connect.
     carrier = [] if channel_directory else ["--carrier", "stdio"]
     covered = dict.fromkeys((*policy.masked_paths, *policy.readonly_paths))
+    ulimits = (f"{name}={value}" for name, value in policy.ulimits(limits).items())
+    confinement = ("--covered", ",".join(covered), "--ulimits", ",".join(ulimits))
     return {
         "Image": image,
         "Entrypoint": [],
-        "Cmd": [*GUEST_COMMAND, *carrier, "--covered", ",".join(covered), *arguments],
+        "Cmd": [*GUEST_COMMAND, *carrier, *confinement, *arguments],
         "Env": [f"{name}={value}" for name, value in _environment(cpus or limits.cpus).items()],
         "User": f"{uid}:{uid}",
         "WorkingDir": "/tmp",  # noqa: S108  the sandbox's own tmpfs
@@ -96,8 +98,8 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "Mounts": [] if channel_directory is None else [_channel_mount(channel_directory)],
         # The engine's own /dev/shm has no inode limit: freeing a million inodes takes seconds.
         "Tmpfs": {
-            "/tmp": _tmpfs(limits.tmp_bytes, limits.tmp_inodes),  # noqa: S108
-            "/dev/shm": _tmpfs(policy.shm_bytes, policy.shm_inodes),  # noqa: S108
+            "/tmp": _tmpfs(policy, limits.tmp_bytes, limits.tmp_inodes),  # noqa: S108
+            "/dev/shm": _tmpfs(policy, policy.shm_bytes, policy.shm_inodes),  # noqa: S108
         },
         "ShmSize": policy.shm_bytes,
         "MaskedPaths": list(policy.masked_paths),
@@ -110,7 +112,10 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
         "PidsLimit": host_tasks(policy.isolation, limits.processes),
         "OomScoreAdj": policy.oom_score_adj,
         "OomKillDisable": False,
-        "Ulimits": _ulimits(policy, limits),
+        "Ulimits": [
+            {"Name": name, "Soft": value, "Hard": value}
+            for name, value in policy.ulimits(limits).items()
+        ],
         # The engine's log of a container would grow without bound on the host's disk.
         "LogConfig": {"Type": "none", "Config": {}},
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
@@ -122,8 +127,9 @@ def _host_config(policy: Policy, limits: Limits, channel_directory: str | None) 
     }
 
 
-def _tmpfs(size: int, inodes: int) -> str:
-    return f"rw,nosuid,nodev,noexec,mode=1777,size={size},nr_inodes={inodes}"
+def _tmpfs(policy: Policy, size: int, inodes: int) -> str:
+    options = f"rw,nosuid,nodev,noexec,mode=1777,size={size}"
+    return f"{options},nr_inodes={inodes}" if policy.inode_limits else options
 
 
 def _channel_mount(directory: str) -> dict[str, Any]:
@@ -135,20 +141,6 @@ def _channel_mount(directory: str) -> dict[str, Any]:
         "ReadOnly": True,
         "BindOptions": {"Propagation": "rprivate"},
     }
-
-
-def _ulimits(policy: Policy, limits: Limits) -> list[dict[str, Any]]:
-    pending = policy.pending_signals
-    values = {
-        "core": 0,
-        "memlock": 0,
-        "msgqueue": 0,
-        "nofile": policy.open_files,
-        "fsize": policy.file_bytes,
-        **({} if pending is None else {"sigpending": pending}),
-        **process_ulimits(policy.isolation, limits.processes),
-    }
-    return [{"Name": name, "Soft": value, "Hard": value} for name, value in values.items()]
 
 
 def _environment(cpus: float) -> dict[str, str]:

@@ -14,6 +14,7 @@ import selectors
 import shutil
 import socket
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -36,6 +37,7 @@ from runner.policy.proof import unproved
 from runner.sandboxes import cgroup
 from runner.sandboxes.cgroup import EngineCgroup, JobCgroup
 from runner.sandboxes.container import container_config, random_uid
+from runner.sandboxes.podman import translated
 from runner.sandboxes.residence import make_channel
 from runner.sandboxes.spec import Carrier, Kind, SandboxSpec
 from sandbox.wire import protocol
@@ -150,11 +152,12 @@ class Sandbox:
             )
             self.cgroup = own
             try:
-                return self._engine.create(
-                    config,
-                    name=self.name,
-                    warnings_pass=ENGINE_WARNINGS in self.spec.policy.allow_missing,
-                )
+                with translated(config) if self.spec.podman else nullcontext(config) as said:
+                    return self._engine.create(
+                        said,
+                        name=self.name,
+                        warnings_pass=ENGINE_WARNINGS in self.spec.policy.allow_missing,
+                    )
             except NameTakenError:
                 self.name, self.cgroup = "", None  # both belong to another sandbox
             except NoSuchObjectError as error:

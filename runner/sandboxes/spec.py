@@ -57,8 +57,9 @@ class SandboxSpec:
     """The specification of a sandbox; sandboxes with equal specs are interchangeable.
 
     `limits` are those of the container: see `Limits.for_container`.  `own_cgroup` puts it into a
-    control group of ours; `engine_cgroup` finds the one that the engine makes.  `kernel` is the
-    release of the engine's kernel, by which the isolation is proved.  `arguments` are the guest's,
+    control group of ours; `engine_cgroup` finds the one that the engine makes.  `podman` says
+    that the engine is one.  `kernel` is the release of the engine's kernel, by which the isolation
+    is proved.  `arguments` are the guest's,
     in addition to the carrier: none for a job that begins as soon as the guest is ready, else
     `warm_arguments` or, with `serves_many`, `session_arguments` or `zygote_arguments`.  `job_cpus`
     is the number of cores that a job may use, where that is not the container's own.
@@ -71,6 +72,7 @@ class SandboxSpec:
     rootful: bool
     own_cgroup: bool
     engine_cgroup: bool
+    podman: bool
     carrier: Carrier
     process: HostProcess
     kernel: str

@@ -7,10 +7,14 @@ without a word, even the runtime.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from typing import Final
 
-_STATUS: Final = ("NoNewPrivs", "Seccomp", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+from sandbox.processes import guard
+
+_PR_GET_NO_NEW_PRIVS: Final = 39
+_STATUS: Final = ("Seccomp", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 _LIMITS: Final = {
     "memory": ("memory.max", "memory/memory.limit_in_bytes"),
@@ -26,17 +30,33 @@ _LIMITS: Final = {
 _GROUP: Final = "/sys/fs/cgroup"
 
 
-def describe(paths: tuple[str, ...]) -> str:
+def lower(ulimits: tuple[str, ...]) -> None:
+    """Lower this process's resource limits to these, such as `core=0`, for good."""
+    for each in ulimits:
+        name, _, value = each.partition("=")
+        number, wanted = _number_of(name), int(value)
+        _, hard = resource.getrlimit(number)
+        if hard > wanted or hard == resource.RLIM_INFINITY:  # gVisor refuses to set some at all
+            resource.setrlimit(number, (wanted, wanted))
+
+
+def _number_of(ulimit: str) -> int:
+    return int(getattr(resource, f"RLIMIT_{ulimit.upper()}"))
+
+
+def describe(paths: tuple[str, ...], ulimits: tuple[str, ...]) -> str:
     """Return one line for each fact: its name, then its value.
 
-    `paths` are those that the host wants masked or read-only; each that exists gets a line with the
-    type of the file system that is mounted on it and `ro` or `rw`, or `-` if there is none.
+    `ulimits` are those to report.  `paths` are those that the host wants masked or read-only; each
+    that exists gets a line with the type of the file system that is mounted on it and `ro` or `rw`,
+    or `-` if there is none.
     """
-    return "".join(f"{name} {value}\n" for name, value in _facts(paths))
+    return "".join(f"{name} {value}\n" for name, value in _facts(paths, ulimits))
 
 
-def _facts(paths: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _facts(paths: tuple[str, ...], ulimits: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     yield "kernel", os.uname().release
+    yield "NoNewPrivs", str(guard.libc.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
     for line in _lines("/proc/self/status"):
         name, _, value = line.partition(":")
         if name in _STATUS:
@@ -45,6 +65,10 @@ def _facts(paths: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         for file in files:
             for line in _lines(f"{_GROUP}/{file}")[:1]:
                 yield name, line
+    for each in ulimits:
+        name = each.partition("=")[0]
+        _, hard = resource.getrlimit(_number_of(name))
+        yield f"ulimit-{name}", str(hard)
     mounted = _mounted()
     for path in paths:
         if os.path.lexists(path):

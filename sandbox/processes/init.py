@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from sandbox.processes import counters, guard
+from sandbox.processes import confinement, counters, guard
 from sandbox.processes.pump import Pump
 from sandbox.wire import protocol
 from sandbox.wire.clock import Clock
@@ -79,6 +79,7 @@ def stand_guard(
     child = fork()
     if child == 0:
         guard.become_ordinary()
+        confinement.lower(options.ulimits)
         for descriptor in (wakeup, wakeup_write, control):
             os.close(descriptor)
         work(control_write)

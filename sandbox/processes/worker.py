@@ -77,7 +77,7 @@ def take_request(outlet: channel.Channel, options: Options, control: int, warmth
 
 def say_ready(outlet: channel.Channel, options: Options) -> None:
     """Tell the host that it may send a request, and how this process is confined."""
-    seen = confinement.describe(options.covered)
+    seen = confinement.describe(options.covered, options.ulimits)
     outlet.messages.write(protocol.encode(ready(seen=seen)))
 
 

@@ -48,7 +48,7 @@ def main(options: Options, _control: int) -> NoReturn:
         warmth = loader.clear_early(options.program, warmth)
         walls = cell.Walls.around(options)
         origin = cell.Origin(os.getuid(), os.getgid(), options, walls, warmth, renewals)
-        ready = worker.ready(seen=confinement.describe(options.covered))
+        ready = worker.ready(seen=confinement.describe(options.covered, options.ulimits))
         connection.sendall(protocol.encode(ready))
         with contextlib.suppress(HungUpError):
             Zygote(connection, origin).serve()

@@ -16,6 +16,7 @@ _LISTS: Final = {
     "--import": "modules",
     "--wipe": "wipe",
     "--covered": "covered",
+    "--ulimits": "ulimits",
     "--mask": "masked",
     "--readonly": "readonly",
 }
@@ -35,6 +36,7 @@ class Options:
         backend: JSON text of the backend that jobs are expected to ask for, and of the limits that
             it is built for: see `backends.Prepared`.
         covered: paths that the host wants masked or read-only: see `processes.confinement`.
+        ulimits: the resource limits of each process, such as `core=0`.
 
     The host sends only `carrier`, `covered`, `warm` and the options of sessions and zygotes.
     """
@@ -51,6 +53,7 @@ class Options:
     readonly: tuple[str, ...] = ()
     backend: str = ""
     covered: tuple[str, ...] = ()
+    ulimits: tuple[str, ...] = ()
 
 
 def parse(arguments: list[str]) -> Options:

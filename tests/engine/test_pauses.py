@@ -49,6 +49,7 @@ def place(engine):
         rootful="rootless" not in options and "userns" not in options,
         own_cgroup=False,
         engine_cgroup=False,
+        podman=False,
         carrier=Carrier.STDIO,
         kernel=info.raw["KernelVersion"],
         process=HostProcess.current(),

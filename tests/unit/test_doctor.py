@@ -154,6 +154,29 @@ def test_what_could_be_better_is_a_warning_that_says_what_to_change(what, change
     assert finding.advice
 
 
+PODMAN = {
+    "BuildahVersion": "1.39.3",
+    "Driver": "overlay",
+    "SwapLimit": False,
+    "CpuCfsQuota": False,
+    "DefaultRuntime": "crun",
+}
+
+
+def test_podman_is_not_judged_by_what_it_says_of_version_1_nor_of_runtimes_that_are_not_there():
+    found = findings(**PODMAN)
+    assert {each.what for each in found.values() if each.status is not Status.OK} == {"runsc flags"}
+    assert "not available" in found["runsc flags"].found
+    assert findings(**PODMAN, CgroupVersion="1")["swap-limit"].status is Status.FAIL
+
+
+def test_files_without_number_are_no_failure_where_the_engine_takes_no_limit():
+    rows = [["overcrowding /tmp", True, "4200 files"], ["becoming root", False, ""]]
+    (finding,) = judge_probe(Isolation.RUNC, rows, missing=("missing inode-limit",))
+    assert finding.status is Status.OK
+    assert "inodes" in finding.found
+
+
 def test_figures_are_known_without_control_groups_too():
     finding = findings(reads_groups=False)["figures"]
     assert finding.status is Status.OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ from runner.policy import (
     Policy,
     parse_size,
 )
+from runner.policy.isolation import Isolation
+from runner.sandboxes import podman
 from runner.sandboxes.container import WRITABLE, container_config, random_uid
 
 
@@ -216,3 +219,57 @@ def test_the_filter_is_an_allowlist_of_names_for_both_architectures():
     assert allowed["names"] == sorted(allowed["names"])
     dangerous = {"ptrace", "bpf", "mount", "unshare", "io_uring_setup", "splice", "bind", "keyctl"}
     assert not dangerous & set(names)
+
+
+# --- Podman ---------------------------------------------------------------------------------------
+
+PODMAN = {
+    "BuildahVersion": "1.39.3",
+    "CgroupVersion": "2",
+    "DefaultRuntime": "crun",
+    "Runtimes": {"crun": {}, "runc": {}, "runsc": {}},
+    "MemoryLimit": True,
+    "PidsLimit": True,
+    "SwapLimit": False,
+    "CpuCfsQuota": False,
+    "SecurityOptions": ["name=seccomp,profile=default"],
+}
+
+
+def test_podman_denies_limits_that_it_sets_and_they_are_asked_for():
+    policy = Policy().fitted_to(PODMAN)
+    assert policy.allow_missing == frozenset()
+    assert policy.exceptions() == ("missing inode-limit",)
+    with pytest.raises(PolicyError, match="swap-limit"):
+        Policy().fitted_to({**PODMAN, "CgroupVersion": "1"})
+
+
+def test_podman_is_not_asked_for_a_runtime_that_it_would_ignore():
+    with pytest.raises(PolicyError, match="isolation runsc: .* its own, crun"):
+        Policy(isolation=Isolation.RUNSC).fitted_to(PODMAN)
+    theirs = {**PODMAN, "DefaultRuntime": "runsc"}
+    assert Policy(isolation=Isolation.RUNSC).fitted_to(theirs).isolation is Isolation.RUNSC
+
+
+def test_podman_is_told_in_its_own_way():
+    policy = Policy(masked_paths=("/proc/keys", "/sys/class")).fitted_to(PODMAN)
+    config = container_config(
+        policy,
+        Limits(),
+        image="sha256:1",
+        uid=1,
+        labels={},
+        channel_directory=None,
+        cgroup_parent=None,
+    )
+    with podman.translated(config) as told:
+        (seccomp,) = (
+            each for each in told["HostConfig"]["SecurityOpt"] if each.startswith("seccomp=")
+        )
+        file = Path(seccomp.removeprefix("seccomp="))
+        assert file.read_text() == policy.seccomp
+        assert "mask=/proc/keys:/sys/class" in told["HostConfig"]["SecurityOpt"]
+        assert "no-new-privileges:true" in told["HostConfig"]["SecurityOpt"]
+        assert not any("inodes" in each for each in told["HostConfig"]["Tmpfs"].values())
+    assert not file.exists()
+    assert any(each.startswith("seccomp={") for each in config["HostConfig"]["SecurityOpt"])

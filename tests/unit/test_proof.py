@@ -23,6 +23,7 @@ SEEN = {
     "swap": "0",
     "processes": "64",
     "cpu": "150000 100000",
+    **{f"ulimit-{name}": str(value) for name, value in POLICY.ulimits(LIMITS).items()},
     "/proc/keys": "tmpfs rw",
     "/sys/class": "tmpfs ro",
     "/proc/sys": "proc ro",
@@ -60,6 +61,8 @@ def test_a_sandbox_that_is_confined_as_it_was_asked_for_lacks_nothing(seen):
         ("memory", "max", "memory-limit: inf is allowed"),
         ("memory", str(301 << 20), "memory-limit"),
         ("processes", "max", "process-limit"),
+        ("ulimit-core", "-1", "ulimit core: inf is allowed instead of 0"),
+        ("ulimit-nofile", "4096", "ulimit nofile: 4096 is allowed"),
         ("/proc/keys", "-", "masked paths: nothing covers /proc/keys"),
         ("/sys/class", "sysfs ro", "masked paths: nothing covers /sys/class"),
         ("/proc/sys", "proc rw", "read-only paths: /proc/sys"),
@@ -93,7 +96,7 @@ def test_what_is_not_shown_is_not_proved(name):
 
 @pytest.mark.parametrize("seen", ["", "\n", "kernel", "\x00 \ud800", "memory x\ncpu a b"])
 def test_nonsense_proves_nothing(seen):
-    assert len(unproved(POLICY, LIMITS, kernel=KERNEL, seen=seen)) == 12
+    assert len(unproved(POLICY, LIMITS, kernel=KERNEL, seen=seen)) == 18
 
 
 def test_a_path_that_this_kernel_does_not_have_needs_no_cover():
@@ -103,13 +106,13 @@ def test_a_path_that_this_kernel_does_not_have_needs_no_cover():
 def test_what_may_be_missing_is_not_looked_at():
     names = ("memory-limit", "swap-limit", "process-limit", "cpu-limit", "seccomp")
     policy = dataclasses.replace(POLICY, allow_missing=frozenset(names))
-    shown = {each: SEEN[each] for each in SEEN if each[0] in "kCN/"}
+    shown = {each: SEEN[each] for each in SEEN if each[0] in "kCNu/"}
     assert judged(shown, policy=policy) == []
 
 
 def test_gvisor_is_told_by_its_kernel():
     policy = dataclasses.replace(POLICY, isolation=Isolation.RUNSC)
-    shown = {each: SEEN[each] for each in SEEN if each[0] in "CN"}
+    shown = {each: SEEN[each] for each in SEEN if each[0] in "CNu"} | {"ulimit-nproc": "64"}
     assert judged({**shown, "kernel": "4.4.0"}, policy=policy) == []
     (lacking,) = judged({**shown, "kernel": KERNEL}, policy=policy)
     assert lacking == f"isolation runsc: the engine's kernel is {KERNEL}, the sandbox's {KERNEL}"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Run the cases of every program under PATH.")
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=PROGRAM)
 @click.option("--since", metavar="REV", help="Only programs that differ from this git revision.")
 @click.option("--jobs", type=click.IntRange(1, 1000), metavar="N", help="Cases at once (cores).")

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -72,24 +72,61 @@ def operator_options(command: _Command) -> _Command:
     return command
 
 
-class ProgramType(click.ParamType):  # type: ignore[type-arg]
-    """A program: a name, a directory or a `.py` file; shell completion covers all three."""
+class Completed(click.ParamType):  # type: ignore[type-arg]
+    """A text for which the shell offers words that are known here, and with `files` also files."""
 
-    name = "program"
+    def __init__(self, name: str, words: Callable[[], Iterable[str]], *, files: bool) -> None:
+        self.name = name
+        self._words = words
+        self._files = files
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the matching names, and let the shell complete files as well."""
-        from runner import programs
+        """Return the matching words; none if they cannot be found out, which is no time to say."""
+        from runner.errors import RunnerError
 
         del ctx, param
-        named = [each for each in programs.names() if each.startswith(incomplete)]
-        items = [CompletionItem(each) for each in named if each.isprintable()]
-        return [*items[:_MAX_COMPLETIONS], CompletionItem(incomplete, type="file")]
+        try:
+            known = [each for each in self._words() if each.startswith(incomplete)]
+        except RunnerError:
+            known = []
+        items = [CompletionItem(each) for each in known if each.isprintable()]
+        # Files first: in bash this item takes away what came before it.
+        also = [CompletionItem(incomplete, type="file")] if self._files else []
+        return [*also, *items[:_MAX_COMPLETIONS]]
 
 
-PROGRAM: Final = ProgramType()
+def _programs() -> list[str]:
+    from runner import programs
+
+    return [*programs.own(), *programs.names()]
+
+
+def _jobs() -> list[str]:
+    from runner.store.rows import Query
+
+    with kept_jobs() as store:
+        return ["last", *(each.id for each in store.summaries(Query(limit=_MAX_COMPLETIONS)))]
+
+
+def _outcomes() -> list[str]:
+    from runner.job.record import JobStatus, Outcome
+
+    return [*map(str, Outcome), *(each.value for each in JobStatus)]
+
+
+def _backends() -> list[str]:
+    from runner import backends
+
+    return [each.name for each in backends.known()]
+
+
+PROGRAM: Final = Completed("program", _programs, files=True)
+JOB: Final = Completed("job", _jobs, files=False)
+SHOWN: Final = Completed("program", lambda: [*_programs(), *_jobs()], files=True)
+BACKEND: Final = Completed("backend", _backends, files=False)
+OUTCOME: Final = Completed("outcome", _outcomes, files=False)
 
 
 def settings(options: dict[str, Any]) -> Settings:

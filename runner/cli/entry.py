@@ -23,9 +23,11 @@ from runner.cli import jobs
 from runner.cli.backends import backends
 from runner.cli.check import check
 from runner.cli.common import (
+    BACKEND,
     FORMATS,
     LOG_LEVELS,
     PROGRAM,
+    SHOWN,
     keeping,
     operator_options,
     output_for,
@@ -106,7 +108,7 @@ for _command in jobs.COMMANDS:
     cli.add_command(_command)
 
 
-@cli.command()
+@cli.command(short_help="Run PROGRAM: a name, a directory or a .py file.")
 @click.argument("program", type=PROGRAM)
 @pairs_option
 @click.option(
@@ -116,6 +118,7 @@ for _command in jobs.COMMANDS:
 )
 @click.option(
     "--backend",
+    type=BACKEND,
     metavar="NAME|JSON|@FILE",
     help="Backend that main gets (aer_simulator); `qrunner backends` lists them.",
 )
@@ -222,14 +225,14 @@ def build(
 
 @cli.command("list")
 def list_() -> int:
-    """List the programs that can be run by name from here."""
+    """List the programs here, and those that can be run by name."""
     from runner import programs
     from runner.cli.terminal import table
     from runner.display import one_line
     from runner.errors import RequestError
 
     rows = []
-    for name in programs.names():
+    for name in [*programs.own(), *programs.names()]:
         try:
             description = programs.find(name).manifest.description
         except RequestError as error:
@@ -239,8 +242,8 @@ def list_() -> int:
     return 0
 
 
-@cli.command()
-@click.argument("program", type=PROGRAM)
+@cli.command(short_help="Show a program's inputs, or a kept job.")
+@click.argument("program", type=SHOWN)
 @click.option("--format", "form", type=FORMATS, default="human", show_default=True)
 def show(program: str, form: str) -> int:
     """Show the description and inputs of PROGRAM, or a kept job: `job-…` or `last`.
@@ -276,7 +279,7 @@ def show(program: str, form: str) -> int:
     return 0
 
 
-@cli.command()
+@cli.command(short_help="Pin the packages that PROGRAM needs, with hashes.")
 @click.argument("program", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def lock(program: Path) -> int:
     """Pin the requirements of PROGRAM, a directory, beyond the stack, with hashes."""
@@ -288,16 +291,23 @@ def lock(program: Path) -> int:
 
 @cli.command()
 @click.argument("name")
-def new(name: str) -> int:
+@click.option(
+    "--from",
+    "source",
+    type=PROGRAM,
+    metavar="PROGRAM",
+    help="Copy this program, such as vqe (default: a short one that shows everything).",
+)
+def new(name: str, source: str | None) -> int:
     """Make a new program NAME here, a directory to edit and run."""
     from runner import programs
 
-    directory = programs.create(name)
+    directory = programs.create(name, source)
     click.echo(f"made {directory}: edit {directory / 'program.py'}, then: qrunner run {directory}")
     return 0
 
 
-@cli.command()
+@cli.command(short_help="Check if this machine can run programs safely.")
 @click.option("--format", "form", type=FORMATS, default="human", show_default=True)
 def doctor(form: str) -> int:
     """Check if this machine can run programs safely, and say what to change if not.

@@ -19,6 +19,8 @@ import click
 
 from runner.cli.common import (
     FORMATS,
+    JOB,
+    OUTCOME,
     kept_jobs,
     operator_options,
     output_for,
@@ -45,12 +47,14 @@ _MAX_CELL: Final = 60
 
 _format = click.option("--format", "form", type=FORMATS, default="human", show_default=True)
 _follow = click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
-_job = click.argument("job")
+_job = click.argument("job", type=JOB)
 
 
 @click.command()
 @click.option("--program", metavar="NAME", help="Only jobs of this program.")
-@click.option("--outcome", metavar="WORD", help="Only these: completed, time_limit, RUNNING …")
+@click.option(
+    "--outcome", type=OUTCOME, metavar="WORD", help="Only these: completed, time_limit, RUNNING …"
+)
 @click.option("--tag", "tags", multiple=True, help="Only jobs with this tag (may be repeated).")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N")
 @_format
@@ -82,8 +86,8 @@ def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
     return 0
 
 
-@click.command()
-@click.argument("job", metavar="JOB[/KEY]")
+@click.command(short_help="Write the result of JOB, or a part of it.")
+@click.argument("job", type=JOB, metavar="JOB[/KEY]")
 @click.option(
     "--as",
     "form",
@@ -147,7 +151,7 @@ def logs(job: str, follow: bool, form: str) -> int:  # noqa: FBT001  click passe
     return 0
 
 
-@click.command()
+@click.command(short_help="Write the interim results of JOB as JSON, one per line.")
 @_job
 @_follow
 @_format
@@ -162,7 +166,7 @@ def messages(job: str, follow: bool, form: str, plain: bool) -> int:  # noqa: FB
     return 0
 
 
-@click.command()
+@click.command(short_help="Cancel JOB, and wait until it has ended.")
 @_job
 def cancel(job: str) -> int:
     """Cancel JOB, in whichever process it runs, and wait until it has ended.
@@ -191,7 +195,7 @@ def cancel(job: str) -> int:
 
 
 @click.command()
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.argument("jobs", nargs=-1, required=True, type=JOB, metavar="JOB...")
 @click.option("--force", is_flag=True, help="Even if it runs: it continues, but is not kept.")
 def delete(jobs: tuple[str, ...], force: bool) -> int:  # noqa: FBT001  click passes options so
     """Remove each JOB from the store, with its messages and log."""
@@ -206,7 +210,7 @@ def delete(jobs: tuple[str, ...], force: bool) -> int:  # noqa: FBT001  click pa
     return 0
 
 
-@click.command()
+@click.command(short_help="Run JOB again: same image, inputs, backend and options.")
 @_job
 @operator_options
 @_format
@@ -251,6 +255,7 @@ def show(job: str, form: str) -> int:
 def _show_human(store: Store, job_id: str) -> None:
     from runner.display import one_line, quoted
     from runner.job.words import because
+    from runner.policy import size
 
     kept = store.load(job_id)
     summary, record, request = kept.summary, kept.record, kept.request
@@ -269,11 +274,15 @@ def _show_human(store: Store, job_id: str) -> None:
         ("image", summary.image),
     ]
     if record is not None:
-        usage = {k: v for k, v in asdict(record.usage).items() if k != "sources"}
+        usage = {
+            name: size(value) if name.endswith("_bytes") and value is not None else value
+            for name, value in asdict(record.usage).items()
+            if name != "sources"
+        }
         lines += [
             ("isolation", record.isolation),
             ("node", record.node),
-            ("usage", ", ".join(f"{name} {value}" for name, value in usage.items())),
+            ("usage", ", ".join(f"{name.removesuffix('_bytes')} {n}" for name, n in usage.items())),
             ("versions", ", ".join(f"{name} {text:.20}" for name, text in record.versions.items())),
             ("result", record.result),
         ]

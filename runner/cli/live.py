@@ -22,8 +22,8 @@ from runner.errors import RunnerError
 from runner.host.trace import Trace
 from runner.job.hints import hint
 from runner.job.record import Event, JobRecord, LogEvent, MessageEvent, StartedEvent
-from runner.job.words import after, size
-from runner.policy import Limits
+from runner.job.words import after
+from runner.policy import Limits, size
 from sandbox.wire.protocol import JsonText
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from runner.cli.common import (
+    BACKEND,
     LOG_LEVELS,
     PROGRAM,
     keeping,
@@ -32,7 +33,7 @@ _EVERY_S: Final = 5.0
 """Interval at which progress is reported, in seconds."""
 
 
-@click.command("map")
+@click.command("map", short_help="Run PROGRAM once for each of many inputs.")
 @click.argument("program", type=PROGRAM)
 @click.option(
     "--inputs",
@@ -43,7 +44,7 @@ _EVERY_S: Final = 5.0
     "a row of names; - reads stdin.",
 )
 @pairs_option
-@click.option("--backend", metavar="NAME|JSON|@FILE", help="Backend that main gets.")
+@click.option("--backend", type=BACKEND, metavar="NAME|JSON|@FILE", help="Backend that main gets.")
 @click.option("--tag", "tags", multiple=True, help="A tag for each job (may be repeated).")
 @click.option("--log-level", type=LOG_LEVELS, help="Lowest level that the program logs (WARNING).")
 @click.option(

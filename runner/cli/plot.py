@@ -8,14 +8,14 @@ from typing import Final
 
 import click
 
-from runner.cli.common import kept_jobs, say
+from runner.cli.common import JOB, kept_jobs, say
 
 _MAX_NAME: Final = 40
 """Characters that are shown of a field's name, which the program chose."""
 
 
-@click.command()
-@click.argument("job")
+@click.command(short_help="Draw the counts and numbers of JOB.")
+@click.argument("job", type=JOB)
 @click.option(
     "--field",
     "fields",

@@ -9,7 +9,7 @@ import click
 _NAMES = ("manifest", "case", "config")  # as in runner.cli.formats, which imports much more
 
 
-@click.command("schema")
+@click.command("schema", short_help="Print the JSON Schema of a file that people write.")
 @click.argument("name", type=click.Choice(_NAMES))
 def schema_(name: str) -> int:
     """Print the JSON Schema of a file that people write, for their editor.

@@ -11,7 +11,7 @@ from runner.cli.terminal import columns_of
 from runner.encoded.circuits import circuits_in, head
 from runner.encoded.readable import readable
 from runner.job.form import strict
-from runner.job.words import size
+from runner.policy import size
 from sandbox.wire.protocol import JsonText
 
 Draw = Callable[[Sequence[Any], int], Sequence[str]]

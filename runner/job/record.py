@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from runner.policy import size
 from sandbox.wire.protocol import JsonText
 
 
@@ -121,9 +122,16 @@ class Evidence:
         """Return one line for people, empty if there is nothing to report."""
         if self.limit is None:
             return self.detail or ""
-        value = "" if self.value is None else f" {self.value:g}"
-        seen = "" if self.observed is None else f", {self.observed:g} seen"
-        return f"{self.limit}{value}{seen}, by {self.source}"
+        value, seen = self._amount(self.value), self._amount(self.observed)
+        if value == seen and self.value != self.observed:  # by a few bytes
+            value, seen = f" {self.value:.0f} bytes", f" {self.observed:.0f} bytes"
+        return f"{self.limit}{value}{seen and f',{seen} seen'}, by {self.source}"
+
+    def _amount(self, number: float | None) -> str:
+        if number is None:
+            return ""
+        is_size = self.limit is not None and self.limit.endswith("_bytes")
+        return f" {size(int(number))}" if is_size else f" {number:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from runner.display import notice, one_line
 from runner.job.record import JobRecord, Outcome
-from runner.policy import GIB
-from sandbox.wire.protocol import MIB
+from runner.policy import size
 
 
 def because(record: JobRecord) -> str:
@@ -24,10 +23,3 @@ def after(record: JobRecord) -> str:
     if usage.memory_peak_bytes is None:
         return took
     return f"{took}, at most {size(usage.memory_peak_bytes)} of memory"
-
-
-def size(number: int) -> str:
-    """Return a size as people write it: in whole MiB, or in GiB where that is exact enough."""
-    if number >= GIB:
-        return f"{number / GIB:.3g} GiB"
-    return f"{number / MIB:.0f} MiB"

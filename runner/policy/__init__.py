@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.policy.limits import GIB, Limits, parse_size
+from runner.policy.limits import GIB, Limits, parse_size, size
 from runner.policy.policy import (
     ENGINE_WARNINGS,
     INODE_LIMIT,
@@ -28,4 +28,5 @@ __all__ = [
     "is_podman",
     "isolation_named",
     "parse_size",
+    "size",
 ]

@@ -150,8 +150,17 @@ def parse_size(text: str) -> int:
     Raises RequestError for anything else.
     """
     match = _SIZE.fullmatch(text.strip().lower())
-    size = int(float(match["number"]) * _UNITS[match["unit"]]) if match else 0
-    if size <= 0:
+    number = int(float(match["number"]) * _UNITS[match["unit"]]) if match else 0
+    if number <= 0:
         msg = f"size {text!r} is not understood: write it like 512m, 2g or a number of bytes"
         raise RequestError(msg)
-    return size
+    return number
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as people write it, in GiB, MiB, KiB or bytes."""
+    if number >= GIB:
+        return f"{number / GIB:.3g} GiB"
+    if number >= MIB:
+        return f"{number / MIB:.0f} MiB"
+    return f"{number / KIB:.0f} KiB" if number >= 10 * KIB else f"{number} bytes"

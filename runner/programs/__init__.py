@@ -16,6 +16,7 @@ from runner.programs.program import (
     lock,
     names,
     of_files,
+    own,
     read_directory,
     reading,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "lock",
     "names",
     "of_files",
+    "own",
     "read_directory",
     "reading",
 ]

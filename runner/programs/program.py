@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import itertools
 import os
 import re
 import stat
@@ -19,10 +20,11 @@ from typing import Final
 
 from runner.display import escape, shortened
 from runner.errors import ManifestError, RequestError, UnknownProgramError
-from runner.host.files import listings, regular, replace
+from runner.host.files import listings, read, regular, replace
 from runner.programs import metadata, resolving, signature, wheels
 from runner.programs.manifest import DEFAULT_ENTRY, MANIFEST_NAME, MANIFEST_NAMES, Manifest
 from runner.programs.signature import Signature
+from runner.programs.source import MAX_BYTES as MAX_PARSED
 from runner.programs.wheels import Pin
 
 MAX_FILES: Final = 1000
@@ -35,6 +37,7 @@ NOT_SOURCES: Final = frozenset({".git", "__pycache__", ".ipynb_checkpoints"})
 """Directories that tools make beside a program's own files, and that are no part of it."""
 
 _IGNORED: Final = NOT_SOURCES | {CASES_DIRECTORY}
+_NAME_LINE: Final = re.compile(rb'^(\s*"?name"?:\s*"?)[^",\n#]+', re.MULTILINE)
 _PACKAGE: Final = Path(__file__).parents[1]
 _MAX_SHOWN: Final = 300
 """Characters of a path in an error: the reason stands behind it."""
@@ -107,29 +110,57 @@ def names() -> list[str]:
     return sorted(found - {TEMPLATE})
 
 
-def create(name: str) -> Path:
-    """Copy the template to a new program directory and return it.
+def own() -> list[str]:
+    """Return the programs in this directory as `find` takes them: directories and `.py` files.
+
+    A `.py` file is one if it defines a `main` that can be read.
+    """
+    found, known = [], set(names())
+    with reading(Path()):
+        entries = sorted(itertools.islice(Path().iterdir(), MAX_FILES))
+    for each in entries:
+        if each.suffix == ".py":
+            content = _main_file(each)
+            if content and Signature.of_source(content) and not signature.flaw(content):
+                found.append(each.name)
+        elif _manifest_in(each) is not None or _main_file(each / DEFAULT_ENTRY) is not None:
+            found.append(f"./{each.name}" if each.name in known else each.name)
+    return found
+
+
+def _main_file(path: Path) -> bytes | None:
+    """Return the content of a file that may have a `main`, None if it is none of ours to read."""
+    try:
+        return read(path, most_bytes=MAX_PARSED)
+    except OSError:
+        return None
+
+
+def create(name: str, original: str | None = None) -> Path:
+    """Copy a program, or the template, to a new program directory and return it.
 
     It is made among the user's programs, `images/programs`, if there is such a directory here,
-    else right here.  Raises ManifestError for a name that cannot be used or is taken, RequestError
-    if nothing can be written here.
+    else right here.  Raises UnknownProgramError, ManifestError for a name that cannot be used or is
+    taken, RequestError if nothing can be written here.
     """
     if _name_of(name) != name:
         msg = f"{name!r} cannot be a program's name: lower-case letters, digits, - and _ only"
         raise ManifestError(msg)
-    own = Path("images/programs")
-    directory = (own if own.is_dir() else Path()) / name
+    place = Path("images/programs")
+    directory = (place if place.is_dir() else Path()) / name
     if directory.exists():
         msg = f"{directory} exists already: choose another name"
         raise ManifestError(msg)
-    source = images_directory() / "programs" / TEMPLATE
-    for each in sorted(source.rglob("*")):
-        if each.is_file() and "__pycache__" not in each.parts:
-            content = each.read_bytes()
-            if each.name == MANIFEST_NAME:
-                content = content.replace(f"name: {TEMPLATE}".encode(), f"name: {name}".encode(), 1)
-            # Not copied: files of an installed package may be read-only.
-            _write(directory / each.relative_to(source), content)
+    copied = find(original or images_directory() / "programs" / TEMPLATE)
+    contents = {Path(inside): content for inside, content in copied.files.items()}
+    if (cases := copied.path / CASES_DIRECTORY).is_dir():
+        for each in sorted(cases.glob("*.json")):
+            contents[each.relative_to(copied.path)] = _read_regular(each)
+    for inside, content in contents.items():
+        named = str(inside) in MANIFEST_NAMES
+        own_name = _NAME_LINE.sub(rf"\g<1>{name}".encode(), content, count=1)
+        # Written anew: files of an installed package may be read-only.
+        _write(directory / inside, own_name if named else content)
     return directory
 
 

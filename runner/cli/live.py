@@ -17,7 +17,7 @@ from runner.cli.output import COLOURS, arrow, show, show_end, write_result
 from runner.cli.terminal import Screen, console, speaks_unicode
 from runner.cli.text import as_text
 from runner.display import LOG_PREFIX, notice, one_line, shortened
-from runner.encoded.counts import counts_in_text, largest
+from runner.encoded.counts import amount, counts_in_text, largest
 from runner.errors import RunnerError
 from runner.host.trace import Trace
 from runner.job.hints import hint
@@ -185,21 +185,22 @@ def progress_of(body: JsonText) -> tuple[float | None, bool]:
     return float(said), set(content) == {"progress"}
 
 
-def histogram(counts: Mapping[str, int], columns: int, *, unicode: bool = True) -> Text:
+def histogram(counts: Mapping[str, float], columns: int, *, unicode: bool = True) -> Text:
     """Return the counts as bars, the most frequent first, the others summed up in one line."""
     from rich.text import Text
 
     most = largest(counts, MAX_BARS)
     names = [_cut(key, max(columns // 2, 8)) for key, _ in most.rows]
-    numbers = [str(count) for _, count in most.rows]
+    amounts = [count for _, count in most.rows]
     if most.others:
         names.append(f"{most.others} more")
-        numbers.append(str(most.rest))
+        amounts.append(most.rest)
+    numbers = [amount(each) for each in amounts]
     name_width, number_width = max(map(len, names)), max(map(len, numbers))
     room = min(columns - name_width - number_width - len("   100.0%  "), 40)
     drawn = Text()
     for row, (name, number) in enumerate(zip(names, numbers, strict=True)):
-        percent = f"{int(number) / most.total:.1%}"
+        percent = f"{amounts[row] / most.total:.1%}"
         drawn.append(f"{name:>{name_width}}  {number:>{number_width}} {percent:>6} ")
         if row < len(most.rows) and room >= MIN_BAR:
             share = most.rows[row][1] / most.rows[0][1]

@@ -1,15 +1,17 @@
 """`qrunner map`: run one program for many inputs; one line of JSON each, in the order of inputs.
 
-Only these lines go to stdout; progress goes to stderr.
+Only these lines go to stdout, or to the file of `-o`; progress goes to stderr.
 """
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
@@ -24,13 +26,19 @@ from runner.cli.common import (
     supervisor,
 )
 from runner.cli.inputs import inputs_of_pairs, pairs_option, rows_of
+from runner.cli.terminal import Screen, can_move_cursor, columns_of, speaks_unicode
+from runner.cli.text import as_text
+from runner.display import one_line
+from runner.job.words import because
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from runner.errors import InputsError
     from runner.job import Job
 
 _EVERY_S: Final = 5.0
-"""Interval at which progress is reported, in seconds."""
+"""Interval at which progress is reported in a pipe, in seconds."""
 
 
 @click.command("map", short_help="Run PROGRAM once for each of many inputs.")
@@ -53,7 +61,19 @@ _EVERY_S: Final = 5.0
     metavar="N",
     help="How many jobs run at the same time (one per core).",
 )
-@click.option("--store/--no-store", default=False, help="Keep the jobs, for `qrunner jobs` (no).")
+@click.option("--store/--no-store", default=True, help="Keep the jobs, for `qrunner jobs` (yes).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the lines there instead of to stdout.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with FILE: jobs that completed with the same program and inputs are not run again.",
+)
 @operator_options
 def map_(
     program: str, rows: str, pairs: tuple[str, ...], sandboxes: int | None, **options: Any
@@ -65,30 +85,39 @@ def map_(
     exit code is the highest of the jobs'. Jobs that share a sandbox are separated less strictly:
     see docs/sessions.md.
     """
-    from runner.backends import read
-    from runner.cli.output import finished_line, write_line
+    from runner import backends
+    from runner.cli.resume import Lines, Resumed
+    from runner.programs import find
 
-    named = options.pop("backend")
-    asked = {"tags": options.pop("tags"), "log_level": options.pop("log_level")}
+    named, output, resume = (options.pop(each) for each in ("backend", "output", "resume"))
+    if resume and output is None:
+        msg = "--resume goes on with the file of -o: name that, too"
+        raise click.UsageError(msg)
+    found, given = find(program), rows_of(rows)
+    backend = backends.describe(None if named is None else backends.read(named))
+    tags, is_kept = options.pop("tags"), options.pop("store")
+    tag = f"map-{secrets.token_hex(4)}"
+    asked = {"tags": (*tags, *([tag] if is_kept else [])), "log_level": options.pop("log_level")}
     chosen = settings(options)
-    tally = _Tally()
     with (
-        keeping(wanted=options.pop("store")) as store,
-        supervisor(chosen, store=store) as running,
+        keeping(wanted=is_kept) as store,
+        Lines(output, resume=resume) as lines,
+        _view(found.name, on_stdout=output is None) as tally,
+        supervisor(chosen, store=store, progress=tally.doing) as running,
     ):
-        jobs = running.map(
-            program,
-            _with(inputs_of_pairs(pairs), rows_of(rows)),
-            backend=None if named is None else read(named),
-            options=asked,
-            sandboxes=sandboxes,
-        )
+        all_rows = tally.reading(_with(inputs_of_pairs(pairs), given))
+        resumed = Resumed(lines, found, backend, all_rows)
+        jobs = running.map(found, resumed, backend=backend, options=asked, sandboxes=sandboxes)
         with jobs:
-            for index, job in enumerate(jobs):
-                record = job.wait()
-                write_line(finished_line(record, job.mismatches(), index=index))
-                tally.note(job)
+            for job in jobs:
+                index = resumed.write(job)
+                tally.note(job, index)
+        resumed.finish()
     tally.tell()
+    if is_kept and tally.count:
+        say(f"kept with the tag {tag}: qrunner jobs --tag {tag}, qrunner plot --tag {tag}")
+    if resumed.again:
+        say(f"{resumed.again} jobs had completed before, and were not run again")
     return tally.exit_code
 
 
@@ -101,26 +130,115 @@ def _with(
 
 
 class _Tally:
-    """Counts ended jobs, and reports on stderr every few seconds."""
+    """Counts ended jobs, and reports on stderr every few seconds.  A context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str) -> None:
+        self._program = one_line(program)
         self._outcomes: Counter[str] = Counter()
         self._started = self._told = time.monotonic()
+        self._rows = 0
+        self._has_all = False
         self.exit_code = 0
 
-    def note(self, job: Job) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def count(self) -> int:
+        """How many jobs have ended."""
+        return self._outcomes.total()
+
+    def doing(self, line: str) -> None:
+        """Report a step that takes a while, such as a build."""
+        say(line)
+
+    def reading(
+        self, rows: Iterator[Mapping[str, Any] | InputsError]
+    ) -> Iterator[Mapping[str, Any] | InputsError]:
+        """Yield the rows, and count them."""
+        for row in rows:
+            self._rows += 1
+            yield row
+        self._has_all = True
+
+    def note(self, job: Job, index: int) -> None:
         """Count a job that has ended."""
+        del index
         assert job.outcome is not None
         self._outcomes[job.outcome.value] += 1
         self.exit_code = max(self.exit_code, job.outcome.exit_code)
         if time.monotonic() - self._told >= _EVERY_S:
             self._told = time.monotonic()
-            self.tell()
+            self._report()
 
     def tell(self) -> None:
         """Report how many jobs have ended, with which outcomes, and the rate per second."""
-        count = self._outcomes.total()
-        rate = count / max(1e-3, time.monotonic() - self._started)
-        how = ", ".join(f"{number} {outcome}" for outcome, number in self._outcomes.most_common())
         sys.stdout.flush()
-        say(f"{count} jobs: {how or 'no inputs'} ({rate:.3g} a second)")
+        say(self._words())
+
+    def _report(self) -> None:
+        self.tell()
+
+    def _words(self) -> str:
+        rate = self.count / max(1e-3, time.monotonic() - self._started)
+        how = ", ".join(f"{number} {outcome}" for outcome, number in self._outcomes.most_common())
+        return f"{self.count} jobs: {how or 'no inputs'} ({rate:.3g} a second)"
+
+
+class _LiveTally(_Tally):
+    """Shows the same as a line that is redrawn; with `shown`, a line for people for each job."""
+
+    def __init__(self, program: str, *, shown: bool) -> None:
+        super().__init__(program)
+        self._shown = shown
+        self._unicode = speaks_unicode(sys.stderr)
+        self._screen = Screen(self._region)
+
+    def __enter__(self) -> Self:
+        self._screen.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._screen.close()
+
+    def doing(self, line: str) -> None:
+        """Show a step that takes a while above the line."""
+        self._screen.add((f"qrunner: {one_line(line)}", "dim"))
+
+    def note(self, job: Job, index: int) -> None:
+        """Count a job that has ended, and show it."""
+        super().note(job, index)
+        record = job.wait()
+        if self._shown:
+            said = because(record)
+            if record.result is not None:
+                said = f" {as_text(record.result, columns=columns_of(sys.stderr) - 20)}"
+            self._screen.add(f"{index:>5}  {record.outcome}{said}")
+
+    def _report(self) -> None:
+        """Report nothing more: the line shows it already."""
+
+    def _region(self, columns: int) -> RenderableType:
+        from rich.text import Text
+
+        from runner.cli.live import bar, spinner
+
+        line = Text().append(f"{spinner(unicode=self._unicode)} ", "cyan")
+        line.append(self._program, "bold")
+        total = f"{self._rows}" if self._has_all else f"{self._rows} or more"
+        line.append(f"  {self.count} of {total}  ")
+        if self._has_all and self._rows:
+            line.append_text(bar(self.count / self._rows, 20, unicode=self._unicode))
+        line.append(f"  {self._words()}")
+        line.truncate(columns - 1)
+        return line
+
+
+def _view(program: str, *, on_stdout: bool) -> _Tally:
+    """Return the report that suits this terminal."""
+    if not can_move_cursor(sys.stderr):
+        return _Tally(program)
+    return _LiveTally(program, shown=on_stdout and sys.stdout.isatty())

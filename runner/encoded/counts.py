@@ -6,6 +6,7 @@ Works on encoded data, which may be hostile, without building objects of its cla
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,10 @@ MAX_TEXT: Final = 1 << 20
 _MAX_NAME: Final = 200
 """The longest description of where counts are, in characters: there may be very many of them."""
 
+_WHOLE: Final = re.compile(r"[0-9]{1,19}")
+_ROUNDED: Final = 1e-3
+"""How much the sum of probabilities may differ from 1: each may be rounded."""
+
 _BIT_STRING: Final = re.compile(r"0x[0-9a-fA-F]+|[01][01 ]*")
 _MEANINGLESS: Final = frozenset({"counts", "pub_results", "data", "fields"})
 """Keys that do not describe the counts below them."""
@@ -37,18 +42,23 @@ _MEANINGLESS: Final = frozenset({"counts", "pub_results", "data", "fields"})
 class Largest:
     """The most frequent outcomes, and a summary of the others; `total` is the sum of all counts."""
 
-    rows: list[tuple[str, int]]
+    rows: list[tuple[str, float]]
     others: int
-    rest: int
-    total: int
+    rest: float
+    total: float
 
 
-def largest(counts: Mapping[str, int], most: int) -> Largest:
+def largest(counts: Mapping[str, float], most: int) -> Largest:
     """Return the `most` most frequent outcomes, with number and sum of the others."""
     # Sorted by name first, so that equal counts have a stable order.
     ordered = sorted(sorted(counts.items()), key=lambda pair: -pair[1])
     others = [count for _, count in ordered[most:]]
     return Largest(ordered[:most], len(others), sum(others), sum(counts.values()))
+
+
+def amount(number: float) -> str:
+    """Return a count, or a probability, as text."""
+    return str(number) if type(number) is int else f"{number:.4f}"
 
 
 def counts_of(data: Any) -> dict[str, int]:
@@ -65,22 +75,26 @@ def counts_of(data: Any) -> dict[str, int]:
     raise ValueError(msg)
 
 
-def counts_in(data: Any, most: int) -> list[tuple[str, dict[str, int]]]:
-    """Return the first `most` counts by bit string found anywhere in encoded data.
+def counts_in(
+    data: Any, most: int, *, whole_keys: bool = False
+) -> list[tuple[str, dict[str, float]]]:
+    """Return the first `most` counts or probabilities by bit string anywhere in encoded data.
 
-    Each comes with the keys and indices that lead to it, as text, empty if there are none.
+    Each comes with the keys and indices that lead to it, as text, empty if there are none.  With
+    `whole_keys`, outcomes may be whole numbers as well.
     """
-    found, room = [], Room()
-    for name, part in _places(data):
+    found: list[tuple[str, dict[str, float]]] = []
+    room = Room()
+    for name, part in _places(data, whole_keys=whole_keys):
         counts = _counts_of_bits(part["__value__"], room) if _are_bits(part) else part
         if counts:
-            found.append((name, counts))
+            found.append((name, dict(counts)))
             if len(found) == most:
                 break
     return found
 
 
-def counts_in_text(text: str | None, most: int) -> list[tuple[str, dict[str, int]]]:
+def counts_in_text(text: str | None, most: int) -> list[tuple[str, dict[str, float]]]:
     """Return the same for encoded data as text; none for None, or for more than `MAX_TEXT`."""
     if text is None or len(text) > MAX_TEXT:
         return []
@@ -95,13 +109,13 @@ def has_counts(data: Any) -> bool:
     return next(_places(data), None) is not None
 
 
-def _places(data: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the parts that hold counts, in their order in the data."""
+def _places(data: Any, *, whole_keys: bool = False) -> Iterator[tuple[str, Any]]:
+    """Yield the parts that hold counts or probabilities, in their order in the data."""
     searched, stack = 0, [("", data)]
     while stack and searched < MAX_SEARCHED:
         searched += 1
         name, part = stack.pop()
-        if _are_bits(part) or are_counts(part):
+        if _are_bits(part) or are_counts(part, whole_keys=whole_keys) or _are_shares(part):
             yield name, part
         else:
             room = max(MAX_SEARCHED - searched - len(stack), 0)
@@ -127,12 +141,21 @@ def _are_bits(data: Any) -> bool:
     return isinstance(data, dict) and data.get("__type__") == "BitArray" and "__value__" in data
 
 
-def are_counts(data: Any) -> bool:
-    """Return True if encoded data is an object of whole numbers by bit string."""
+def are_counts(data: Any, *, whole_keys: bool = False) -> bool:
+    """Return True if encoded data is an object of whole numbers by bit string, or by number."""
+    if not isinstance(data, dict) or not all(map(_is_count, data.values())):
+        return False
+    names = [_BIT_STRING, _WHOLE] if whole_keys else [_BIT_STRING]
+    return any(data.values()) and any(all(map(name.fullmatch, data)) for name in names)
+
+
+def _are_shares(data: Any) -> bool:
+    """Return True for probabilities by bit string, which add up to 1."""
     return (
         isinstance(data, dict)
-        and all(_BIT_STRING.fullmatch(key) and _is_count(n) for key, n in data.items())
-        and any(data.values())
+        and all(_BIT_STRING.fullmatch(key) for key in data)
+        and all(type(each) in (int, float) and 0 <= each <= 1 for each in data.values())
+        and abs(math.fsum(data.values()) - 1) <= _ROUNDED
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from runner.job.history import History
@@ -11,6 +13,7 @@ from runner.job.words import after, because
 from runner.pictures.contents import Wanted, contents
 from runner.pictures.drawing import Picture
 from runner.pictures.page import MAX_MESSAGES, View
+from sandbox.wire.protocol import JsonText
 
 
 def picture(
@@ -30,6 +33,30 @@ def picture(
         contents=contents(job_id, messages, record.result if record else None, wanted),
         bars=bars,
     )
+
+
+def picture_of_jobs(
+    name: str, jobs: Iterable[tuple[JsonText, JsonText | None]], wanted: Wanted, bars: int
+) -> Picture:
+    """Return the picture of what the results of several jobs hold, job by job.
+
+    `jobs` are inputs and result of each, None without one.  Raises RequestError if there is nothing
+    to draw.
+    """
+    found = contents(name, _bodies(jobs), None, wanted, unit="job")
+    return Picture(heading=name, below="the results of its jobs", contents=found, bars=bars)
+
+
+def _bodies(jobs: Iterable[tuple[JsonText, JsonText | None]]) -> Iterator[tuple[int, JsonText]]:
+    """Yield the number of each job that has a result, and the result with its inputs beside it."""
+    for number, (given, said) in enumerate(jobs):
+        if said is None:
+            continue
+        inputs, result = json.loads(given), json.loads(said)
+        is_plain = isinstance(result, dict) and "__type__" not in result
+        named = {f"inputs.{name}": value for name, value in inputs.items()}
+        body = {**named, **(result if is_plain else {"result": result})}
+        yield number, JsonText(json.dumps(body))
 
 
 def view(job: Life) -> View:

@@ -5,6 +5,7 @@ Counts come from the result, or if it has none from the last messages that have 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import deque
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from runner.display import shortened
 from runner.encoded.counts import counts_in, has_counts
 from runner.errors import RequestError
-from runner.pictures.series import WHOLE, Numbers, Series
+from runner.pictures.series import WHOLE, Numbers, Series, series_of_lists
 from sandbox.wire.protocol import JsonText
 
 MAX_COUNTS: Final = 4
@@ -47,31 +48,37 @@ class Contents:
     """What is drawn of a job, never empty; `others` are further fields that could be drawn."""
 
     series: list[Series]
-    counts: list[tuple[str, dict[str, int]]]
+    counts: list[tuple[str, dict[str, float]]]
     others: list[str]
 
 
 def contents(
-    job: str, messages: Iterable[Message], result: JsonText | None, wanted: Wanted
+    job: str,
+    messages: Iterable[Message],
+    result: JsonText | None,
+    wanted: Wanted,
+    unit: str = "message",
 ) -> Contents:
-    """Return what can be drawn of the job with this id.
+    """Return what can be drawn of the job with this id; `unit` is what each message is called.
 
     Raises RequestError if there is nothing, or not what is wanted; the message says what the job
     holds.
     """
     said = _Said(messages, wanted)
-    counts: list[tuple[str, dict[str, int]]] = []
+    counts: list[tuple[str, dict[str, float]]] = []
     if wanted.counts or not wanted.fields:
-        counts = counts_in(_parsed(result), MAX_COUNTS) or said.counts()
+        counts = _counts(_parsed(result)) or said.counts()
     names = _names_of_series(job, said.numbers, wanted, has_counts=bool(counts))
     series = [said.numbers.series(name, wanted.by) for name in names[:MAX_SERIES]]
-    series = [each for each in series if each.ys]
+    series = [dataclasses.replace(each, unit=unit) for each in series if each.ys]
+    if not series and not counts and not wanted.fields:
+        series = series_of_lists(_parsed(result), MAX_SERIES)
     if not series and not counts:
         its = "no result" if result is None else f"the result {shortened(result, _MAX_RESULT)}"
         msg = (
             f"nothing to draw in {job}: it has {its} and {said.messages} messages with "
             f"{_found(said.numbers)}; what can be drawn are counts by bit string, and numbers that "
-            "several messages have under the same key"
+            "several messages have under the same key, or a list of them in the result"
         )
         raise RequestError(msg)
     return Contents(series=series, counts=counts, others=names[MAX_SERIES:])
@@ -107,14 +114,19 @@ class _Said:
             if has_counts(data):
                 self._with_counts.append((number, body))
 
-    def counts(self) -> list[tuple[str, dict[str, int]]]:
+    def counts(self) -> list[tuple[str, dict[str, float]]]:
         """Return the counts of the last messages, each named after its message."""
         found = []
         for number, body in self._with_counts:
             caption = self.numbers.caption(number)
-            for name, counts in counts_in(_parsed(body), MAX_COUNTS):
+            for name, counts in _counts(_parsed(body)):
                 found.append((f"{caption} {name}".strip(), counts))
         return found[-MAX_COUNTS:]
+
+
+def _counts(data: Any) -> list[tuple[str, dict[str, float]]]:
+    """Return counts by bit string, else by whole number: a dict of such may be anything."""
+    return counts_in(data, MAX_COUNTS) or counts_in(data, MAX_COUNTS, whole_keys=True)
 
 
 def _parsed(text: JsonText | None) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,13 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.display import one_line, shortened
-from runner.encoded.counts import largest
+from runner.encoded.counts import amount, largest
 from runner.errors import RequestError
 from runner.pictures.contents import Contents, title
 from runner.pictures.series import Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+WITH: Final = "matplotlib>=3.9,<4"
+"""What draws, as in pyproject.toml's extra `plot`."""
 
 FORMATS: Final = ("png", "svg")
 MAX_POINTS: Final = 2000
@@ -124,7 +128,7 @@ def check_installed() -> None:
     try:
         import matplotlib as mpl
     except ImportError as error:
-        msg = f"drawing needs matplotlib ({error}): pip install 'qiskit-program-runner[plot]'"
+        msg = f"drawing needs matplotlib ({error}): {sys.executable} -m pip install '{WITH}'"
         raise RequestError(msg) from error
     del mpl
 
@@ -160,7 +164,7 @@ def _draw_series(axes: Axes, series: Series) -> None:
     marker = "o" if len(xs) <= _MARKED else ""
     axes.plot(xs, ys, color=_COLOUR, linewidth=1.4, marker=marker, markersize=4)
     name = _text(title(series.name), _MAX_LABEL)
-    by = "message" if series.by is None else _text(title(series.by), _MAX_LABEL)
+    by = series.unit if series.by is None else _text(title(series.by), _MAX_LABEL)
     axes.set_ylabel(name)
     axes.set_title(f"{name} by {by}", fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=all(map(float.is_integer, xs))))
@@ -172,7 +176,7 @@ def _draw_series(axes: Axes, series: Series) -> None:
     axes.set_xlabel("\n".join([by, *notes]))
 
 
-def _draw_counts(axes: Axes, name: str, counts: dict[str, int], bars: int) -> None:
+def _draw_counts(axes: Axes, name: str, counts: dict[str, float], bars: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     most = largest(counts, bars)
@@ -182,15 +186,20 @@ def _draw_counts(axes: Axes, name: str, counts: dict[str, int], bars: int) -> No
     # The rest has a number but no bar, which would make all others small.
     lengths = [*(count for _, count in most.rows), *(0 for _ in rest)]
     drawn = axes.barh(places, lengths, color=_COLOUR, height=0.72)
-    shares = [f"{number} ({number / most.total:.1%})" for _, number in (*most.rows, *rest)]
+    are_shares = any(type(count) is float for count in counts.values())
+    shares = [
+        amount(number) if are_shares else f"{number} ({number / most.total:.1%})"
+        for _, number in (*most.rows, *rest)
+    ]
     axes.bar_label(drawn, shares, padding=3, fontsize=7)
     axes.margins(x=0.28)
     axes.set_yticks(places, labels, fontfamily=f"{_FONT} Mono", fontsize=8)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.set_xlabel(f"times, of {most.total}")
-    axes.set_title(f"counts, {_text(name, _MAX_LABEL)}" if name else "counts", fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=not are_shares))
+    axes.set_xlabel("probability" if are_shares else f"times, of {most.total}")
+    what = "probabilities" if are_shares else "counts"
+    axes.set_title(f"{what}, {_text(name, _MAX_LABEL)}" if name else what, fontsize=10)
 
 
 def thinned(xs: list[float], ys: list[float]) -> tuple[list[float], list[float], int]:

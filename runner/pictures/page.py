@@ -6,12 +6,12 @@ All text from a program is escaped, cut, and placed where no notebook looks for 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from runner.display import escape, shortened
-from runner.encoded.counts import counts_in_text, largest
+from runner.encoded.counts import amount, counts_in_text, largest
 from sandbox.wire.protocol import JsonText
 
 MAX_MESSAGES: Final = 6
@@ -86,13 +86,13 @@ def _result(result: JsonText | None) -> list[str]:
     return shown
 
 
-def _bars(counts: dict[str, int]) -> list[tuple[str, ...]]:
+def _bars(counts: Mapping[str, float]) -> list[tuple[str, ...]]:
     most = largest(counts, MAX_BARS)
     # Characters, because notebooks that are not trusted lose styles.
     rows: list[tuple[str, ...]] = [
         (
             _code(key, MAX_MESSAGE),
-            str(count),
+            amount(count),
             f"{count / most.total:.1%}",
             f'<span style="color:{_COLOURS[None]}">{"█" * round(_BAR * count / longest)}</span>',
         )
@@ -100,7 +100,7 @@ def _bars(counts: dict[str, int]) -> list[tuple[str, ...]]:
         for longest in [most.rows[0][1]]
     ]
     if most.others:
-        rows.append((f"{most.others} more", str(most.rest), f"{most.rest / most.total:.1%}", ""))
+        rows.append((f"{most.others} more", amount(most.rest), f"{most.rest / most.total:.1%}", ""))
     return rows
 
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
 from runner.encoded.arrays import Room
 from runner.encoded.counts import MAX_COUNT
-from runner.encoded.parts import lookup, untagged
+from runner.encoded.parts import inside, lookup, untagged
 
 MAX_FIELDS: Final = 32
 """How many fields are stored besides those that were asked for."""
 
 MAX_KEYS: Final = 256
 """How many keys of one message are read."""
+
+MAX_ITEMS: Final = 8
+"""How many items of a message that is a list are fields; more of them are an array."""
 
 MAX_MAGNITUDE: Final = 1e150
 """Larger values are left out like infinities, so that no computation with them overflows."""
@@ -47,6 +50,7 @@ class Series:
     xs: list[float]
     ys: list[float]
     left_out: int
+    unit: str = "message"
 
 
 @dataclass(slots=True)
@@ -95,7 +99,11 @@ class Numbers:
 
     def _named(self, data: Any) -> Iterator[tuple[str, Any]]:
         is_whole = not isinstance(data, dict) or "__type__" in data
-        pairs = [(WHOLE, data)] if is_whole else islice(data.items(), MAX_KEYS)
+        pairs: Iterable[tuple[str, Any]]
+        if isinstance(data, list) and len(data) <= MAX_ITEMS:  # `publish([step, energy])`
+            pairs = ((f"/{number}", each) for number, each in enumerate(data))
+        else:
+            pairs = [(WHOLE, data)] if is_whole else islice(data.items(), MAX_KEYS)
         yield from (each for each in pairs if each[0] not in self._asked and each[0] != _PROGRESS)
         for name, pointer in self._asked.items():
             try:
@@ -152,6 +160,24 @@ class Numbers:
             if set(chosen.messages) <= set(each.messages):
                 return other
         return None
+
+
+def series_of_lists(data: Any, most: int) -> list[Series]:
+    """Return the first lists of numbers in encoded data, or in an object, as series of their own.
+
+    Each is drawn by the number of its item.
+    """
+    pairs = data.items() if isinstance(data, dict) and "__type__" not in data else [(WHOLE, data)]
+    found, room = [], Room()
+    for name, value in islice(pairs, MAX_KEYS):
+        items = inside(value, room)
+        numbers = [_number(each, room) for each in items] if isinstance(items, list) else []
+        if len(numbers) > 1 and None not in numbers:
+            kept = [(x, y) for x, y in enumerate(numbers) if y is not None and _is_drawable(y)]
+            xs, ys = [float(x) for x, _ in kept], [float(y) for _, y in kept]
+            left_out = len(numbers) - len(kept)
+            found.append(Series(name=name, by=None, xs=xs, ys=ys, left_out=left_out, unit="item"))
+    return [each for each in found if each.ys][:most]
 
 
 def _pointer(field: str) -> str:

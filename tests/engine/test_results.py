@@ -94,3 +94,42 @@ def test_what_cannot_be_written_says_why(place, arguments, said):
     assert done.returncode == 2
     assert said in done.stderr
     assert not done.stdout
+
+
+ROOT = """
+def main(backend, user_messenger, n):
+    return {"root": n ** 0.5}
+"""
+
+
+def test_a_map_keeps_its_jobs_goes_on_where_it_was_and_is_drawn(place):
+    (place / "root.py").write_text(ROOT)
+    command = ["map", "root.py", "--backend", "none", "-o", "r.jsonl"]
+    done = qrunner(*command, "--inputs", '[{"n": 1}, {"n": "x"}]')
+    assert done.returncode == 1
+    (place / "rows.csv").write_text("n\n1\n4\n9\n")
+    done = qrunner(*command, "--inputs", "@rows.csv", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "1 jobs had completed before" in done.stderr
+    lines = [json.loads(line) for line in (place / "r.jsonl").read_text().splitlines()]
+    assert [each["result"]["root"] for each in lines] == [1, 2, 3]
+    tag = done.stderr.split("qrunner jobs --tag ")[1].split(",")[0]
+    assert len(qrunner("jobs", "--tag", tag, "--format", "json").stdout.splitlines()) == 2
+    done = qrunner("plot", "--tag", tag, "-o", "roots.svg")
+    assert done.returncode == 0, done.stderr
+    assert "root by inputs.n" in (place / "roots.svg").read_text() or done.stdout == "roots.svg\n"
+
+
+def test_a_map_at_a_terminal_shows_how_far_it_is_and_a_line_for_each_job(place):
+    (place / "root.py").write_text(
+        "import time\n" + ROOT.replace("return", "time.sleep(.3); return")
+    )
+    rows = json.dumps([{"n": each} for each in (1, 4, 9)])
+    arguments = ["--backend", "none", "--inputs", rows, "--sandboxes", "1"]
+    command = [*QRUNNER, "map", "root.py", *arguments]
+    seen = record(command, columns=100)
+    assert seen.status == 0, seen.text
+    assert any("2 of 3" in moment for moment in seen.moments)
+    assert '2  completed {"root":3.0}' in seen.text
+    assert "3 jobs: 3 completed" in seen.text
+    assert "2 of 3" not in seen.text

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from runner.cli import cli
 from runner.encoded.counts import largest
 from runner.errors import RequestError
-from runner.job import Job
+from runner.job import Job, showing
 from runner.job.life import Life
 from runner.job.record import JobRecord, JobStatus, Outcome, StartedEvent, Usage
 from runner.pictures import drawing
@@ -234,8 +234,59 @@ def test_drawing_does_not_touch_what_pyplot_shares():
 def test_without_matplotlib_an_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     what = Contents(series=[], counts=[("", BELL)], others=[])
-    with pytest.raises(RequestError, match=r"pip install 'qiskit-program-runner\[plot\]'"):
+    with pytest.raises(RequestError, match=r"-m pip install 'matplotlib>=3.9,<4'"):
         Picture(heading="h", below="b", contents=what, bars=1).drawn("png")
+
+
+# --- what results are besides counts by bit string ------------------------------------------------
+
+
+def drawn_of(result, *messages, **wanted):
+    bodies = [(number, json.dumps(each)) for number, each in enumerate(messages)]
+    return contents("job-1", bodies, json.dumps(result), Wanted(**wanted))
+
+
+def test_probabilities_and_whole_numbers_as_outcomes_are_drawn():
+    shares = {"00": 0.25, "11": 0.75}
+    assert drawn_of({"p": shares}).counts == [("p", shares)]
+    assert drawn_of({"2": 3, "10": 5}).counts == [("", {"2": 3, "10": 5})]
+    pairs = {"__type__": "dict", "__value__": [[2, 3], [10, 5]]}
+    assert drawn_of(pairs).counts == [("", {"2": 3, "10": 5})]
+    with pytest.raises(RequestError, match="nothing to draw"):
+        drawn_of({"00": 0.25, "11": 0.25})
+
+
+def test_lists_of_numbers_are_drawn_item_by_item():
+    (series,) = drawn_of([3, 1.5, float("inf"), 2]).series
+    assert (series.xs, series.ys, series.left_out, series.unit) == (
+        [0, 1, 3],
+        [3, 1.5, 2],
+        1,
+        "item",
+    )
+    named = drawn_of({"energies": [1, 2], "text": "x", "mixed": [1, "x"], "one": [1]}).series
+    assert [each.name for each in named] == ["energies"]
+    packed = json.loads(codec.encode(np.arange(3) / 2))
+    assert drawn_of({"x": packed}).series[0].ys == [0, 0.5, 1]
+    energies = drawn_of(None, [0, 1.5], [1, 1.25], [2, 1.125]).series
+    assert [(each.name, each.by, each.ys) for each in energies] == [
+        ("/1", "/0", [1.5, 1.25, 1.125])
+    ]
+
+
+def test_results_of_several_jobs_are_drawn_by_job_or_by_an_input():
+    jobs = [(json.dumps({"n": n}), json.dumps({"energy": n / 2})) for n in (1, 2, 4)]
+    picture = showing.picture_of_jobs("tag", [*jobs, ("{}", None)], Wanted(), 16)
+    (series,) = picture.contents.series
+    assert (series.name, series.by, series.xs, series.ys) == (
+        "energy",
+        "inputs.n",
+        [1, 2, 4],
+        [0.5, 1, 2],
+    )
+    plain = [("{}", json.dumps(number / 2)) for number in range(3)]
+    (series,) = showing.picture_of_jobs("tag", plain, Wanted(), 16).contents.series
+    assert (series.name, series.unit, series.ys) == ("result", "job", [0, 0.5, 1])
 
 
 # --- files, and the command -----------------------------------------------------------------------

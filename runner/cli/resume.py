@@ -31,10 +31,10 @@ _MAX_LINE: Final = 2 * MAX_RESULT_BYTES
 
 
 class Lines:
-    """The lines of jobs, to a file, or to stdout that is no terminal; knows those of earlier maps if it resumes.
+    """The lines of jobs, to a file or to stdout; knows those of earlier maps if it resumes.
 
-    A context manager: the file takes its place when the block ends, also by an exception, if all
-    that was in the earlier one is in it.
+    A context manager: when the block ends, a file that has a line for each row takes its place.
+    A terminal gets no lines: the view has some for people.
     """
 
     def __init__(self, path: Path | None, *, resume: bool) -> None:
@@ -92,7 +92,7 @@ class Lines:
     def write(self, line: bytes) -> None:
         """Write a line, at once: whoever reads it, or kills us, has it."""
         if self._file is None and sys.stdout.isatty():
-            return  # where the view has lines for people
+            return
         target = self._file or sys.stdout.buffer
         target.write(line.rstrip(b"\n") + b"\n")
         target.flush()

@@ -34,3 +34,12 @@ def test_equal_seeds_give_equal_circuits_and_counts(supervisor):
     first, second = (supervisor.run("random_circuits", inputs) for _ in range(2))
     other = supervisor.run("random_circuits", {**inputs, "seed": 9})
     assert list(first.messages()) == list(second.messages()) != list(other.messages())
+
+
+@pytest.mark.engine
+def test_a_kernel_of_points_with_themselves_is_symmetric_and_measures_each_pair_once(supervisor):
+    points = [[0.1, 0.2], [0.5, 1.0], [2.0, 0.3]]
+    job = supervisor.run("quantum_kernel", {"points": points, "shots": 200})
+    kernel = job.result()
+    assert (kernel == kernel.T).all()
+    assert [each["overlaps"] for each in job.messages()][2] == kernel[2].tolist()

@@ -24,7 +24,7 @@ def main(
     Args:
         points: the data, one list of features for each point.
         others: other points to compare with, such as test data with training data; left out, the
-            points are compared with each other.
+            points are compared with each other, each pair once: the matrix is symmetric.
         feature_map: how a point becomes a circuit: "z", "zz", or a parametrised QuantumCircuit.
         reps: how often "z" and "zz" repeat their layer.
         shots: how often each pair is measured.
@@ -34,7 +34,8 @@ def main(
     column for each of the others.
     """
     points = np.asarray(points, dtype=float)
-    others = points if others is None else np.asarray(others, dtype=float)
+    is_symmetric = others is None
+    others = points if is_symmetric else np.asarray(others, dtype=float)
     if isinstance(feature_map, str):
         feature_map = FEATURE_MAPS[feature_map](points.shape[1], reps=reps)
 
@@ -53,11 +54,14 @@ def main(
         backend=backend, options={"default_shots": shots, "seed_simulator": seed}
     )
 
-    kernel = []
-    for number, point in enumerate(points):
-        values = [[*point, *other] for other in others]
+    kernel = np.empty((len(points), len(others)))
+    for row, point in enumerate(points):
+        first = row if is_symmetric else 0  # <a|b> and <b|a> overlap alike: one is measured
+        values = [[*point, *other] for other in others[first:]]
         bits = sampler.run([(pair, values)]).result()[0].data.meas
-        row = [bits.get_int_counts(index).get(0, 0) / shots for index in range(len(others))]
-        user_messenger.publish({"row": number, "overlaps": row})
-        kernel.append(row)
-    return np.array(kernel)
+        for index in range(len(values)):
+            kernel[row, first + index] = bits.get_int_counts(index).get(0, 0) / shots
+        if is_symmetric:
+            kernel[row:, row] = kernel[row, row:]
+        user_messenger.publish({"row": row, "overlaps": kernel[row].tolist()})
+    return kernel

@@ -3,6 +3,7 @@
     RunnerError                      4   a fault of the runner or of the engine
     ├── RequestError                 2   the caller's mistake; nothing was started
     │   ├── ManifestError                program.yaml is wrong
+    │   │   └── SourceOnlyError          it needs packages that have no wheel
     │   ├── InputsError                  the inputs do not fit the program
     │   ├── UnknownProgramError          no such program
     │   └── UnknownJobError              no such job in the store
@@ -40,6 +41,14 @@ class RequestError(RunnerError):
 
 class ManifestError(RequestError):
     """The manifest or the directory of a program cannot be used."""
+
+
+class SourceOnlyError(ManifestError):
+    """A program needs packages that are there as source only; `packages` are their names."""
+
+    def __init__(self, message: str, packages: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.packages = packages
 
 
 class InputsError(RequestError):

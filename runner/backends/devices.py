@@ -169,13 +169,17 @@ def _from_ibm(configuration: Mapping[str, Any], properties: Mapping[str, Any]) -
                 for place, v in found.items()
                 if v.get("operational", 1)
             ]
+    qubits = [_qubit(each) for each in properties.get("qubits", [])]
+    for place, values in measured.get("measure", {}).items():  # where some files have its time
+        if place[0] < len(qubits) and "duration" in values:
+            qubits[place[0]].setdefault("readout_duration", values["duration"])
     dt = configuration.get("dt")
     constraints = {k: v for k, v in (configuration.get("timing_constraints") or {}).items() if v}
     described = {
         "name": configuration["backend_name"],
         "num_qubits": size,
         "coupling_map": edges,
-        "qubits": [_qubit(each) for each in properties.get("qubits", [])] or {},
+        "qubits": qubits or {},
         "gates": gates,
         # In nanoseconds, but for a few files that say seconds.
         "dt": dt * _NANO if dt and dt > _LONGEST_DT_S else dt,

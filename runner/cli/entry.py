@@ -38,6 +38,7 @@ from runner.cli.common import (
     supervisor,
 )
 from runner.cli.inputs import inputs_of, pairs_option
+from runner.cli.lock import lock
 from runner.cli.map import map_
 from runner.cli.plot import plot
 from runner.cli.results import plain_option, writer
@@ -99,6 +100,7 @@ def cli() -> None:
 
 cli.add_command(check)
 cli.add_command(backends)
+cli.add_command(lock)
 cli.add_command(map_)
 cli.add_command(plot)
 cli.add_command(schema_)
@@ -276,16 +278,6 @@ def show(program: str, form: str) -> int:
     ):
         if schema is not None:
             click.echo(f"{title}: {escape(json.dumps(schema, indent=2))}")
-    return 0
-
-
-@cli.command(short_help="Pin the packages that PROGRAM needs, with hashes.")
-@click.argument("program", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def lock(program: Path) -> int:
-    """Pin the requirements of PROGRAM, a directory, beyond the stack, with hashes."""
-    from runner import programs
-
-    click.echo(f"wrote {programs.lock(program, say)}")
     return 0
 
 

@@ -144,7 +144,7 @@ class ImageStore:
                 kind="program",
                 tag=tag,
                 digest=digest,
-                parent=self._packages(pins) if pins else self.guest(),
+                parent=self._packages(pins, files) if pins else self.guest(),
                 files=content,
                 labels={f"{OWN_LABEL}.program": name},
             )
@@ -162,18 +162,26 @@ class ImageStore:
         tag = tag_of(repository_name(name), self.program_digest(files, pins))
         return self._engine.image_id(tag) is not None
 
-    def _packages(self, pins: Sequence[wheels.Pin]) -> str:
-        """Return the id of the guest with these packages; programs with equal pins share it."""
+    def _packages(self, pins: Sequence[wheels.Pin], files: Mapping[str, bytes]) -> str:
+        """Return the id of the guest with these packages; programs with equal pins share it.
+
+        `files` are the program's: wheels that were built for it are among them.
+        """
         digest = self._packages_digest(pins)
         tag = tag_of("packages", digest)
-        return self._builder.ensure(tag, digest, lambda: self._build_packages(tag, digest, pins))
+        return self._builder.ensure(
+            tag, digest, lambda: self._build_packages(tag, digest, pins, files)
+        )
 
-    def _build_packages(self, tag: str, digest: str, pins: Sequence[wheels.Pin]) -> None:
+    def _build_packages(
+        self, tag: str, digest: str, pins: Sequence[wheels.Pin], files: Mapping[str, bytes]
+    ) -> None:
         guest = self.guest()
         with self._scratch() as scratch:
             self._progress(f"fetching {len(pins)} packages that the program needs …")
             target = scratch / "packages"
-            wheels.unpack(pins, target, scratch, machine(self._engine))
+            built = wheels.built_of(files)
+            wheels.unpack(pins, target, scratch, machine(self._engine), built)
             unpacked = {
                 f"packages/{path.relative_to(target).as_posix()}": path
                 for path in sorted(target.rglob("*"))

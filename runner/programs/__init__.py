@@ -6,6 +6,7 @@ from runner.programs.program import (
     CASES_DIRECTORY,
     NOT_SOURCES,
     Program,
+    add_wheel,
     beside,
     check_name,
     check_size,
@@ -19,12 +20,14 @@ from runner.programs.program import (
     own,
     read_directory,
     reading,
+    requirements_of,
 )
 
 __all__ = [
     "CASES_DIRECTORY",
     "NOT_SOURCES",
     "Program",
+    "add_wheel",
     "beside",
     "check_name",
     "check_size",
@@ -38,4 +41,5 @@ __all__ = [
     "own",
     "read_directory",
     "reading",
+    "requirements_of",
 ]

@@ -181,14 +181,40 @@ def lock(directory: Path, progress: Callable[[str], object]) -> Path:
         raise ManifestError(msg)
     source = directory / manifest.requirements
     content = _read_regular(source)
-    base = images_directory() / "base" / "requirements.lock"
-    stack = wheels.read_lock(base.read_text(), str(base))
     progress(f"resolving {source} for {', '.join(wheels.MACHINES)} …")
-    pins = resolving.resolve(_decode(content, source), str(source), stack, progress)
+    built = directory / wheels.BUILT
+    text = _decode(content, source)
+    pins = _resolved(text, str(source), progress, built if built.is_dir() else None)
     path = directory / lock_name(manifest.requirements)
     text = f"{wheels.digest(content)}\n{wheels.lock_text(pins)}"
     with _telling(path):
         replace(path, text.encode())
+    return path
+
+
+def requirements_of(lines: list[str], source: str, progress: Callable[[str], object]) -> list[Pin]:
+    """Return the pins of requirements that `source` has, chosen as `lock` does."""
+    return _resolved("\n".join(lines), source, progress, None) if lines else []
+
+
+def _resolved(
+    text: str, source: str, progress: Callable[[str], object], built: Path | None
+) -> list[Pin]:
+    base = images_directory() / "base" / "requirements.lock"
+    stack = wheels.read_lock(base.read_text(), str(base))
+    return resolving.resolve(text, source, stack, progress, built)
+
+
+def add_wheel(directory: Path, file: str, content: bytes) -> Path:
+    """Put a wheel beside a program's files, and return its path.
+
+    Raises ManifestError if it is too large for them, RequestError if it cannot be written.
+    """
+    path = directory / wheels.BUILT / file
+    if len(content) > MAX_PROGRAM_BYTES:
+        msg = f"{path}: {len(content)} bytes, and a program may have {MAX_PROGRAM_BYTES} in all"
+        raise ManifestError(msg)
+    _write(path, content)
     return path
 
 

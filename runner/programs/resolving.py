@@ -18,7 +18,7 @@ from typing import Any, Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from runner.errors import ImageError, ManifestError
+from runner.errors import ImageError, ManifestError, SourceOnlyError
 from runner.host.commands import Command
 from runner.programs import wheels
 from runner.programs.wheels import Pin
@@ -48,19 +48,25 @@ class _NothingFitsError(ManifestError):
 
 
 def resolve(
-    requirements: str, source: str, stack: Sequence[Pin], progress: Callable[[str], object]
+    requirements: str,
+    source: str,
+    stack: Sequence[Pin],
+    progress: Callable[[str], object],
+    built: Path | None = None,
 ) -> list[Pin]:
     """Choose versions for a program's requirements, to go with the stack, for every machine.
 
     Only plain requirements are read (a name, extras, versions, markers).  Packages of the stack
-    are left out, at their versions.  `progress` is told what pip looks at.  Raises ManifestError
-    for another line and where no versions fit, with the reason; ImageError where no index answers.
+    are left out, at their versions.  `progress` is told what pip looks at; `built` is a directory
+    of further wheels.  Raises ManifestError for another line and where no versions fit, with the
+    reason (SourceOnlyError where wheels are missing), ImageError where no index answers.
     """
     wanted = [_plain(line, source) for line in requirements.splitlines()]
     lines = [line for line in wanted if line]
     found: dict[str, dict[str, set[str]]] = {}
     for machine in wheels.MACHINES:
-        for each in _chosen(machine, lines, source, stack, progress):
+        links = [] if built is None else ["--find-links", str(built)]
+        for each in _chosen(machine, lines, source, stack, progress, links):
             versions = found.setdefault(str(each["metadata"]["name"]), {})
             digest = str(each["download_info"]["archive_info"]["hashes"]["sha256"])
             versions.setdefault(str(each["metadata"]["version"]), set()).add(digest)
@@ -94,6 +100,7 @@ def _chosen(
     source: str,
     stack: Sequence[Pin],
     progress: Callable[[str], object],
+    links: Sequence[str],
 ) -> list[Mapping[str, Any]]:
     """Return pip's report of what it would install, or ManifestError with the reason."""
     # The stack's own pins are wanted too, so that everything is chosen to go with them.
@@ -105,9 +112,15 @@ def _chosen(
             progress(f"  for {machine}: {name}")
 
     try:
-        return _report(machine, [*lines, *pinned], looks_at)
+        return _report(machine, [*links, *lines, *pinned], looks_at)
     except _NothingFitsError as error:
-        if reason := _absent(machine, error.words) or _conflicts(machine, lines, stack):
+        absent = _absent(machine, error.words)
+        if sources := tuple(name for name, (is_source, _) in absent.items() if is_source):
+            said = "; ".join(words for _, words in absent.values())
+            msg = f"{source}: on {machine} {said}: `qrunner lock --build` builds it in a sandbox"
+            raise SourceOnlyError(msg, sources) from error
+        words = "; ".join(words for _, words in absent.values())
+        if reason := words or _conflicts(machine, lines, stack):
             change = "ask for other versions or packages, then lock again"
             msg = f"{source}: on {machine} {reason}: {change} (docs/dependencies.md)"
             raise ManifestError(msg) from error
@@ -157,19 +170,19 @@ def _report(
 # --- why nothing fits ---------------------------------------------------------------------------
 
 
-def _absent(machine: str, words: str) -> str:
-    """Return which of the packages that pip found nothing of have no wheel at all, "" if none."""
+def _absent(machine: str, words: str) -> dict[str, tuple[bool, str]]:
+    """Return why packages that pip found nothing of have no wheel, and if their source is there."""
     names = {name for one, more in _NOT_THERE.findall(words) for name in [one, *more.split()]}
-    return "; ".join(filter(None, (_why_absent(machine, name) for name in sorted(names - {""}))))
-
-
-def _why_absent(machine: str, name: str) -> str:
-    if _is_there(name, *wheels.target_arguments(machine)):
-        return ""
-    if not _is_there(name):
-        return f"there is no package {name} in the index"
-    what = f"a wheel for Python {wheels.PYTHON_VERSION} on Linux {machine}"
-    return f"{name} is there as source only, without {what}, and nothing is built here"
+    found = {}
+    for name in sorted(names - {""}):
+        if _is_there(name, *wheels.target_arguments(machine)):
+            continue
+        if _is_there(name):
+            what = f"a wheel for Python {wheels.PYTHON_VERSION} on Linux {machine}"
+            found[name] = (True, f"{name} is there as source only, without {what}")
+        else:
+            found[name] = (False, f"there is no package {name} in the index")
+    return found
 
 
 def _is_there(name: str, *arguments: str) -> bool:

@@ -38,6 +38,10 @@ MAX_UNPACKED_BYTES: Final = 2 << 30
 MAX_MEMBERS: Final = 100_000
 MAX_PATH_CHARS: Final = 400
 TIMEOUT_S: Final = 600.0
+BUILT: Final = "wheels"
+"""The directory of a program with wheels that were built for it (`qrunner lock --build`)."""
+
+BUILT_PREFIX: Final = f"{BUILT}/"
 
 _LIMITS: Final = {
     resource.RLIMIT_AS: 2 << 30,
@@ -92,16 +96,18 @@ def download(
     directory: Path,
     machine: str,
     limits: Mapping[int, int] | None = None,
+    links: Path | None = None,
 ) -> Command:
     """Return the pip command, to be started with `with`, that fetches what the locks pin.
 
     What pip keeps for a while is in `directory` too: it leaves that behind when it is killed.
-    `limits` are those of its process.
+    `limits` are those of its process, `links` is a directory with further wheels.
     """
     return Command(
         [
             *_pip("download", "--no-deps", "--require-hashes", "--dest", str(directory)),
             *target_arguments(machine),
+            *(() if links is None else ("--find-links", str(links))),
             *(argument for lock in locks for argument in ("-r", str(lock))),
         ],
         environment={**os.environ, "TMPDIR": str(directory)},
@@ -109,8 +115,16 @@ def download(
     )
 
 
-def unpack(pins: Iterable[Pin], directory: Path, scratch: Path, machine: str) -> None:
+def unpack(
+    pins: Iterable[Pin],
+    directory: Path,
+    scratch: Path,
+    machine: str,
+    built: Mapping[str, bytes] | None = None,
+) -> None:
     """Put the pinned packages into `directory`, unpacked; `scratch` takes the wheels.
+
+    `built` are wheels that the program brings along, by the names of their files.
 
     Raises ImageError if one cannot be had, ManifestError for what speaks against the program: it
     has another hash, is no wheel that can be unpacked, leads elsewhere, or is too large.
@@ -118,7 +132,11 @@ def unpack(pins: Iterable[Pin], directory: Path, scratch: Path, machine: str) ->
     lock, wheels = scratch / "extra.lock", scratch / "wheels"
     lock.write_text(lock_text(pins))
     wheels.mkdir()
-    with download([lock], wheels, machine, _LIMITS) as command:
+    own = scratch / "built"
+    own.mkdir()
+    for name, content in (built or {}).items():
+        (own / name).write_bytes(content)
+    with download([lock], wheels, machine, _LIMITS, links=own) as command:
         command.finish(
             "fetching the program's own requirements",
             timeout_s=TIMEOUT_S,
@@ -135,6 +153,15 @@ def unpack(pins: Iterable[Pin], directory: Path, scratch: Path, machine: str) ->
             timeout_s=TIMEOUT_S,
             blame=_speaks_of_pinned_packages,
         )
+
+
+def built_of(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the wheels that a program brings along, of its files."""
+    return {
+        path.removeprefix(BUILT_PREFIX): content
+        for path, content in files.items()
+        if path.startswith(BUILT_PREFIX) and path.endswith(".whl") and path.count("/") == 1
+    }
 
 
 def speaks_of_the_packages(words: str) -> bool:

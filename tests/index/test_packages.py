@@ -7,9 +7,11 @@ always has an old version that asks for nothing.
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 from packaging.utils import canonicalize_name
 
-from runner import programs
+from runner import Supervisor, programs
+from runner.cli import cli
 from runner.errors import ManifestError
 from runner.programs.wheels import read_lock
 
@@ -54,6 +56,19 @@ def test_a_package_of_the_ecosystem_goes_with_the_stack(lock, requirement):
     name = requirement.partition(">")[0]
     in_stack = "qiskit-qasm3-import"  # locked, and nothing of it is left to be fetched
     assert name in lock(requirement) or name == in_stack
+
+
+@pytest.mark.engine
+def test_a_package_without_wheels_is_built_by_an_explicit_flag(tmp_path):
+    (tmp_path / "program.yaml").write_text("name: needy\nrequirements: requirements.txt\n")
+    (tmp_path / "requirements.txt").write_text("docplex\n")
+    (tmp_path / "program.py").write_text(
+        "from docplex.mp.model import Model\ndef main(b, m): return Model(name='x').name\n"
+    )
+    done = CliRunner().invoke(cli, ["lock", str(tmp_path), "--build"], standalone_mode=False)
+    assert done.return_value == 0, done.output
+    with Supervisor() as supervisor:
+        assert supervisor.run(tmp_path, backend="none").result(300) == "x"
 
 
 def test_a_package_that_needs_one_without_wheels_is_refused_with_its_name(lock):

@@ -48,7 +48,12 @@ def fetch(package: str) -> Archive:
     command = wheels.pip("index", "--verbose", "--verbose", "versions", package)
     with Command(command) as child:
         heard: list[str] = []
-        child.finish(f"asking for {package}", timeout_s=_ASKING_S, hear=heard.append)
+        child.finish(
+            f"asking for {package}",
+            timeout_s=_ASKING_S,
+            hear=heard.append,
+            blame=wheels.speaks_of_the_packages,
+        )
     found = {}
     for link, version in _LINK.findall("".join(heard)):
         if urlsplit(link).path.endswith(_ENDINGS):

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runner.client import Client, connect
     from runner.errors import (
         EngineError,
         EngineUnavailableError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Client",
     "EngineError",
     "EngineUnavailableError",
     "ImageError",
@@ -61,11 +63,13 @@ __all__ = [
     "Usage",
     "Value",
     "Warm",
+    "connect",
     "read_value",
 ]
 
 _HOMES = {
     "Store": "runner.store",
+    **dict.fromkeys(("Client", "connect"), "runner.client"),
     "Supervisor": "runner.supervisor",
     "Value": "runner.programs.values",
     "read_value": "runner.programs.given",

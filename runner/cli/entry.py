@@ -13,13 +13,14 @@ import json
 import signal
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runner import __version__
-from runner.cli import jobs
+from runner.cli import jobs, remote
 from runner.cli.backends import backends
 from runner.cli.check import check
 from runner.cli.common import (
@@ -44,6 +45,7 @@ from runner.cli.plot import plot
 from runner.cli.results import plain_option, writer
 from runner.cli.schema import schema_
 from runner.cli.serve import serve, users
+from runner.cli.source import server
 
 if TYPE_CHECKING:
     from runner.programs import Program
@@ -94,8 +96,16 @@ def _misplaced(error: click.ClickException) -> str:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="qrunner")
-def cli() -> None:
+@click.option(
+    "--server",
+    envvar="QRUNNER_SERVER",
+    metavar="URL",
+    help="Use a service instead of this machine: https://HOST:PORT or unix:PATH. The token is "
+    "$QRUNNER_TOKEN, the file with the authority to trust $QRUNNER_CA.",
+)
+def cli(server: str | None) -> None:
     """Run untrusted Qiskit runtime programs, each in a sandbox of its own."""
+    del server  # the commands that can use one ask for it: runner.cli.source
 
 
 cli.add_command(check)
@@ -103,6 +113,7 @@ cli.add_command(backends)
 cli.add_command(lock)
 cli.add_command(map_)
 cli.add_command(plot)
+cli.add_command(remote.programs)
 cli.add_command(schema_)
 cli.add_command(serve)
 cli.add_command(users)
@@ -127,6 +138,7 @@ for _command in jobs.COMMANDS:
 @click.option("--tag", "tags", multiple=True, help="A tag to find the job by (may be repeated).")
 @click.option("--log-level", type=LOG_LEVELS, help="Lowest level that the program logs (WARNING).")
 @click.option("--store/--no-store", default=True, help="Keep the job, for `qrunner jobs` (yes).")
+@click.option("--detach", is_flag=True, help="At a service: print the job's id, and do not wait.")
 @operator_options
 @plain_option
 @click.option("--trace", "traced", is_flag=True, help="Show where each millisecond went.")
@@ -153,8 +165,17 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
     named = options.pop("backend")
     asked = {"tags": options.pop("tags"), "log_level": options.pop("log_level")}
     traced, plain = options.pop("traced"), options.pop("plain")
+    detached = options.pop("detach")
     if plain and form == "json":
         msg = "--plain is for the result alone: the events of --format json are exact"
+        raise click.UsageError(msg)
+    if server() is not None:
+        reading = partial(inputs_of, inputs, pairs)
+        return remote.run_there(
+            program, reading, named, asked, form=form, plain=plain, detached=detached, **options
+        )
+    if detached:
+        msg = "--detach needs a service, which the job goes on at: give --server"
         raise click.UsageError(msg)
 
     def write(result: JsonText) -> None:

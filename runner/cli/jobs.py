@@ -30,12 +30,12 @@ from runner.cli.common import (
     supervisor,
 )
 from runner.cli.results import FORMS, plain_option, write_as, writer
+from runner.cli.source import Source, jobs_anywhere, refuse_server
 from runner.encoded.parts import select
 from sandbox.wire.protocol import JsonText
 
 if TYPE_CHECKING:
     from runner.job.record import Event, LogEvent, MessageEvent
-    from runner.store import Store
     from runner.store.rows import Summary
 
 T = TypeVar("T", "LogEvent", "MessageEvent")
@@ -71,7 +71,7 @@ def jobs(tags: tuple[str, ...], form: str, **options: Any) -> int:
 
     outcomes = _words(options["outcome"])
     query = Query(program=options["program"], outcomes=outcomes, tags=tags, limit=options["limit"])
-    with kept_jobs() as store:
+    with jobs_anywhere() as store:
         found = store.summaries(query)
     if form == "json":
         for each in found:
@@ -113,15 +113,14 @@ def result(job: str, form: str | None, plain: bool, path: Path | None) -> int:  
 
     from runner.cli.output import HumanOutput
     from runner.errors import RequestError
-    from runner.store.kept import open_job
 
     if plain and (form or path):
         msg = "--plain writes JSON to stdout: leave out --as and -o"
         raise click.UsageError(msg)
     job, slash, pointer = job.partition("/")
     form = form or ("json" if path else None)
-    with kept_jobs() as store:
-        found = open_job(store, store.find(job))
+    with jobs_anywhere() as store:
+        found = store.open(store.find(job))
         if found.record is None:
             say(f"{found.id} still runs; Ctrl-C stops waiting, not the job")
         record = found.wait()
@@ -177,7 +176,7 @@ def cancel(job: str) -> int:
     from runner.errors import RequestError
     from runner.job.record import Outcome
 
-    with kept_jobs() as store:
+    with jobs_anywhere() as store:
         job_id = store.find(job)
         if not store.request_cancel(job_id):
             msg = f"job {job_id} has ended already, as {store.summary(job_id).outcome}"
@@ -201,7 +200,7 @@ def delete(jobs: tuple[str, ...], force: bool) -> int:  # noqa: FBT001  click pa
     """Remove each JOB from the store, with its messages and log."""
     from runner.errors import RequestError
 
-    with kept_jobs() as store:
+    with jobs_anywhere() as store:
         for job_id in dict.fromkeys([store.find(each) for each in jobs]):
             if not store.delete(job_id, even_running=force):
                 msg = f"job {job_id} still runs: `qrunner cancel {job_id}` first, or use --force"
@@ -223,6 +222,7 @@ def replay(job: str, form: str, **options: Any) -> int:
     from runner.errors import RunnerError
     from runner.store.kept import program_of
 
+    refuse_server("replay")
     chosen = settings(options)
     with kept_jobs() as store:
         kept = store.load(store.find(job))
@@ -246,13 +246,13 @@ def replay(job: str, form: str, **options: Any) -> int:
 
 def show(job: str, form: str) -> int:
     """Show a kept job: the main facts for people, or with "json" the whole job as one object."""
-    with kept_jobs() as store:
+    with jobs_anywhere() as store:
         job_id = store.find(job)
         (_show_json if form == "json" else _show_human)(store, job_id)
     return 0
 
 
-def _show_human(store: Store, job_id: str) -> None:
+def _show_human(store: Source, job_id: str) -> None:
     from runner.display import one_line, quoted
     from runner.job.words import because
     from runner.policy import size
@@ -295,11 +295,10 @@ def _show_human(store: Store, job_id: str) -> None:
         click.echo(quoted(record.traceback), nl=False)
 
 
-def _show_json(store: Store, job_id: str) -> None:
+def _show_json(store: Source, job_id: str) -> None:
     from runner.cli.output import write_line
-    from runner.store.whole import whole_text
 
-    write_line(whole_text(store, job_id))
+    write_line(store.whole(job_id))
 
 
 def _for_people(job: str, kind: type[T], *, follow: bool, form: str) -> Iterator[T]:
@@ -316,12 +315,10 @@ def _for_people(job: str, kind: type[T], *, follow: bool, form: str) -> Iterator
 
 def _events(job: str, *, follow: bool) -> Iterator[Event]:
     """Yield the events of a job so far, or with `follow` until its end."""
-    from runner.store.kept import open_job
-
-    with kept_jobs() as store:
+    with jobs_anywhere() as store:
         job_id = store.find(job)
         if follow:
-            yield from open_job(store, job_id).events()
+            yield from store.open(job_id).events()
             return
         position = 0
         while batch := store.events(job_id, position, _EVENTS_AT_ONCE):

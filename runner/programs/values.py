@@ -76,6 +76,11 @@ def as_sent(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: Value(data) for name, data in inputs.items()}
 
 
+def as_text(data: Any) -> JsonText:
+    """Return JSON data as text."""
+    return JsonText(json.dumps(data))
+
+
 def loaded(text: str | bytes) -> Any:
     """Return what JSON text says, with NaN and infinities tagged.  Raises ValueError.
 

@@ -20,7 +20,7 @@ from runner.programs import Program
 from runner.running.requests import checked
 from runner.service.faults import RefusedError, later, not_found, too_much
 from runner.store import Store
-from runner.store.rows import Query
+from runner.store.rows import Query, Summary
 from runner.store.users import User
 from runner.store.whole import whole_text
 from runner.supervisor import Supervisor
@@ -101,6 +101,11 @@ class Jobs:
         """Return the user's jobs that match, and how many there are on all pages."""
         own = dataclasses.replace(query, user=user.name)
         return self._supervisor.search(own), self._store.count(own)
+
+    def summaries(self, user: User, query: Query) -> tuple[list[Summary], int]:
+        """Return the summaries of the jobs that `search` returns."""
+        own = dataclasses.replace(query, user=user.name)
+        return self._store.summaries(own), self._store.count(own)
 
     def whole(self, job: Job) -> str:
         """Return everything that is kept of a job, as a line of JSON."""

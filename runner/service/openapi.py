@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from runner import __version__
+from runner.running.versions import versions
 from runner.service.routing import Needs, Route
 
 _NAMES: Final = {
@@ -40,7 +40,7 @@ def described(routes: Sequence[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "qiskit-program-runner",
-            "version": __version__,
+            "version": versions()["runner"],
             "description": "Programs and jobs of a service, for their users.",
         },
         "paths": paths,

@@ -26,6 +26,7 @@ from runner.service.routing import MIB, SMALL, Call, Needs, Route, empty, json_o
 from runner.service.streams import beating
 from runner.store.rows import Query
 from runner.store.uploads import Upload
+from runner.store.whole import summary_data
 from sandbox.wire.protocol import MAX_INPUTS_BYTES
 
 PROGRAM_BYTES: Final = 32 * MIB
@@ -51,6 +52,7 @@ _ORDER: Final[dict[str, Any]] = {
     "properties": {
         "program": {"type": "string"},
         "name": {"type": "string"},
+        "path": {"type": "string"},
         "version": {"type": "integer", "minimum": 1},
         "files": _FILES,
         "inputs": {"type": "object"},
@@ -235,7 +237,8 @@ def add_job(call: Call) -> Response:
         raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
     if "files" in content:
         files = archives.from_json(content["files"])
-        program = programs.given(files, _member(content, "name", str, ""))
+        names = (_member(content, each, str, "") for each in ("name", "path"))
+        program = programs.given(files, *names)
     else:
         upload = programs.find(_member(content, "program", str, ""), call.user)
         version = _member(content, "version", int, upload.version)
@@ -263,7 +266,7 @@ def list_jobs(call: Call) -> Response:
     if outcome is not None and outcome not in known:
         msg = f"outcome is {outcome!r:.80}: one of {', '.join(known)}"
         raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
-    found, count = call.desk.jobs.search(
+    found, count = call.desk.jobs.summaries(
         call.user,
         Query(
             program=query.get("program"),
@@ -279,7 +282,9 @@ def list_jobs(call: Call) -> Response:
             descending=query.get("order", "descending") != "ascending",
         ),
     )
-    return json_of({"jobs": [job_data(each) for each in found], "count": count})
+    # Which process of this host runs a job is nothing to its user.
+    jobs = [{**summary_data(each), "process": None} for each in found]
+    return json_of({"jobs": jobs, "count": count})
 
 
 def show_job(call: Call) -> Response:
@@ -365,7 +370,7 @@ def delete_job(call: Call) -> Response:
 
 
 def job_data(job: Job) -> dict[str, Any]:
-    """Return a job as lists show it."""
+    """Return a job that has just been submitted."""
     record, origin = job.record, job.request.origin
     finished = record.timestamps.get("finished") if record else None
     return {

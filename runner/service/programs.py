@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import secrets
 import string
@@ -24,6 +25,7 @@ from runner.supervisor import Supervisor
 
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 _RANDOM_CHARS: Final = 10
+_SHOWN_CHARS: Final = 300
 _READ_AHEAD: Final = 64
 """Programs that are kept ready to run, because jobs in a row often share one."""
 
@@ -96,9 +98,13 @@ class Programs:
     def _read_from_store(self, digest: str) -> Program | None:
         return kept.read_program(self._store, digest)
 
-    def given(self, files: Mapping[str, bytes], name: str) -> Program:
-        """Return the program that came with a request for one job.  Raises as `add` does."""
-        return self._checked(files, name)
+    def given(self, files: Mapping[str, bytes], name: str, path: str) -> Program:
+        """Return the program that came with a request for one job.  Raises as `add` does.
+
+        `path` is where its user has it, for tracebacks; nothing is read there.
+        """
+        program = self._checked(files, name)
+        return dataclasses.replace(program, path=Path(path[:_SHOWN_CHARS])) if path else program
 
     def publish(self, upload: Upload, *, public: bool) -> None:
         """Let everybody run a program, or only its owner and those it is shared with."""

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from starlette.responses import Response
 
-from runner import __version__
+from runner.running.versions import versions
 from runner.service.faults import RefusedError
 from runner.service.identity import access_token
 from runner.service.routing import Call, Needs, Route, checked_user, empty, json_of
@@ -34,7 +34,7 @@ PLAN: Final = "qrunner"
 
 def version(_: Call) -> Response:
     """Say which kind of service this is."""
-    return json_of({"api-auth": __version__})
+    return json_of({"api-auth": versions()["runner"]})
 
 
 def login(call: Call) -> Response:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from runner import __version__
 from runner import backends as table
 from runner.errors import InputsError
 from runner.policy import Limits
+from runner.running.versions import versions
 from runner.service.faults import not_found
 from runner.service.ibm.account import AUTH, INSTANCE, RUNTIME
 from runner.service.routing import Call, Needs, Route, json_of
@@ -45,7 +45,7 @@ def configuration(name: str) -> dict[str, Any]:
     room = table.room(table.describe(name), Limits().memory_bytes) or _MOST_QUBITS
     return {
         "backend_name": name,
-        "backend_version": __version__,
+        "backend_version": versions()["runner"],
         "n_qubits": room,
         "basis_gates": list(_GATES),
         "gates": [],
@@ -106,7 +106,9 @@ def state(call: Call) -> Response:
     """Return the state of a backend: each job has one of its own, which waits for no other."""
     _known(call)
     content = {"state": True, "status": "active", "message": "available"}
-    return json_of({**content, "length_queue": 0, "lengthQueue": 0, "backend_version": __version__})
+    return json_of(
+        {**content, "length_queue": 0, "lengthQueue": 0, "backend_version": versions()["runner"]}
+    )
 
 
 def _known(call: Call) -> str:

@@ -1,0 +1,257 @@
+"""`runner.connect`: run programs at a service, with the same `Job` as here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+from runner.client.connection import Connection
+from runner.client.remote import RemoteJobs
+from runner.errors import UnknownProgramError
+from runner.host.closing import Closing
+from runner.job import Job
+from runner.job.delivery import Callback
+from runner.job.options import checked_options
+from runner.job.request import NO_INPUTS, Request
+from runner.policy import Limits
+from runner.programs import Program, find, values
+from runner.programs.manifest import MANIFEST_NAMES
+from runner.store.rows import Query
+
+SERVER: Final = "QRUNNER_SERVER"
+TOKEN: Final = "QRUNNER_TOKEN"  # noqa: S105  the name of a variable
+CA: Final = "QRUNNER_CA"
+
+_SPEC: Final = ("backend_requirements", "parameters", "return_values", "interim_results")
+
+
+def connect(
+    url: str | None = None,
+    token: str | None = None,
+    *,
+    ca: str | os.PathLike[str] | None = None,
+) -> Client:
+    """Return a client of the service at `url`; use it in a `with`, or close it.
+
+    Arguments:
+        url: `https://HOST:PORT`, `http://HOST:PORT` or `unix:PATH` (default: $QRUNNER_SERVER).
+        token: the user's token (default: $QRUNNER_TOKEN; a Unix socket needs none).
+        ca: a file with the authority that has signed the service's certificate, such as the
+            `ca.pem` of `qrunner serve --tls-self-signed` (default: $QRUNNER_CA, or the usual ones).
+
+    Raises RequestError if there is no address, RunnerError if the service cannot be reached or does
+    not know the token.
+    """
+    environment = os.environ
+    address = url or environment.get(SERVER) or ""
+    connection = Connection(
+        address, token or environment.get(TOKEN) or None, ca or environment.get(CA) or None
+    )
+    try:
+        connection.json("GET", "/v1/me")
+    except BaseException:
+        connection.close()
+        raise
+    return Client(connection)
+
+
+class Client:
+    """Programs and jobs of one user at a service.  A context manager that closes the connection.
+
+    Jobs go on when it is closed.  Every method raises RunnerError if the service cannot be reached,
+    and RequestError if it refuses.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._jobs = RemoteJobs(connection)
+        self._close = Closing(f"connection to {connection.url}", connection.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; jobs go on."""
+        self._close()
+
+    @property
+    def kept(self) -> RemoteJobs:
+        """The jobs in the form in which a store has them, for commands."""
+        return self._jobs
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    def run(  # noqa: PLR0913  keywords only but for the first two
+        self,
+        program: str | os.PathLike[str] | Program,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        backend: str | Mapping[str, Any] | None = None,
+        callback: Callback | None = None,
+        on_final: Callback | None = None,
+        limits: Mapping[str, float] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Submit a program and return its `Job` at once.
+
+        Arguments:
+            program: the id or name of a program at the service; or, if that has none of this name,
+                a name, a directory or a `.py` file here, which is sent along.
+            inputs, backend, callback, on_final, limits, options: as in `Supervisor.run`.
+
+        The job goes on when this process ends, or loses the connection; `job` finds it again.
+        """
+        asked = checked_options(options or {})
+        content: dict[str, Any] = {
+            "inputs": values.encoded(dict(inputs or {}), "inputs"),
+            "backend": backend if isinstance(backend, (str, type(None))) else dict(backend),
+            "options": {"log_level": asked["log_level"], "tags": list(asked["tags"])},
+            "limits": dict(limits or {}),
+        }
+        key = secrets.token_hex(16)
+        answer = None
+        if not isinstance(program, Program) and _may_be_there(program):
+            try:
+                there = {**content, "program": os.fspath(program)}
+                answer = self._connection.json("POST", "/v1/jobs", content=there, key=key)
+            except UnknownProgramError:
+                pass  # then it must be here
+        if answer is None:
+            found = program if isinstance(program, Program) else find(program)
+            content |= {"files": _files(found), "name": found.name, "path": str(found.path)}
+            answer = self._connection.json("POST", "/v1/jobs", content=content, key=key)
+        job = self._jobs.started(answer, _request(content, answer))
+        if callback is not None or on_final is not None:
+            job.stream_results(callback or _ignore, on_final)
+        return job
+
+    def job(self, name: str) -> Job:
+        """Return the job with this id, with the only id that begins so, or the `last`.
+
+        Raises UnknownJobError.
+        """
+        return self._jobs.open(self._jobs.find(name))
+
+    def jobs(  # noqa: PLR0913  keywords only but for the first two
+        self,
+        limit: int | None = 10,
+        skip: int = 0,
+        *,
+        program_id: str | None = None,
+        pending: bool | None = None,
+        outcome: str | None = None,
+        job_tags: Sequence[str] = (),
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        descending: bool = True,
+    ) -> list[Job]:
+        """Return the user's jobs that match, the newest first; as `Supervisor.jobs`."""
+        query = Query(
+            program=program_id,
+            outcomes=() if outcome is None else (outcome,),
+            pending=pending,
+            tags=tuple(job_tags),
+            created_after=created_after.timestamp() if created_after else None,
+            created_before=created_before.timestamp() if created_before else None,
+            limit=limit,
+            skip=skip,
+            descending=descending,
+        )
+        return [self._jobs.open(each.id) for each in self._jobs.summaries(query)]
+
+    # --- programs ---------------------------------------------------------------------------------
+
+    def programs(self, limit: int = 20, skip: int = 0) -> list[dict[str, Any]]:
+        """Return the programs that the user may run, the newest first, each as a dict."""
+        found = self._connection.json("GET", "/v1/programs", query={"limit": limit, "skip": skip})
+        programs: list[dict[str, Any]] = found["programs"]
+        return programs
+
+    def upload(self, program: str | os.PathLike[str] | Program, *, public: bool = False) -> str:
+        """Upload a program from here, or a new version of the user's own, and return its id."""
+        found = program if isinstance(program, Program) else find(program)
+        content: dict[str, Any] = {"files": _files(found), "name": found.name}
+        query = {"name": found.name}
+        me = self._connection.json("GET", "/v1/me")["user"]
+        for each in self._connection.json("GET", "/v1/programs", query=query)["programs"]:
+            if each["owner"] == me:
+                self._connection.json("PUT", _path(each["id"]), content=content)
+                if public:
+                    self.publish(each["id"])
+                return str(each["id"])
+        content["public"] = public
+        return str(self._connection.json("POST", "/v1/programs", content=content)["id"])
+
+    def publish(self, program: str, *, public: bool = True) -> None:
+        """Let everybody run a program of the user's, or nobody else."""
+        word = "public" if public else "private"
+        self._connection.text("PUT", f"{_path(program)}/{word}")
+
+    def share(self, program: str, users: Sequence[str]) -> None:
+        """Set the users who may run a program of the user's, and read its source."""
+        self._connection.text("PUT", f"{_path(program)}/shares", content={"users": list(users)})
+
+    def delete(self, program: str) -> None:
+        """Delete a program of the user's; its jobs stay."""
+        self._connection.text("DELETE", _path(program))
+
+
+def _path(program: str) -> str:
+    return f"/v1/programs/{quote(program, safe='')}"
+
+
+def _may_be_there(program: str | os.PathLike[str]) -> bool:
+    """Return True for what is no path: a name or an id."""
+    text = os.fspath(program)
+    return os.sep not in text and not text.endswith(".py") and not Path(text).is_dir()
+
+
+def _files(program: Program) -> dict[str, str]:
+    """Return a program's files, with a manifest that says all that is known of it here."""
+    files = dict(program.files)
+    if not set(MANIFEST_NAMES) & set(files):
+        files["program.json"] = json.dumps(_manifest(program)).encode()
+    return {name: base64.b64encode(content).decode() for name, content in files.items()}
+
+
+def _manifest(program: Program) -> dict[str, Any]:
+    said = program.manifest
+    spec = {name: getattr(said, name) for name in _SPEC if getattr(said, name)}
+    content = {
+        "name": said.name,
+        "description": said.description,
+        "entry": said.entry,
+        "requirements": said.requirements,
+        "isolation": said.isolation,
+        "limits": dict(said.limits) or None,
+        "spec": spec or None,
+    }
+    return {name: value for name, value in content.items() if value}
+
+
+def _request(content: Mapping[str, Any], answer: Mapping[str, Any]) -> Request:
+    """Return the request of a job as far as it is known here: defaults are filled in there."""
+    backend = content["backend"]
+    return Request(
+        program=answer["program"],
+        inputs=values.as_text(content["inputs"]) if content["inputs"] else NO_INPUTS,
+        backend=backend if isinstance(backend, dict) else {"name": backend, "options": {}},
+        options={"log_level": content["options"]["log_level"]},
+        limits=Limits(**answer["limits"]),
+        tags=tuple(answer["tags"]),
+        user=answer["user"] or "",
+    )
+
+
+def _ignore(_job_id: str, _value: object) -> None:
+    """Replace a callback that was not given."""

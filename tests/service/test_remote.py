@@ -1,0 +1,236 @@
+"""Our own client, in Python and on the command line, against a real service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import runner
+from runner.errors import (
+    InputsError,
+    JobFailedError,
+    RequestError,
+    RunnerError,
+    UnknownJobError,
+    UnknownProgramError,
+)
+from tests.service.conftest import PROGRAMS, started
+from tests.waiting import within
+
+ECHO = PROGRAMS / "echo.py"
+
+
+@pytest.fixture
+def client(service):
+    with runner.connect(service.url, service.token("alice")) as connected:
+        yield connected
+
+
+def test_a_job_there_is_a_job_as_here(client):
+    heard, final = [], []
+    job = client.run(
+        ECHO,
+        {"messages": [1, (2, 3)], "result": {"z": 1j}, "lines": ["one"]},
+        backend="none",
+        callback=lambda _, message: heard.append(message),
+        on_final=lambda _, result: final.append(result),
+        options={"tags": ["x"]},
+    )
+    assert job.result(timeout=60) == {"z": 1j}
+    assert list(job.messages()) == [1, (2, 3)]
+    assert within(10, lambda: final == [{"z": 1j}])
+    assert heard == [1, (2, 3)]
+    assert (job.logs(), job.tags, job.outcome) == ("one\n", ["x"], "completed")
+    assert job.usage.wall_s > 0
+    assert job.request.user == "alice"
+    again = client.job(job.id)
+    assert again.result() == {"z": 1j}
+    assert list(again.messages()) == [1, (2, 3)]
+    assert again.update_tags(["y"]) == ["y"]
+    assert [each.id for each in client.jobs(job_tags=["y"])] == [job.id]
+    assert client.job("last").id == client.jobs(limit=1)[0].id
+
+
+def test_a_job_there_can_be_awaited(client):
+    async def both():
+        job = client.run(ECHO, {"messages": [1, 2], "result": 3, "seconds": 0.3}, backend="none")
+        seen = [message async for message in job.messages()]
+        return seen, await job
+
+    assert asyncio.run(both()) == ([1, 2], 3)
+
+
+def test_a_job_there_fails_and_is_cancelled_as_here(client):
+    failed = client.run(ECHO, {"fail": "as asked"}, backend="none")
+    with pytest.raises(JobFailedError, match="ValueError: as asked") as caught:
+        failed.result(timeout=60)
+    assert (caught.value.outcome, "echo.py" in caught.value.traceback) == ("program_error", True)
+    slow = client.run(ECHO, {"seconds": 120}, backend="none", limits={"timeout_s": 100})
+    with pytest.raises(TimeoutError):
+        slow.result(timeout=0.1)
+    slow.cancel()
+    assert slow.wait(60).outcome == "cancelled"
+    late = client.run(ECHO, {"seconds": 120}, backend="none", limits={"timeout_s": 1})
+    assert late.wait(60).outcome == "time_limit"
+    assert late.evidence.value == 1
+
+
+def test_what_is_refused_says_why(client, service):
+    with pytest.raises(InputsError, match="nonsense"):
+        client.run(ECHO, {"nonsense": 1})
+    with pytest.raises(UnknownProgramError, match="no_such_program"):
+        client.run("no_such_program")
+    with pytest.raises(UnknownJobError):
+        client.job("job-0123456789abcdef")
+    with pytest.raises(RequestError, match="no valid token"):
+        runner.connect(service.url, "nonsense")
+    with pytest.raises(RequestError, match="https://HOST:PORT"):
+        runner.connect("nonsense")
+    with pytest.raises(RunnerError, match="authority"):
+        runner.connect(service.url.replace("http:", "https:"), "x", ca=PROGRAMS / "none.pem")
+
+
+def test_programs_are_uploaded_shared_and_deleted(client, service, tmp_path):
+    directory = tmp_path / "mine"
+    directory.mkdir()
+    (directory / "program.yaml").write_text("name: shared-one\n")
+    (directory / "program.py").write_text("def main(b, m): return 1\n")
+    program = client.upload(directory)
+    with runner.connect(service.url, service.token("bob")) as other:
+        with pytest.raises(UnknownProgramError):
+            other.run(program)
+        client.share(program, ["bob"])
+        assert other.run(program, backend="none").result(timeout=60) == 1
+        (directory / "program.py").write_text("def main(b, m): return 2\n")
+        assert client.upload(directory) == program
+        assert other.run(program, backend="none").result(timeout=60) == 2
+        client.delete(program)
+        with pytest.raises(UnknownProgramError):
+            other.run(program)
+        with pytest.raises(RequestError, match="no user 'nobody'"):
+            client.share(client.upload(directory), ["nobody"])
+
+
+def test_a_job_is_followed_through_a_restart(tmp_path):
+    with started(tmp_path) as service:
+        port = service.url.rpartition(":")[2]
+        with runner.connect(service.url, service.token("alice")) as client:
+            job = client.run(ECHO, {"messages": [1], "seconds": 60}, backend="none")
+            first = next(iter(job.messages()))
+            assert service.stop(signal.SIGKILL)
+            with started(tmp_path, listen=f"127.0.0.1:{port}"):
+                assert job.wait(60).outcome == "interrupted"
+    assert first == 1
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def qrunner(service, *arguments, user="alice", **more):
+    environment = {
+        **service.environment,
+        "QRUNNER_SERVER": service.url,
+        "QRUNNER_TOKEN": service.token(user),
+        "QRUNNER_STORE": os.devnull,  # nothing here is to be read
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "runner", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **more,
+    )
+
+
+def test_the_commands_do_there_what_they_do_here(service):
+    done = qrunner(
+        service, "run", str(ECHO), "--backend", "none", "-i", "result=[1]", "-i", "messages=[7]"
+    )
+    assert (done.returncode, done.stdout) == (0, "[1]\n"), done.stderr
+    assert "#0 7" in done.stderr
+    shown = json.loads(qrunner(service, "show", "last", "--format", "json").stdout)
+    job = shown["job"]
+    assert (shown["outcome"], shown["result"]) == ("completed", [1])
+    assert "completed" in qrunner(service, "show", job).stdout
+    assert qrunner(service, "result", job[:12]).stdout == "[1]\n"
+    assert qrunner(service, "messages", job).stdout == "7\n"
+    assert qrunner(service, "logs", job).returncode == 0
+    listed = [
+        json.loads(line)
+        for line in qrunner(service, "jobs", "--format", "json").stdout.splitlines()
+    ]
+    assert job in {each["job"] for each in listed}
+    assert job in qrunner(service, "jobs").stdout
+    assert qrunner(service, "delete", job).returncode == 0
+    assert qrunner(service, "show", job).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code"), [(["fail=x"], 1), (["nonsense=1"], 2), (["seconds=100"], 3)]
+)
+def test_the_exit_codes_are_those_of_here(service, inputs, code):
+    given = [part for each in inputs for part in ("-i", each)]
+    done = qrunner(service, "run", str(ECHO), "--backend", "none", "--timeout", "2", *given)
+    assert done.returncode == code, done.stderr
+    events = qrunner(
+        service, "run", str(ECHO), "--backend", "none", "--timeout", "2", "--format", "json", *given
+    )
+    assert json.loads(events.stdout.splitlines()[-1])["event"] == "finished"
+
+
+def test_a_detached_job_goes_on_and_can_be_cancelled(service):
+    done = qrunner(service, "run", "--detach", str(ECHO), "--backend", "none", "-i", "seconds=100")
+    job = done.stdout.strip()
+    assert job.startswith("job-"), done.stderr
+    assert qrunner(service, "show", job).returncode == 0
+    cancelled = qrunner(service, "cancel", job)
+    assert (cancelled.returncode, "cancelled" in cancelled.stderr) == (0, True), cancelled.stderr
+
+
+def test_programs_on_the_command_line(service):
+    program = qrunner(service, "programs", "upload", str(ECHO)).stdout.strip()
+    assert program in qrunner(service, "programs", "list").stdout
+    assert qrunner(service, "run", program, "--backend", "none", user="zoe").returncode == 2
+    assert qrunner(service, "programs", "publish", program).returncode == 0
+    done = qrunner(service, "run", program, "--backend", "none", "-i", "result=5", user="zoe")
+    assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
+    assert qrunner(service, "programs", "publish", "--private", program).returncode == 0
+    assert qrunner(service, "run", program, "--backend", "none", user="zoe").returncode == 2
+    assert qrunner(service, "programs", "delete", program).returncode == 0
+
+
+def test_ctrl_c_cancels_there(service):
+    environment = {**service.environment, "QRUNNER_SERVER": service.url}
+    environment["QRUNNER_TOKEN"] = service.token("alice")
+    command = [sys.executable, "-m", "runner", "run", str(ECHO), "--backend", "none"]
+    with subprocess.Popen(
+        [*command, "-i", "seconds=100", "-i", "messages=[1]"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while "#0 1" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+
+
+def test_the_socket_serves_without_a_token(tmp_path):
+    path = tmp_path / "s"
+    with (
+        started(tmp_path / "x", "--socket", str(path), listen=None),
+        runner.connect(f"unix:{path}") as client,
+    ):
+        job = client.run(ECHO, {"result": 1}, backend="none")
+        assert job.result(timeout=60) == 1
+        assert job.request.user == ""

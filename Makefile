@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster test-index bench-cluster test-fast check fuzz mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
+.PHONY: help run test test-service test-cluster test-index bench-cluster test-fast check fuzz mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
 
 BIN := .venv/bin
 BENCHMARKS := compare phases cells commands hardening neighbour relay transpile soak first
@@ -76,6 +76,10 @@ bench: venv engine ## measure: tables, JSON and a picture in build/bench (on a q
 # or Slurm cannot be had its tests are skipped, unless QRUNNER_CLUSTER_MUST_WORK=1.
 test-cluster: venv-dev engine ## run the cluster tests: Ray and Slurm on this machine's loopback
 	@QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest -q --durations 15 tests/cluster
+
+# Some ten minutes, most of them for the environments of IBM's clients, which are made once.
+test-service: venv-dev engine ## run the tests of the service, with IBM's unmodified clients
+	@QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest -q --durations 15 tests/service
 
 bench-cluster: venv-dev engine ## measure Ray and Slurm on this machine's loopback
 	@$(BIN)/python -m benchmarks.cluster --json build/bench

@@ -6,6 +6,7 @@ from runner.policy.rules import Rules
 from runner.service.jobs import Jobs
 from runner.service.metrics import Metrics
 from runner.service.programs import Programs
+from runner.service.repeats import Repeats
 from runner.service.streams import Streams
 from runner.store import Store
 from runner.store.audit import Audit
@@ -31,6 +32,7 @@ class Desk:
         self.programs = Programs(store, supervisor, self.users, rules)
         self.streams = Streams(rules)
         self.metrics = Metrics()
+        self.repeats = Repeats()
         self._store = store
 
     @property

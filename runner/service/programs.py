@@ -6,6 +6,7 @@ import dataclasses
 import re
 import secrets
 import string
+import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
@@ -17,7 +18,7 @@ from packaging.utils import canonicalize_name
 from runner.errors import ManifestError
 from runner.policy.rules import Rules
 from runner.programs import Program, of_files
-from runner.service.faults import RefusedError, not_found, too_much
+from runner.service.faults import RefusedError, later, not_found, too_much
 from runner.store import Store, kept
 from runner.store.uploads import Upload, Uploads
 from runner.store.users import User, Users
@@ -26,6 +27,8 @@ from runner.supervisor import Supervisor
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 _RANDOM_CHARS: Final = 10
 _SHOWN_CHARS: Final = 300
+_AT_ONCE: Final = 4
+_TURN_S: Final = 60.0
 _READ_AHEAD: Final = 64
 """Programs that are kept ready to run, because jobs in a row often share one."""
 
@@ -39,6 +42,7 @@ class Programs:
         self._supervisor = supervisor
         self._users = users
         self._rules = rules
+        self._packaging = threading.BoundedSemaphore(_AT_ONCE)
         self._read = lru_cache(maxsize=_READ_AHEAD)(self._read_from_store)
 
     def add(
@@ -57,7 +61,7 @@ class Programs:
             raise too_much(msg)
         self._check_bytes(used + len(bundle[1]))
         program_id = _new_id(program.name)
-        self._supervisor.package(program)
+        self._package(program)
         self.uploads.add(program_id, user.name, program.name, bundle)
         upload = self.find(program_id, user)
         if public:
@@ -72,7 +76,7 @@ class Programs:
         if bundle[0] == self.uploads.bundle(upload):
             return upload.version  # what a client repeats changes nothing
         self._check_bytes(self.uploads.owned(upload.owner)[1] + len(bundle[1]))
-        self._supervisor.package(program)
+        self._package(program)
         return self.uploads.update(upload, program.name, bundle)
 
     def find(self, name: str, user: User) -> Upload:
@@ -132,6 +136,16 @@ class Programs:
             )
             raise ManifestError(msg)
         return program
+
+    def _package(self, program: Program) -> None:
+        """Build a program's image, a few at the same time.  Raises ImageError, RefusedError."""
+        if not self._packaging.acquire(timeout=_TURN_S):
+            msg = "too many programs are being packaged"
+            raise later(msg)
+        try:
+            self._supervisor.package(program)
+        finally:
+            self._packaging.release()
 
     def _check_bytes(self, used: int) -> None:
         if used > self._rules.program_bytes:

@@ -144,7 +144,7 @@ class Route:
         most_bytes: the largest body.
         takes: a JSON Schema of the body, None if it has none.
         gives: what it answers: a status, and a name in the description's schemas, "" for none.
-        may_fail_late: False if clients repeat the request after a 5xx, so none may be sent then.
+        is_repeated: True if clients ask again where they got no answer, and it must count once.
     """
 
     method: str
@@ -156,6 +156,7 @@ class Route:
     takes: Mapping[str, Any] | None = None
     query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gives: tuple[int, str] = (200, "")
+    is_repeated: bool = False
 
 
 async def answered(route: Route, desk: Desk, request: Request) -> Response:
@@ -167,7 +168,8 @@ async def answered(route: Route, desk: Desk, request: Request) -> Response:
     try:
         call = await _call(route, desk, request)
         user = call.user
-        response = await run_in_threadpool(_perform, route, call)
+        answer = _once if route.is_repeated else _answer
+        response = await answer(route, call, request)
     except ClientDisconnect:
         return Response(status_code=HTTPStatus.BAD_REQUEST)
     except RunnerError as error:
@@ -195,6 +197,20 @@ async def answered(route: Route, desk: Desk, request: Request) -> Response:
     access.info("%s", json.dumps(entry))
     if route.method != "GET" and route.needs is not Needs.NOTHING:
         await run_in_threadpool(_audit, desk, entry)
+    return response
+
+
+async def _answer(route: Route, call: Call, _: Request) -> Response:
+    return await run_in_threadpool(_perform, route, call)
+
+
+async def _once(route: Route, call: Call, request: Request) -> Response:
+    """Answer a request, or one that repeats it because its client did not get the answer."""
+    repeats = call.desk.repeats
+    async with repeats.turn(call.user.name, call.body) as name:
+        response = repeats.take(name) or await _answer(route, call, request)
+        if await request.is_disconnected():
+            repeats.keep(name, response)
     return response
 
 

@@ -9,6 +9,7 @@ import functools
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 import stat
@@ -40,6 +41,7 @@ _PONG_S: Final = 120.0
 """A client that decodes a large frame answers late."""
 
 _BACKLOG: Final = 1024
+_FILES_OF_JOBS: Final = 4000
 _START_TICK_S: Final = 0.01
 
 
@@ -172,18 +174,22 @@ def is_loopback(host: str) -> bool:
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that does not wait for ever: the head of a request must arrive in `head_s`."""
+    """HTTP/1.1 with bounds: on the number of connections, and on the wait for a request's head."""
 
     head_s = 30.0
+    most = 4000
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first head."""
+        """Begin to wait for the first head; hang up if there are too many connections."""
         super().connection_made(transport)
-        self._wait_for_head()
+        if len(self.connections) > self.most:
+            transport.abort()
+        else:
+            self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
         """Stop waiting when a head is complete; begin again with the first byte of the next."""
@@ -232,6 +238,7 @@ def run(desk: Desk, listening: Listening, say: Callable[[str], object]) -> None:
     Raises RequestError if it cannot listen.
     """
     listening.check()
+    _allow_files(desk.rules.connections)
     with contextlib.ExitStack() as opened:
         servers: list[tuple[_Server, socket.socket]] = []
         where = f"unix:{listening.path}"
@@ -250,8 +257,20 @@ def run(desk: Desk, listening: Listening, say: Callable[[str], object]) -> None:
         asyncio.run(_serve(desk, servers, functools.partial(say, f"serving at {where}")))
 
 
+def _allow_files(connections: int) -> None:
+    """Raise this process's own limit on open files to what its connections and jobs may need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _FILES_OF_JOBS
+    if soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            log.warning("only %s files may be open: raise `ulimit -n` to %s", most, wanted)
+
+
 def _config(app: ASGIApp, desk: Desk, listening: Listening) -> uvicorn.Config:
-    protocol = type("Protocol", (PatientProtocol,), {"head_s": desk.rules.request_s})
+    bounds = {"head_s": desk.rules.request_s, "most": desk.rules.connections}
+    protocol = type("Protocol", (PatientProtocol,), bounds)
     certificate, key = listening.certificate, listening.key
     if listening.self_signed is not None:
         certificate, key = self_signed(listening.self_signed, listening.host)
@@ -271,7 +290,6 @@ def _config(app: ASGIApp, desk: Desk, listening: Listening) -> uvicorn.Config:
         forwarded_allow_ips="*" if listening.is_behind_proxy else None,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_CLOSING_S,
-        limit_concurrency=desk.rules.connections,
         h11_max_incomplete_event_size=_HEAD_BYTES,
         ssl_certfile=certificate,
         ssl_keyfile=key,

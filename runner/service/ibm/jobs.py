@@ -22,7 +22,7 @@ from runner.service.ibm.backends import hub_fits, names
 from runner.service.ibm.values import Reader, from_client
 from runner.service.jobs import Order
 from runner.service.own import flag, moment
-from runner.service.routing import MIB, SMALL, Call, Needs, Route, empty, json_of, json_text
+from runner.service.routing import MIB, Call, Needs, Route, empty, json_of, json_text
 from runner.store.rows import Query
 from sandbox.wire.protocol import MAX_INPUTS_BYTES
 
@@ -318,9 +318,7 @@ def _zulu(stamp: str | None) -> str | None:
     return None if stamp is None else stamp.replace("+00:00", "Z")
 
 
-def _route(
-    method: str, path: str, answer: Any, needs: Needs = Needs.JOB, *, most_bytes: int = SMALL
-) -> Route:
+def _route(method: str, path: str, answer: Any, needs: Needs = Needs.JOB, **more: Any) -> Route:
     does = (answer.__doc__ or "").partition("\n")[0]
     return Route(
         method=method,
@@ -328,12 +326,19 @@ def _route(
         needs=needs,
         answer=answer,
         does=does,
-        most_bytes=most_bytes,
+        **more,
     )
 
 
 ROUTES: Final = (
-    _route("POST", "/jobs", submitted, Needs.USER, most_bytes=MAX_INPUTS_BYTES + MIB),
+    _route(
+        "POST",
+        "/jobs",
+        submitted,
+        Needs.USER,
+        most_bytes=MAX_INPUTS_BYTES + MIB,
+        is_repeated=True,
+    ),
     _route("GET", "/jobs", listed, Needs.USER),
     _route("GET", "/jobs/{job}", shown),
     _route("DELETE", "/jobs/{job}", deleted),

@@ -1,0 +1,240 @@
+"""Parts of the service that need no engine: values for clients, repeated requests, archives."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+
+from runner.errors import RequestError
+from runner.policy.rules import Rules
+from runner.service import routing
+from runner.service.archives import from_json
+from runner.service.ibm.values import Reader, WithheldError, from_client
+from runner.service.identity import access_token, token_of
+from runner.service.repeats import Repeats
+from runner.service.streams import Streams, beating
+from runner.store import Store
+from runner.store.users import Role, User, Users
+from sandbox import codec
+
+OLDER, NEWER = Reader(is_older=True), Reader(is_older=False)
+WRAPPED = {"__type__": "to_json"}
+
+
+# --- values for IBM's clients ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reader", [OLDER, NEWER])
+@pytest.mark.parametrize("value", ["All done!", "two\nlines", "a url"])
+def test_a_text_result_is_sent_as_it_is(reader, value):
+    assert reader.text_of(codec.encode(value), raw=True) == value
+
+
+@pytest.mark.parametrize("reader", [OLDER, NEWER])
+@pytest.mark.parametrize("value", ["5", '{"a": 1}', "null", "", '"quoted"'])
+def test_a_text_that_could_be_taken_for_json_is_marked_as_text(reader, value):
+    assert json.loads(reader.text_of(codec.encode(value), raw=True)) == {
+        **WRAPPED,
+        "__value__": value,
+    }
+
+
+@pytest.mark.parametrize("value", [5, 1.5, True, None, {"url": "x"}, ["url"], "my url"])
+def test_what_the_last_older_client_would_follow_or_fail_on_is_wrapped(value):
+    assert json.loads(OLDER.text_of(codec.encode(value))) == {**WRAPPED, "__value__": value}
+    assert json.loads(NEWER.text_of(codec.encode(value))) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ([(1, 2)], [[1, 2]]),
+        ([frozenset([1])], [[1]]),
+        ([10**5000], [10**5000]),
+        ([math.inf], [math.inf]),
+        ({"a": {1: 2, None: 3}}, {"a": {"1": 2, "null": 3}}),
+        ([1j], [{"__type__": "complex", "__value__": [0.0, 1.0]}]),
+    ],
+)
+def test_what_only_we_tag_becomes_what_ibms_encoder_makes_of_it(value, seen):
+    import sys
+
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        assert json.loads(NEWER.text_of(codec.encode(value))) == seen
+    finally:
+        sys.set_int_max_str_digits(before)
+
+
+def test_a_nan_is_a_nan():
+    (value,) = json.loads(NEWER.text_of(codec.encode([math.nan])))
+    assert math.isnan(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"__type__": "settings", "__module__": "m", "__class__": "C", "__value__": {}},
+        {"__type__": "settings", "__value__": {}},
+        {"__type__": "dill", "__value__": ""},
+        {"__type__": "ParameterExpression", "__value__": ""},
+        {"__type__": "QuantumCircuit", "__value__": ""},
+        {"__type__": "Instruction", "__value__": ""},
+        {"__type__": "set", "__value__": [{"__type__": "dill", "__value__": ""}]},
+        {"__type__": "unknown", "__value__": {"x": {"__type__": "dill", "__value__": ""}}},
+    ],
+)
+def test_what_would_run_code_is_found_wherever_it_is(value):
+    for text in (json.dumps({"a": [value]}), json.dumps([value]).replace("_", "\\u005f")):
+        with pytest.raises(WithheldError, match="the value"):
+            OLDER.text_of(text)
+        assert NEWER.text_of(text)
+
+
+def test_inputs_arrive_as_they_were_encoded():
+    tagged = {"__type__": "ndarray", "__value__": "x"}
+    given = {"a": tagged, "b": {"__type__": "float", "__value__": 0.5}, "c": [1, "x"]}
+    text = codec.encode(from_client(given))
+    assert json.loads(text) == {"a": tagged, "b": 0.5, "c": [1, "x"]}
+
+
+# --- requests that are repeated -------------------------------------------------------------------
+
+
+def request(body, *, hangs_up):
+    pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive():
+        if pending:
+            return pending.pop()
+        if hangs_up:
+            return {"type": "http.disconnect"}
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    return Request(scope, receive)
+
+
+def asked(repeats, answer, body, user="alice", *, hangs_up=False):
+    async def ask():
+        route = routing.Route(
+            method="POST", path="/", needs=routing.Needs.USER, answer=answer, does=""
+        )
+        made = request(body, hangs_up=hangs_up)
+        call = routing.Call(
+            desk=SimpleNamespace(repeats=repeats),
+            request=made,
+            user=User(name=user, role=Role.USER, created=0),
+            body=await made.body(),
+        )
+        response = await routing._once(route, call, made)
+        return response.body
+
+    return asyncio.run(ask())
+
+
+def test_an_answer_that_was_not_waited_for_is_given_to_whoever_asks_again():
+    made = []
+
+    def answer(_):
+        made.append(len(made))
+        return PlainTextResponse(str(made[-1]))
+
+    repeats = Repeats()
+    assert asked(repeats, answer, b"a", hangs_up=True) == b"0"
+    assert asked(repeats, answer, b"b") == b"1"  # something else
+    assert asked(repeats, answer, b"a", user="bob") == b"2"  # somebody else
+    assert asked(repeats, answer, b"a", hangs_up=True) == b"0"  # again, and again in vain
+    assert asked(repeats, answer, b"a") == b"0"
+    assert asked(repeats, answer, b"a") == b"3"  # it had the answer: this is a new one
+    assert not repeats._turns
+
+
+# --- the rest -------------------------------------------------------------------------------------
+
+
+def test_a_token_is_found_in_every_form_and_in_no_address():
+    def of(*headers, query=b""):
+        scope = {"type": "http", "headers": headers, "query_string": query, "path": "/"}
+        return token_of(Request(scope))
+
+    inside = access_token("qr_x")["access_token"].encode()
+    assert of((b"authorization", b"Bearer qr_x")) == "qr_x"
+    assert of((b"authorization", b"apikey qr_x")) == "qr_x"
+    assert of((b"x-access-token", b"qr_x")) == "qr_x"
+    assert of((b"authorization", b"Bearer " + inside)) == "qr_x"
+    assert of((b"authorization", b"Basic qr_x")) == ""
+    assert of(query=b"access_token=qr_x&token=qr_x") == ""
+    assert of((b"authorization", b"Bearer " + b"x" * 10_000)) == ""
+    for odd in (b"a.b.c", b"..", b"a." + base64.b64encode(b"[1]") + b".c", b"a.\xff.c"):
+        assert of((b"authorization", b"Bearer " + odd)) == odd.decode("latin-1")
+
+
+def test_tokens_expire_and_names_are_checked(tmp_path):
+    with Store(tmp_path / "s") as store:
+        users = Users(store.file)
+        users.add("alice")
+        token = users.new_token("alice", valid_s=1000)
+        assert users.of_token(token).name == "alice"
+        with store.file.writing() as db:
+            db.execute("UPDATE tokens SET expires = 1")
+        assert users.of_token(token) is None
+        assert users.of_token("\ud800") is None
+        for name in ("", "a b", "-a", "x" * 65, "a\n", "ä"):
+            with pytest.raises(RequestError, match="a name is"):
+                users.add(name)
+        with pytest.raises(RequestError, match="exists already"):
+            users.add("alice")
+        for call in (users.new_token, users.disable, users.enable):
+            with pytest.raises(RequestError, match="no user 'bob'"):
+                call("bob")
+
+
+def test_paths_in_an_archive_lead_into_it():
+    def files(*names):
+        return from_json(dict.fromkeys(names, ""))
+
+    assert set(files("a.py", "b/c.py", "./d.py")) == {"a.py", "b/c.py", "d.py"}
+    assert set(files("a.py", ".git/config", "x/__pycache__/a.py", "cases/a.json")) == {"a.py"}
+    for odd in ("../a", "/a", "a/../../b", "a\\b", "", "a\0", "a\x1b[2J", "a\u202eb"):
+        with pytest.raises(RequestError):
+            files(odd)
+
+
+def test_a_silent_stream_says_that_it_lives_and_ends_with_its_source():
+    async def slow():
+        yield 1
+        await asyncio.sleep(0.2)
+        yield 2
+
+    async def read():
+        return [each async for each in beating(slow(), 0.02)]
+
+    found = asyncio.run(read())
+    assert [each for each in found if each is not None] == [1, 2]
+    assert found.count(None) >= 2
+
+
+def test_streams_are_counted_for_each_user():
+    user, other = (User(name=name, role=Role.USER, created=0) for name in "ab")
+
+    async def opened():
+        streams = Streams(Rules(streams=1, all_streams=2))
+        with streams.open(user):
+            with pytest.raises(RequestError, match="the quota"):
+                streams.check(user)
+            with streams.open(other), pytest.raises(RequestError, match="most of this service"):
+                streams.check(User(name="c", role=Role.USER, created=0))
+        streams.check(user)
+        return streams.number
+
+    assert asyncio.run(opened()) == 0

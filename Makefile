@@ -79,6 +79,7 @@ test-cluster: venv-dev engine ## run the cluster tests: Ray and Slurm on this ma
 
 # Some ten minutes, most of them for the environments of IBM's clients, which are made once.
 test-service: venv-dev engine ## run the tests of the service, with IBM's unmodified clients
+	@tools/setup-group service
 	@QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest -q --durations 15 tests/service
 
 bench-cluster: venv-dev engine ## measure Ray and Slurm on this machine's loopback

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -53,8 +53,12 @@ ROUTES: Final[tuple[Route, ...]] = (*own.ROUTES, DESCRIPTION, *IBM_ROUTES)
 
 def application(desk: Desk, routes: Sequence[Route] = ROUTES) -> ASGIApp:
     """Return the application that serves these routes."""
+    by_path: dict[str, dict[str, Route]] = {}
+    for each in routes:
+        by_path.setdefault(each.path, {})[each.method] = each
     found: list[BaseRoute] = [
-        StarletteRoute(each.path, _endpoint(each, desk), methods=[each.method]) for each in routes
+        StarletteRoute(path, _endpoint(methods, desk), methods=list(methods))
+        for path, methods in by_path.items()
     ]
     found += [WebSocketRoute(path, _socket(desk)) for path in STREAM_PATHS]
     app = Starlette(routes=found, exception_handlers={HTTPException: _refused})
@@ -62,8 +66,9 @@ def application(desk: Desk, routes: Sequence[Route] = ROUTES) -> ASGIApp:
     return _normalised(app)
 
 
-def _endpoint(route: Route, desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(methods: Mapping[str, Route], desk: Desk) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        route = methods["GET" if request.method == "HEAD" else request.method]
         return await answered(route, desk, request)
 
     return endpoint

@@ -37,7 +37,12 @@ _PAGE: Final = {
     "skip": {"type": "integer", "minimum": 0},
 }
 _TEXTS: Final = {"type": "array", "items": {"type": "string"}}
-_FILES: Final = {"type": "object", "additionalProperties": {"type": "string"}}
+_FILES: Final = {
+    "type": "object",
+    "additionalProperties": {"type": "string"},
+    "minProperties": 1,
+}
+_ORDERS: Final = ("ascending", "descending")
 _UPLOAD: Final = {
     "type": "object",
     "properties": {
@@ -97,7 +102,7 @@ def users(call: Call) -> Response:
 
 def audit(call: Call) -> Response:
     """Return the newest entries of the audit log."""
-    limit = call.number("limit", 100, most=1000)
+    limit = call.number("limit", 100, most=MAX_PAGE)
     found = call.desk.audit.entries(user=call.query.get("user"), limit=limit)
     return json_of({"entries": [dataclasses.asdict(each) for each in found]})
 
@@ -279,7 +284,7 @@ def list_jobs(call: Call) -> Response:
             created_before=moment(query, "created_before"),
             limit=call.number("limit", 20, most=MAX_PAGE),
             skip=call.number("skip", 0),
-            descending=query.get("order", "descending") != "ascending",
+            descending=_is_descending(query.get("order", "descending")),
         ),
     )
     # Which process of this host runs a job is nothing to its user.
@@ -332,7 +337,7 @@ def result(call: Call) -> Response:
 
 def messages(call: Call) -> Response:
     """Return the messages so far, from number `start` on."""
-    start, limit = call.number("start", 0), call.number("limit", 1000, most=10_000)
+    start, limit = call.number("start", 0), call.number("limit", MAX_PAGE, most=MAX_PAGE)
     found = [each for each in call.job.message_events() if each.seq >= start][:limit]
     bodies = [
         form.object_text({"seq": each.seq, "time": each.time}, body=strict(each.body))
@@ -424,6 +429,13 @@ def moment(query: Mapping[str, str], name: str) -> float | None:
         raise RefusedError(HTTPStatus.BAD_REQUEST, msg) from None
 
 
+def _is_descending(order: str) -> bool:
+    if order not in _ORDERS:
+        msg = f"order is {order!r:.40}: one of {', '.join(_ORDERS)}"
+        raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
+    return order == _ORDERS[1]
+
+
 def _member(content: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
     """Return a member of the body, which must be of this type.  Raises RefusedError."""
     value = content.get(name, default)
@@ -449,7 +461,7 @@ _FILTERS: Final[dict[str, Mapping[str, Any]]] = {
     "tag": _TEXTS,
     "created_after": {"type": "string", "format": "date-time"},
     "created_before": {"type": "string", "format": "date-time"},
-    "order": {"enum": ["ascending", "descending"]},
+    "order": {"enum": list(_ORDERS)},
 }
 _VERSION: Final = {"version": {"type": "integer", "minimum": 0}}
 
@@ -514,7 +526,7 @@ ROUTES: Final = (
         "/v1/jobs/{job}/messages",
         Needs.JOB,
         messages,
-        query={"start": _PAGE["skip"], "limit": _PAGE["skip"]},
+        query={"start": _PAGE["skip"], "limit": _PAGE["limit"]},
     ),
     _route("GET", "/v1/jobs/{job}/logs", Needs.JOB, logs, kind="text/plain"),
     _route("POST", "/v1/jobs/{job}/cancel", Needs.JOB, cancel, 202, most_bytes=SMALL, kind=""),

@@ -122,14 +122,17 @@ class Call:
         return found
 
     def number(self, name: str, default: int, *, most: int = _WIDEST) -> int:
-        """Return a whole number of the query, at most `most`.  Raises RefusedError."""
+        """Return a whole number of the query.  Raises RefusedError if it is above `most`, too."""
         text = self.query.get(name)
         if text is None or text == "":
             return default
         if not (text.isascii() and text.isdecimal() and len(text) < len(str(_WIDEST))):
             msg = f"{name} is {text!r:.40}: it must be a whole number, 0 or more"
             raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
-        return min(int(text), most)
+        if int(text) > most:
+            msg = f"{name} is {text}: it may be {most} at most"
+            raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
+        return int(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

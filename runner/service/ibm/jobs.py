@@ -61,7 +61,7 @@ def listed(call: Call) -> Response:
     """
     query = call.query
     offset = call.number("offset", 0)
-    limit = call.number("limit", _PAGE, most=_MOST) or _PAGE
+    limit = min(call.number("limit", _PAGE), _MOST) or _PAGE
     if not hub_fits(query.get("provider")):
         return json_of({"jobs": [], "count": offset, "limit": limit, "offset": offset})
     found, count = call.desk.jobs.search(

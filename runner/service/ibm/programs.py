@@ -34,7 +34,7 @@ def listed(call: Call) -> Response:
 
     On an empty page the count is the offset: the older clients stop only when both are equal.
     """
-    limit = call.number("limit", _PAGE, most=_MOST) or _PAGE
+    limit = min(call.number("limit", _PAGE), _MOST) or _PAGE
     offset = call.number("offset", 0)
     programs = call.desk.programs
     found = programs.uploads.all(call.user.name, limit=limit, skip=offset)

@@ -45,7 +45,7 @@ from runner.cli.plot import plot
 from runner.cli.results import plain_option, writer
 from runner.cli.schema import schema_
 from runner.cli.serve import serve, users
-from runner.cli.source import server
+from runner.cli.source import daemon, server
 
 if TYPE_CHECKING:
     from runner.programs import Program
@@ -169,13 +169,14 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
     if plain and form == "json":
         msg = "--plain is for the result alone: the events of --format json are exact"
         raise click.UsageError(msg)
-    if server() is not None:
+    is_usual = options["store"] and not traced and not any(map(options.get, remote.CHOICES))
+    address = server() or (daemon() if is_usual else None)
+    if address is not None:
         reading = partial(inputs_of, inputs, pairs)
-        return remote.run_there(
-            program, reading, named, asked, form=form, plain=plain, detached=detached, **options
-        )
+        how = {"form": form, "plain": plain, "detached": detached, "address": address}
+        return remote.run_there(program, reading, named, asked, **how, **options)
     if detached:
-        msg = "--detach needs a service, which the job goes on at: give --server"
+        msg = "--detach needs a service, where the job goes on: `qrunner serve`, or --server"
         raise click.UsageError(msg)
 
     def write(result: JsonText) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,10 +12,12 @@ from runner.cli.common import FORMATS, PROGRAM, output_for, say, show_job
 from runner.cli.results import writer
 from runner.cli.source import server, service
 
-_HERE_ONLY = ("isolation", "allow_missing", "cluster", "retries", "config")
+_HERE_ONLY: Final = ("isolation", "allow_missing", "cluster", "retries", "config")
+CHOICES: Final = (*_HERE_ONLY, "timeout", "memory", "cpus")
+"""Options of the operator: who gives one wants to decide, and not a service that runs here."""
 
 
-def run_there(  # noqa: PLR0913  the options of one command
+def run_there(  # noqa: PLR0913  keywords only but for the first four
     program: str,
     inputs: Callable[[], dict[str, Any]],
     backend: str | None,
@@ -24,14 +26,17 @@ def run_there(  # noqa: PLR0913  the options of one command
     form: str,
     plain: bool,
     detached: bool,
+    address: str,
     **options: Any,
 ) -> int:
     """Run a program at the service, and show it as if it ran here; return the exit code.
 
-    The job goes on there if this process dies; Ctrl-C cancels it.
+    The job goes on there if this process dies; Ctrl-C cancels it.  A service that
+    nobody has named, because it runs on the store here, gets programs from here only.
     """
     from runner.backends import read
     from runner.errors import RunnerError
+    from runner.programs import find
 
     given = [name for name in _HERE_ONLY if options.get(name)]
     if given:
@@ -40,11 +45,11 @@ def run_there(  # noqa: PLR0913  the options of one command
         raise click.UsageError(msg)
     with output_for(form, program, writer(plain=plain)) as output:
         try:
-            limits = _limits(options)
-            with service() as client:
+            limits = limits_of(options)
+            with service(address) as client:
                 assert client is not None
                 job = client.run(
-                    program,
+                    program if server() else find(program),
                     inputs(),
                     backend=None if backend is None else read(backend),
                     limits=limits,
@@ -52,7 +57,7 @@ def run_there(  # noqa: PLR0913  the options of one command
                 )
                 if detached:
                     click.echo(job.id)
-                    say(f"the job goes on: `qrunner show {job.id}` with the same --server")
+                    say(f"the job goes on: `qrunner show {job.id}` tells how")
                     return 0
                 output.watch(job.request.limits, job.memory_bytes)
                 return show_job(job, output)
@@ -61,7 +66,7 @@ def run_there(  # noqa: PLR0913  the options of one command
             return error.exit_code
 
 
-def _limits(options: Mapping[str, Any]) -> dict[str, float]:
+def limits_of(options: Mapping[str, Any]) -> dict[str, float]:
     """Return the limits that the options ask for.  Raises RequestError."""
     from runner.policy import parse_size
 

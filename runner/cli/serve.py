@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +58,7 @@ def serve(**options: Any) -> int:
     from runner.errors import RequestError
     from runner.service.desk import Desk
     from runner.service.server import DEFAULT_ADDRESS, Listening, is_loopback, run
+    from runner.store.file import socket_beside
 
     path, address = options.pop("path"), options.pop("listen")
     listening = Listening(
@@ -78,6 +80,7 @@ def serve(**options: Any) -> int:
         desk = Desk(running, store, chosen.service, is_single_user=is_single)
         if not desk.users.all() and listening.address is not None and not is_single:
             say("there are no users yet: `qrunner users add NAME` makes one, and prints a token")
+        listening = replace(listening, beside=socket_beside(store.path))
         run(desk, listening, say)
     return 0
 

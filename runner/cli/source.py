@@ -93,10 +93,30 @@ def refuse_server(command: str) -> None:
         raise click.UsageError(msg)
 
 
+def daemon() -> str | None:
+    """Return the address of the service that runs here on the same store, None if there is none.
+
+    One of another version is left alone.
+    """
+    from runner.store.file import default_path, socket_beside
+
+    path = socket_beside(default_path())
+    if path is None or not path.is_socket():
+        return None
+    from runner import __version__
+    from runner.client.connection import version_at
+
+    address = f"unix:{path}"
+    return address if version_at(address) == __version__ else None
+
+
 @contextlib.contextmanager
-def service() -> Iterator[Client | None]:
-    """Provide a client of the service that the commands are to use, None if there is none."""
-    address = server()
+def service(address: str | None = None) -> Iterator[Client | None]:
+    """Provide a client of the service at `address`, else of the one that the commands are to use.
+
+    None if there is none.
+    """
+    address = address or server()
     if address is None:
         yield None
         return

@@ -40,6 +40,7 @@ SILENCE_S: Final = 60.0
 PATIENCE_S: Final = 60.0
 """How long a service may be away before that is an error: as long as its restart may take."""
 
+_PROBE_S: Final = 2.0
 _PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 2.0
 _UNIX: Final = "unix:"
@@ -153,6 +154,17 @@ class Connection:
             return RunnerError(msg)
         msg = f"server {self.url} cannot be reached: {_cause(error)}; does `qrunner serve` run?"
         return RunnerError(msg)
+
+
+def version_at(url: str) -> str | None:
+    """Return the version of the service there, None if none answers or it takes no jobs."""
+    connection = Connection(url, None, None)
+    with contextlib.closing(connection):
+        try:
+            answer = connection._send("GET", "/readyz", timeout=_PROBE_S)
+            return str(answer.json()["version"]) if answer.ok else None
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, LookupError):
+            return None
 
 
 def _check(answer: requests.Response, path: str) -> None:

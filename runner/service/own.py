@@ -19,6 +19,7 @@ from runner.job.options import checked_tags
 from runner.job.record import JobStatus, Outcome
 from runner.job.request import Origin
 from runner.programs.values import as_sent
+from runner.running.versions import versions
 from runner.service import archives
 from runner.service.faults import RefusedError
 from runner.service.jobs import MAX_KEY_CHARS, MAX_PAGE, Order
@@ -80,7 +81,7 @@ def health(_: Call) -> Response:
 def readiness(call: Call) -> Response:
     """Say if the service takes jobs."""
     if call.desk.is_ready:
-        return json_of({"status": "ready"})
+        return json_of({"status": "ready", "version": versions()["runner"]})
     return json_of({"status": "ending"}, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -156,7 +157,7 @@ def source(call: Call) -> Response:
     return json_of({"files": archives.to_json(program.files)})
 
 
-def versions(call: Call) -> Response:
+def versions_of(call: Call) -> Response:
     """Return the versions of a program, the newest first."""
     found = call.desk.programs.uploads.versions(call.upload)
     return json_of(
@@ -505,7 +506,7 @@ ROUTES: Final = (
     _route("PUT", "/v1/programs/{program}", Needs.OWNER, update_program, **_BIG),
     _route("DELETE", "/v1/programs/{program}", Needs.OWNER, delete_program, 204),
     _route("GET", "/v1/programs/{program}/source", Needs.SOURCE, source, query=_VERSION),
-    _route("GET", "/v1/programs/{program}/versions", Needs.SOURCE, versions),
+    _route("GET", "/v1/programs/{program}/versions", Needs.SOURCE, versions_of),
     _route("PUT", "/v1/programs/{program}/public", Needs.OWNER, publish, 204),
     _route("PUT", "/v1/programs/{program}/private", Needs.OWNER, withdraw, 204),
     _route(

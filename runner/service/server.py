@@ -49,12 +49,14 @@ _START_TICK_S: Final = 0.01
 class Listening:
     """Where a service listens: on a TCP address, a Unix socket, or both.
 
+    `beside` is a further socket, beside the store, where the commands here find the service.
     With `certificate` and `key` it speaks TLS on the address; `self_signed` is the directory where
     it makes its own.  `is_behind_proxy` says that a proxy on the way speaks TLS.
     """
 
     address: str | None = None
     path: Path | None = None
+    beside: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
     self_signed: Path | None = None
@@ -250,10 +252,16 @@ def run(desk: Desk, listening: Listening, say: Callable[[str], object]) -> None:
             shown = f"[{host}]" if ":" in host else host
             scheme = "https" if listening.has_tls else "http"
             where = f"{scheme}://{shown}:{port}"
-        if listening.path is not None:
-            listener = opened.enter_context(unix_socket(listening.path))
-            local = Listening(path=listening.path)
-            servers.append((_Server(_config(_from_unix(app), desk, local)), listener))
+        for path in filter(None, (listening.path, listening.beside)):
+            try:
+                listener = opened.enter_context(unix_socket(path))
+            except RequestError as error:
+                if path == listening.path:
+                    raise
+                log.warning("commands here do not use this service: %s", error)
+            else:
+                local = Listening(path=path)
+                servers.append((_Server(_config(_from_unix(app), desk, local)), listener))
         asyncio.run(_serve(desk, servers, functools.partial(say, f"serving at {where}")))
 
 

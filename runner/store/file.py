@@ -21,6 +21,8 @@ from runner.errors import RequestError, StoreError
 
 VARIABLE: Final = "QRUNNER_STORE"
 FILE_NAME: Final = "jobs.sqlite3"
+SOCKET_NAME: Final = "qrunner.sock"
+_SOCKET_BYTES: Final = 100
 
 BUSY_S: Final = 5.0
 """Seconds to wait for the file: first for threads of this process, then for other processes."""
@@ -153,6 +155,15 @@ def default_path(environment: Mapping[str, str] = os.environ) -> Path:
     # The XDG specification says to ignore relative paths.
     base = Path(data) if data.startswith("/") else Path.home() / ".local" / "share"
     return base / "qiskit-program-runner" / FILE_NAME
+
+
+def socket_beside(path: Path) -> Path | None:
+    """Return where a service listens for the commands that use this store, None if nowhere.
+
+    The directory is its user's own; the address of a socket has few characters.
+    """
+    found = path.parent / SOCKET_NAME
+    return found if len(os.fsencode(found)) <= _SOCKET_BYTES else None
 
 
 class StoreFile:

@@ -22,6 +22,7 @@ from runner.errors import (
     UnknownProgramError,
 )
 from tests.service.conftest import PROGRAMS, started
+from tests.service.conftest import qrunner as here
 from tests.waiting import within
 
 ECHO = PROGRAMS / "echo.py"
@@ -223,6 +224,23 @@ def test_ctrl_c_cancels_there(service):
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
+
+
+def test_commands_here_use_the_service_that_runs_on_their_store(tmp_path):
+    def run(*options):
+        command = ["run", str(ECHO), "--backend", "none", "-i", "result=[1]", *options]
+        done = here(service.environment, *command)
+        assert done.endswith("[1]\n") or "--detach" in options
+        return json.loads(here(service.environment, "show", "last", "--format", "json"))
+
+    with started(tmp_path) as service:
+        pid = f".{service.process.pid}."
+        assert pid in run()["process"]
+        assert run("--detach")["job"].startswith("job-")
+        assert pid not in run("--timeout", "10")["process"]  # who says that, decides here
+        assert service.stop() == 0
+        assert pid not in run()["process"]
+        assert not (service.store.parent / "qrunner.sock").exists()
 
 
 def test_the_socket_serves_without_a_token(tmp_path):

@@ -232,8 +232,8 @@ OUR_NAMES = {
     *("id", "program", "request", "inputs", "backend", "tags", "update_tags"),
     *("status", "created", "started", "image", "node", "attempt", "memory_bytes"),
     *("record", "outcome", "usage", "evidence", "error_message", "metrics", "mismatches"),
-    *("messages", "events", "logs", "live_logs", "log_tail"),
-    *("cancel", "wait", "result", "plot", "watch"),
+    *("messages", "message_events", "events", "events_async", "logs", "live_logs", "log_tail"),
+    *("cancel", "wait", "wait_async", "result", "plot", "watch"),
 }
 QISKIT_NAMES = {
     *("job_id", "program_id", "creation_date"),

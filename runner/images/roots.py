@@ -38,6 +38,13 @@ PACKAGES_LABEL: Final = f"{OWN_LABEL}.packages"
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PULL_TIMEOUT_S: Final = 120.0
 BOOTSTRAP_TIMEOUT_S: Final = 600.0
+_DEBIANS_MIRRORS: Final = {
+    "": "http://deb.debian.org/debian/",
+    "-updates": "http://deb.debian.org/debian/",
+    "-security": "http://deb.debian.org/debian-security/",
+}
+"""The mirrors of a release's suites, by the suffixes of their names."""
+
 PACKAGES_FILE: Final = "opt/qrunner/packages.txt"
 SOURCE_DATE_EPOCH: Final = "1760000000"
 """The latest time of any file in a bootstrapped root: the same packages give the same bytes."""
@@ -216,7 +223,7 @@ def bootstrap(
         *(f"--architectures={_DEBIAN_NAMES[machine_name]}", f"--include={','.join(lock.include)}"),
         *(f"--aptopt={each}" for each in (*_SIGNED_ONLY, *_apt_proxies())),
         *(f"--setup-hook={_MERGE_USR}", f"--extract-hook={_LIST_PACKAGES}"),
-        *(f"--extract-hook={_FORGET_HOST}", lock.release, "-", *(["-"] if sources else [])),
+        *(f"--extract-hook={_FORGET_HOST}", lock.release, "-", "-"),
     ]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "LC_ALL": "C.UTF-8"}
     with Command(command, output=archive, given=sources, environment=environment) as process:
@@ -254,20 +261,25 @@ def packages_digest(packages: Mapping[str, str]) -> str:
 
 
 def _debian_sources(release: str, keyring: Path) -> bytes:
-    """Return apt sources for the release from this host's mirror; empty if it has none."""
+    """Return apt sources for the release, from this host's mirror or else from Debian's own.
+
+    They are never empty: mmdebstrap would then choose others, and trust other keys for them.
+    """
     listing = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)"
     lines = _output_of("apt-get", "indextargets", "--format", listing, "Created-By: Packages")
-    suites = (release, f"{release}-updates", f"{release}-security")
+    debians = {f"{release}{suffix}": uri for suffix, uri in _DEBIANS_MIRRORS.items()}
     sources = {
-        f"deb [signed-by={keyring}] {uri} {suite} {component}\n"
+        (uri, suite)
         for uri, suite, component, origin in (
             each.split() for each in lines if each.count(" ") == 3
         )
-        if suite in suites and component == "main" and origin == "Debian"
+        if suite in debians and component == "main" and origin == "Debian"
     }
-    if not any(f" {release} main" in each for each in sources):
-        return b""
-    return "".join(sorted(sources)).encode()
+    if not any(suite == release for _, suite in sources):
+        sources = {(uri, suite) for suite, uri in debians.items()}
+    return "".join(
+        f"deb [signed-by={keyring}] {uri} {suite} main\n" for uri, suite in sorted(sources)
+    ).encode()
 
 
 def _apt_proxies() -> list[str]:

@@ -15,7 +15,6 @@ from runner.engine import Engine
 from runner.policy import Policy
 from runner.sandboxes import zygote, zygotes
 from tests.engine.bare import Supervisor
-from tests.engine.second_engine import SecondEngine, why_not
 from tests.engine.traces import (
     children_of,
     containers_of,
@@ -483,26 +482,6 @@ def test_nothing_is_left_of_cells_whose_supervisor_is_killed(engine, child, path
     # The lifeline first: no process is left long before somebody has swept.
     assert within(3, lambda: not processes_in(mark))
     assert within(15, lambda: not traces_of(engine, process.pid))
-
-
-@pytest.mark.skipif(why_not() is not None, reason=why_not() or "there is one")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_after_a_restart_of_the_engine_there_are_cells_again(path):
-    with SecondEngine() as second:
-        second.load_base()
-        with (
-            contextlib.closing(second.connect(timeout_s=10)) as connection,
-            Supervisor(warm=True, engine=connection) as supervisor,
-        ):
-            job = supervisor.run(path, {"code": WAIT})
-            assert next(job.messages()) == "up"
-            second.stop()
-            record = job.wait(30)
-            second.start()
-            assert record.outcome == "sandbox_error"
-            again = do(supervisor, path, "value = 1")
-            assert (again.result(), again.record.place) == (1, "cell")
 
 
 # --- one after another ----------------------------------------------------------------------------

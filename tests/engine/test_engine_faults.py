@@ -156,6 +156,24 @@ def test_the_sudden_death_of_the_engine_is_a_sandbox_error_and_leaves_nothing(se
     assert "the engine was lost" in record.error
 
 
+def test_a_restart_ends_the_cells_and_there_are_new_ones_after_it(second, program):
+    waits = program("import time\ndef main(b, m, s):\n    m.publish(1)\n    time.sleep(s)\n")
+    with (
+        contextlib.closing(second.connect(timeout_s=CALL_TIMEOUT_S)) as connection,
+        Supervisor(engine=connection) as supervisor,
+        supervisor.session(waits, backend="none") as session,
+    ):
+        job = session.run({"s": 60})
+        assert next(job.messages()) == 1
+        second.stop()
+        record = job.wait(10)
+        second.start()
+        assert (record.outcome, record.place) == ("sandbox_error", "cell")
+        again = session.run({"s": 0}).wait(60)
+        assert (again.outcome, again.place) == ("completed", "cell")
+    gc.collect()
+
+
 def test_a_full_disk_of_the_engine_is_a_sandbox_error(second, supervisor, trivial, unbuilt):
     filler = second.data / "filler"
     try:

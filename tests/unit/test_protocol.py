@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sandbox.wire import protocol
 from sandbox.wire.protocol import (
+    Cell,
     Done,
     Exited,
     Fault,
@@ -29,6 +30,7 @@ FRAMES = {
     "ready": [
         Ready(protocol=1, build="unbuilt"),
         Ready(protocol=2, build="sha256:0f", seen="kernel 6.12.9\n/proc/keys tmpfs rw\n"),
+        Ready(protocol=3, build="sha256:0f", cell=7),
     ],
     "message": [
         Message(job=0, body='{"iteration":0,"counts":{"00000":512,"10110":512}}'),
@@ -84,10 +86,12 @@ FRAMES = {
             limits={"wall_s": 300.0, "messages": 100000},
         ),
     ],
+    "cell": [Cell(number=7, tmp_bytes=1 << 26, tmp_inodes=4096, shm_bytes=0, shm_inodes=1)],
 }
 
 
 ORDERS = {
+    "cell": protocol.decode_cell,
     "run": protocol.decode_run,
     "next": protocol.decode_order,
     "stop": protocol.decode_order,

@@ -1,4 +1,8 @@
-"""Many jobs in one sandbox: each ends as it would alone, and leaves nothing for the next."""
+"""Many jobs in one sandbox: each ends as it would alone, and leaves nothing for the next.
+
+Most of this is about jobs that are forks in one container; `each_way` runs what holds for a session
+of cells as well.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import warnings
 import pytest
 
 from runner import InputsError, RequestError, Supervisor
+from tests.engine import bare
 from tests.engine.traces import containers_of
 from tests.waiting import within
 
@@ -35,21 +40,32 @@ def path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def supervisor(sandboxing):
+    """As everywhere, but without cells."""
+    with bare.Supervisor(**sandboxing, cells=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def session(supervisor, path):
     with supervisor.session(path, limits={"memory_bytes": 500 << 20, "processes": 40}) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def one():
-    """A supervisor for what does not depend on carrier or isolation."""
-    with Supervisor() as running:
+def plain(path):
+    """A session for what does not depend on carrier or isolation."""
+    with (
+        Supervisor(cells=False) as supervisor,
+        supervisor.session(path, limits={"memory_bytes": 500 << 20, "processes": 40}) as running,
+    ):
         yield running
 
 
-@pytest.fixture(scope="module")
-def plain(one, path):
-    with one.session(path, limits={"memory_bytes": 500 << 20, "processes": 40}) as running:
+@pytest.fixture(scope="module", params=[True, False], ids=["cells", "forks"])
+def each_way(request):
+    """A supervisor whose sessions have cells, where there are any, and one whose have none."""
+    with Supervisor(cells=request.param) as running:
         yield running
 
 
@@ -217,7 +233,7 @@ os.sched_setaffinity(os.getppid(), {max(os.sched_getaffinity(0))})
     assert do(plain, lower).record.error == "PermissionError: [Errno 1] Operation not permitted"
 
 
-def test_a_program_may_fork_after_a_transpile_in_a_session(plain):
+def test_a_program_may_fork_after_a_transpile_in_a_session(each_way, path):
     code = """
 import os
 from qiskit import QuantumCircuit, transpile
@@ -230,24 +246,41 @@ if child == 0:
     work(); os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 """
-    for _ in range(2):  # without QISKIT_IN_PARALLEL=TRUE the child hangs
-        assert do(plain, code, limits={"timeout_s": 30}).result() == 3
+    with each_way.session(path) as session:
+        for _ in range(2):  # without QISKIT_IN_PARALLEL=TRUE the child hangs
+            assert do(session, code, limits={"timeout_s": 30}).result() == 3
 
 
-def test_callbacks_and_limits_are_as_elsewhere(plain):
+def test_callbacks_and_limits_are_as_elsewhere(each_way, path):
     seen, final = [], threading.Event()
-    job = plain.run(
-        {"code": "messenger.publish(1); messenger.publish(2, final=True)"},
-        callback=lambda job_id, message: seen.append((job_id, message)),
-        on_final=lambda *_: final.set(),
-    )
-    assert job.result(60) == 2
-    assert final.wait(5)
-    assert seen == [(job.id, 1)]
-    with pytest.raises(InputsError, match="missing input 'code'"):
-        plain.run({})
-    with pytest.raises(RequestError, match="give the limit to the session"):
-        plain.run({"code": ""}, limits={"memory_bytes": 300 << 20})
+    with each_way.session(path) as session:
+        job = session.run(
+            {"code": "messenger.publish(1); messenger.publish(2, final=True)"},
+            callback=lambda job_id, message: seen.append((job_id, message)),
+            on_final=lambda *_: final.set(),
+        )
+        assert job.result(60) == 2
+        assert final.wait(5)
+        assert seen == [(job.id, 1)]
+        with pytest.raises(InputsError, match="missing input 'code'"):
+            session.run({})
+        with pytest.raises(RequestError, match="give the limit to the session"):
+            session.run({"code": ""}, limits={"memory_bytes": 300 << 20})
+
+
+def test_a_job_that_fails_or_floods_leaves_nothing_for_the_next_in_either_way(each_way, path):
+    limits = {"memory_bytes": 500 << 20, "processes": 40}
+    flood = {"log_bytes": 1 << 20, "log_kept_bytes": 1000}
+    with each_way.session(path, limits=limits) as session:
+        assert {code: do(session, code).outcome for code in ENDS} == ENDS
+        code = "import os\nwhile True: os.write(1, b'flood' * 10000)"
+        assert do(session, code, limits=flood).outcome == "output_limit"
+        job = do(session, "x = bytearray(600 << 20)")
+        assert (job.outcome, job.usage.oom_kills) == ("memory_limit", 1)
+        code = "import os\nvalue = os.listdir('/tmp'), len(os.listdir('/proc/self/fd'))"
+        one, other = (do(session, code) for _ in range(2))
+        assert one.result() == other.result()
+        assert (other.logs(), list(other.messages()), other.usage.oom_kills) == ("", [], 0)
 
 
 @pytest.mark.under_runsc
@@ -307,7 +340,7 @@ import time; time.sleep(60)
 def test_a_resting_sandbox_counts_in_the_budget_and_gives_way_to_a_job_that_waits(path):
     limits = {"memory_bytes": 300 << 20}
     with (
-        Supervisor(memory_budget_bytes=400 << 20) as supervisor,
+        Supervisor(memory_budget_bytes=400 << 20, cells=False) as supervisor,
         supervisor.session(path, backend="none", limits=limits, sandboxes=2) as session,
     ):
         first = [session.run({"code": WHO}) for _ in range(3)]
@@ -328,25 +361,25 @@ def main(backend, user_messenger, seed: int):
 """
 
 
-def test_map_keeps_the_order_and_equals_single_jobs_with_equal_seeds(one, program):
+def test_map_keeps_the_order_and_equals_single_jobs_with_equal_seeds(each_way, program):
     path = program(SEEDED, "seeded.py")
     inputs = [{"seed": seed} for seed in range(60)]
     inputs[7] = {"sead": 7}
-    jobs = list(one.map(path, iter(inputs)))
+    jobs = list(each_way.map(path, iter(inputs)))
     assert [job.outcome for job in jobs].count("completed") == 59
     assert jobs[7].outcome == "invalid_inputs"
     assert [job.result() for number, job in enumerate(jobs) if number != 7] == [
         seed for seed in range(60) if seed != 7
     ]
     for number in (0, 59):
-        single = one.run(path, inputs[number])
+        single = each_way.run(path, inputs[number])
         assert single.result(60) == number
         assert list(jobs[number].messages()) == list(single.messages())
     counts = [next(job.messages()) for number, job in enumerate(jobs) if number != 7]
     assert len({json.dumps(each, sort_keys=True) for each in counts}) > 30
 
 
-def test_map_is_lazy_and_stops_when_nobody_wants_more(one, path):
+def test_map_is_lazy_and_stops_when_nobody_wants_more(each_way, path):
     taken = []
 
     def inputs():
@@ -354,7 +387,7 @@ def test_map_is_lazy_and_stops_when_nobody_wants_more(one, path):
             taken.append(number)
             yield {"code": "1 / 0" if number % 2 else "value = number", "number": number}
 
-    jobs = one.map(path, inputs(), sandboxes=1)
+    jobs = each_way.map(path, inputs(), sandboxes=1)
     first = [next(jobs) for _ in range(6)]
     assert [job.outcome for job in first] == ["completed", "program_error"] * 3
     assert [job.result() for job in first[::2]] == [0, 2, 4]
@@ -362,22 +395,22 @@ def test_map_is_lazy_and_stops_when_nobody_wants_more(one, path):
     assert len(taken) < 200
     assert list(jobs) == []
 
-    with one.map(path, inputs(), sandboxes=1) as jobs:
+    with each_way.map(path, inputs(), sandboxes=1) as jobs:
         assert next(jobs).result() == 0
     assert list(jobs) == []
 
-    jobs = one.map(path, inputs(), sandboxes=1)
+    jobs = each_way.map(path, inputs(), sandboxes=1)
     assert next(jobs).result() == 0
     with pytest.warns(ResourceWarning, match=f'unclosed map of {path.stem}: use "with" or close'):
         del jobs
 
 
-def test_map_ends_with_what_its_inputs_raise_and_leaves_nothing_open(one, path):
+def test_map_ends_with_what_its_inputs_raise_and_leaves_nothing_open(each_way, path):
     def inputs():
         yield {"code": "value = 1"}
         yield 1 / 0
 
-    jobs = one.map(path, inputs(), sandboxes=1)
+    jobs = each_way.map(path, inputs(), sandboxes=1)
     with pytest.raises(ZeroDivisionError):
         list(jobs)
     with warnings.catch_warnings():
@@ -385,7 +418,8 @@ def test_map_ends_with_what_its_inputs_raise_and_leaves_nothing_open(one, path):
         del jobs
 
 
-def test_the_command_writes_a_line_for_each_input_in_order(program, tmp_path):
+@pytest.mark.parametrize(("cells", "exceptions"), [("on", []), ("off", ["session"])])
+def test_the_command_writes_a_line_for_each_input_in_order(program, cells, exceptions):
     path = program("def main(b, m, n):\n    print('log')\n    return 12 // n\n", "divide.py")
     lines = ['{"n": 3}', '{"n": 0}', "", "no JSON", '{"m": 1}', '{"n": 4}']
     done = subprocess.run(
@@ -394,6 +428,7 @@ def test_the_command_writes_a_line_for_each_input_in_order(program, tmp_path):
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, "QRUNNER_CELLS": cells},
     )
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["index"] for event in events] == [0, 1, 2, 3, 4]
@@ -409,6 +444,6 @@ def test_the_command_writes_a_line_for_each_input_in_order(program, tmp_path):
         "ZeroDivisionError: integer division or modulo by zero\n"
     )
     assert "line 4 of the inputs is not JSON" in events[2]["error"]
-    assert all(event["exceptions"] == ["session"] for event in (events[0], events[4]))
+    assert all(event["exceptions"] == exceptions for event in (events[0], events[4]))
     assert "5 jobs: 2 completed, 2 invalid_inputs, 1 program_error" in done.stderr
     assert done.returncode == 2

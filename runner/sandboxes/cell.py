@@ -223,7 +223,7 @@ class Cell:
         self._connection.close()
         if self._process >= 0:
             if not kill(self._process):
-                self.obstacle = "its processes live on and cannot be killed from this host"
+                self.obstacle = "its processes were killed, and the kernel has not ended them yet"
                 return False
             os.close(self._process)
             self._process = -1

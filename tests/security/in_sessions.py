@@ -3,7 +3,8 @@
 Each case runs twice, one right after the other in the same session, and must end as it must both
 times: what the first has left would meet the second.  Where a session makes a difference, the case
 says so as `expect_session`.  A program that writes frames of its own names job 0, which is right
-elsewhere; it gets the number of the session's first job instead, and runs once.
+elsewhere; it gets the number of the session's first job instead, and runs once.  The jobs are forks
+in one container; in cells `qrunner check --warm` runs the corpus.
 
 The programs want no backend, so the parent of their jobs has no Qiskit; with `--backend
 aer_simulator` it has, and all take longer.  `--isolation runsc` as elsewhere; the exit code is 1 if
@@ -70,7 +71,7 @@ def main() -> int:
     parser.add_argument("--backend")
     arguments = parser.parse_args()
     failed = count = 0
-    with Supervisor(isolation=arguments.isolation) as supervisor:
+    with Supervisor(isolation=arguments.isolation, cells=False) as supervisor:
         started = time.monotonic()
         for name, found in all_problems(supervisor, arguments.paths, arguments.backend):
             count += 1

@@ -65,6 +65,13 @@ BARE = {
     ),
     "kernel-knobs": Bare(works("/proc/1/oom_score_adj")),
     "new-namespaces": Bare(works("unshare user", "clone user", "unshare mount"), OPEN),
+    "walls-from-inside": Bare(
+        works("uncover /proc/keys", "mount_another tmpfs", "fsopen", "keep_none"), OPEN
+    ),
+    "reach-for-others": Bare(
+        works("environ of the first process", "mem of the first process"), ROOT
+    ),
+    "quotas-of-a-user": Bare(works("timers and signals"), ROOT),
     "kernel-interfaces": Bare({"memfd_create", "splice", "ptrace", "shmget", "inotify_init1"}),
     "socket-families": Bare({2, 10, 16}),
     "socket-options": Bare(works("filter_of_packets", "lock_of_filters", "name_without_bind")),

@@ -24,7 +24,7 @@ SOME = {
 
 @pytest.fixture(scope="module")
 def supervisor():
-    with Supervisor() as running:
+    with Supervisor(cells=False) as running:
         yield running
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import socket
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from runner.policy import Policy
 from runner.policy.isolation import ZYGOTE_CALLS
+from runner.sandboxes import zygote
 from runner.sandboxes.spec import zygote_arguments
 from sandbox.processes import kernel
 from sandbox.wire import protocol
@@ -157,3 +159,30 @@ def test_what_a_zygotes_container_does_not_mask_its_cells_do():
     assert {*policy.readonly_paths} <= {*of_zygote.readonly_paths, *options.readonly}
     assert not [each for each in of_zygote.masked_paths if each.startswith("/proc")]
     assert "/dev" in of_zygote.readonly_paths  # shared by its cells
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_process_that_ended_before_it_was_held_is_not_taken_for_the_cell():
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.close()
+        before = open_descriptors()
+        with pytest.raises(zygote.CellError, match="ended as soon as it was ready"):
+            zygote._open(os.getpid(), ours)
+        assert open_descriptors() == before
+
+
+def test_a_process_that_still_holds_its_connection_is_the_one_that_has_connected():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pid, uid, gid = zygote._peer(ours)
+        assert (pid, uid, gid) == (os.getpid(), os.geteuid(), os.getegid())
+        held = zygote._open(pid, ours)
+        try:
+            told = Path(f"/proc/self/fdinfo/{held}").read_text().splitlines()
+            assert f"Pid:\t{pid}" in told
+        finally:
+            os.close(held)

@@ -14,6 +14,7 @@ from runner import Limits
 from runner.engine import Engine
 from runner.policy import Policy
 from runner.sandboxes import zygote, zygotes
+from tests.contract.test_randomness import DRAWS, IMPORTS
 from tests.engine.bare import Supervisor
 from tests.engine.traces import (
     children_of,
@@ -202,6 +203,17 @@ files = os.listdir("/tmp") + os.listdir("/dev/shm")
 value = [files, "LEFT" in os.environ, hasattr(builtins, "left")]
 """
     assert do(cells, path, look).result() == [[], False, False]
+
+
+def test_no_two_cells_draw_the_same_random_numbers(cells, tmp_path):
+    path = tmp_path / "draws.py"
+    early = "".join(f"    import {each}\n" for each in IMPORTS.split(","))  # in the zygote
+    path.write_text(f"{ANYTHING}\ndef unused():\n{early}")
+    limits = {"timeout_s": 200}
+    jobs = [cells.run(path, {"code": DRAWS}, limits=limits) for _ in range(2)]
+    one, other = (job.result(220) for job in jobs)
+    assert {job.record.place for job in jobs} == {"cell"}
+    assert not [name for name in one if one[name] == other[name]]
 
 
 def test_the_programs_output_can_be_opened_again(cells, path):

@@ -88,7 +88,7 @@ def honest(user_messenger, n):
     said = subprocess.run(["/bin/echo", "honest"], capture_output=True, text=True).stdout
     signal.setitimer(signal.ITIMER_REAL, 60)
     with open("/tmp/lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.lockf(file, fcntl.LOCK_EX)
     return [n * n, len(data), said, os.listdir("/tmp"), len(os.listdir("/proc/self/fd"))]
 """
 

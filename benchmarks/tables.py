@@ -1,8 +1,9 @@
-"""A comparison as text: the table that is printed, and the section of docs/benchmarks.md."""
+"""A comparison as text: the table that is printed, and what docs/ show of a run."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,10 @@ PICTURE: Final = Path("docs/pictures/comparison.svg")
 ALTERNATIVE: Final = "Median time from the request to the result, by program and system"
 BEGIN: Final = "<!-- figures: written by `python -m benchmarks.compare --write-docs` -->"
 END: Final = "<!-- /figures -->"
+
+PERFORMANCE: Final = Path("docs/performance.md")
+ROWS: Final = re.compile(r"(<!-- rows of (\w+): .*? -->\n).*?(<!-- /rows -->)", re.DOTALL)
+"""A place in that page for the rows of one benchmark."""
 
 COLUMNS: Final = (
     ("", "title", ""),
@@ -119,7 +124,25 @@ def write_documents(directory: Path) -> int:
     _replace(DOCUMENT, shown + "\n".join(_blocks(found, markdown=True)) + verdict)
     if BEGIN in README.read_text():
         _replace(README, "\n".join(_summary(found)))
+    text = PERFORMANCE.read_text()
+    PERFORMANCE.write_text(ROWS.sub(lambda place: _filled(place, directory), text))
     return 0
+
+
+def _filled(place: re.Match[str], directory: Path) -> str:
+    """Return a place with the rows that its benchmark has written, unchanged if it has not."""
+    begin, name, end = place.groups()
+    path = directory / f"{name}.json"
+    if not path.exists():
+        return place[0]
+    table = [["", "measured", "target"]]
+    for row in json.loads(path.read_text())["rows"]:
+        what = row["what"].strip()
+        inner = "… " if row["what"].startswith(" ") else ""
+        bounds = (("≤", row["at_most"]), ("≥", row["at_least"]))
+        target = " ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+        table.append([inner + what, f"{_number(row['value'])} {row['unit']}".strip(), target])
+    return f"{begin}\n{chr(10).join(_markdown(table))}\n\n{end}"
 
 
 def _summary(found: Mapping[str, Any]) -> Iterator[str]:

@@ -202,10 +202,14 @@ def test_figures_of_a_run_replace_those_in_the_document(tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     tables.DOCUMENT.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
     tables.README.write_text(f"{tables.BEGIN}\n{tables.END}\n")
+    places = [f"<!-- rows of {name}: a note -->\nold\n<!-- /rows -->\n" for name in "ab"]
+    tables.PERFORMANCE.write_text("".join(places))
     build = tmp_path / "build"
     build.mkdir()
     (build / "compare.json").write_text(json.dumps(figures(warm=0.008, docker_run=1.0)))
     (build / "compare.svg").write_text("<svg/>")
+    row = {"what": "  a rate", "value": 2.0, "unit": "/s", "at_most": None, "at_least": 1.0}
+    (build / "a.json").write_text(json.dumps({"rows": [row]}))
     for _ in range(2):
         assert tables.write_documents(build) == 0
     text = tables.DOCUMENT.read_text()
@@ -216,6 +220,9 @@ def test_figures_of_a_run_replace_those_in_the_document(tmp_path, monkeypatch):
     assert "old" not in text
     assert "| docker_run | 1000 ms | 1000 ms |" in tables.README.read_text()
     assert tables.PICTURE.read_text() == "<svg/>"
+    performance = tables.PERFORMANCE.read_text()
+    assert "| … a rate | 2 /s | ≥ 1 |\n\n<!-- /rows -->" in performance
+    assert performance.endswith(places[1])
 
 
 def test_the_document_names_every_contender_and_has_a_place_for_figures():
@@ -224,6 +231,14 @@ def test_the_document_names_every_contender_and_has_a_place_for_figures():
         assert f"| `{kind.name}` |" in text
     assert tables.BEGIN in text
     assert tables.END in text
+
+
+def test_each_place_for_rows_is_that_of_a_benchmark_that_make_bench_runs():
+    makefile = (ROOT / "Makefile").read_text()
+    benchmarks = re.search(r"^BENCHMARKS := (.*)$", makefile, re.MULTILINE)[1].split()
+    places = [each[2] for each in tables.ROWS.finditer((ROOT / tables.PERFORMANCE).read_text())]
+    assert places
+    assert set(places) <= set(benchmarks)
 
 
 def test_a_rival_that_is_not_installed_says_why(tmp_path, monkeypatch):

@@ -182,7 +182,9 @@ class Supply:
 
         The errors are those of `acquire`.
         """
-        backend = _expected(task.request.backend if for_session else None, task.limits)
+        backend = _USUAL
+        if for_session and task.request.backend != describe(None):
+            backend = _expected(task.request.backend, task.limits)
         return self._cell(task.program, task.limits, task.policy, task.waker, backend, task.image)
 
     def _is_stocked(self, task: Task) -> bool:
@@ -313,7 +315,7 @@ class Supply:
             return Zygote(sandbox, policy)
 
         digest = image or self._images.program_digest(program.files, program.pins)
-        key = digest, policy, backend, cpus
+        key = digest, policy, backend, int(cpus)
         return self._zygotes.get(key, start, room=self.idle_memory_bytes() // ZYGOTE_BYTES)
 
     # --- for the pool -------------------------------------------------------------------------
@@ -333,7 +335,7 @@ class Supply:
         """Return a sandbox that has warmed up and waits; cleans up if that fails."""
         self._prepare()
         policy = self._policy_for(program)
-        cell = self._cell(program, limits, policy, waker, _expected(None, limits))
+        cell = self._cell(program, limits, policy, waker, _USUAL)
         if cell is not None:
             return cell
         spec = self._spec(program, limits, policy)
@@ -431,9 +433,12 @@ def _check_room(limits: Limits, facts: Mapping[str, Any]) -> None:
         raise RequestError(msg)
 
 
-def _expected(backend: Mapping[str, Any] | None, limits: Limits) -> str:
-    """Return a backend, or the default one, as an argument of a guest; empty if it is too long."""
+def _expected(backend: Mapping[str, Any], limits: Limits) -> str:
+    """Return a backend as an argument of a guest; empty if it is too long."""
     sizes = {"memory_bytes": limits.memory_bytes, "cpus": limits.cpus}
-    wanted = {"backend": dict(backend or describe(None)), "limits": sizes}
-    text = json.dumps(wanted, separators=(",", ":"))
+    text = json.dumps({"backend": dict(backend), "limits": sizes}, separators=(",", ":"))
     return text if len(text) <= _ARGUMENT_BYTES else ""
+
+
+_USUAL: Final = _expected(describe(None), Limits())
+"""What zygotes build whose jobs may ask for anything: others build their own."""

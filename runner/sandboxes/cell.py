@@ -37,7 +37,7 @@ from sandbox.wire import protocol
 from sandbox.wire.protocol import Order
 
 _RECEIVE_BYTES: Final = 1 << 18
-_KILL_MS: Final = 1000
+_KILL_MS: Final = 5000
 """How long the kernel may take to kill everything in a cell, in milliseconds."""
 
 

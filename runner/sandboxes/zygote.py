@@ -32,6 +32,9 @@ from sandbox.wire.protocol import FrameReader, ProtocolError, Ready
 _CELL_S: Final = 20.0
 """How long the making of one cell may take, in seconds."""
 
+_LAST_WORDS_MS: Final = 200
+"""How long a cell that has failed may take to say why, in milliseconds."""
+
 _SAID_BYTES: Final = 4096
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -170,6 +173,9 @@ class Zygote:
     def _wait(self, source: socket.socket, event: int, streams: Streams, deadline: float) -> None:
         """Wait for the source.  Raises CellError if the cell ends instead, or at the deadline."""
         poll = select.poll()
+        if source.fileno() < 0:
+            msg = "the zygote was removed while a cell was made"
+            raise CellError(msg)
         poll.register(source, event)
         poll.register(streams.stdout, 0)  # its end only
         left_ms = max(0.0, deadline - time.monotonic()) * 1000
@@ -180,9 +186,13 @@ class Zygote:
             self._fail("ended before it was ready", streams)
 
     def _fail(self, what: str, streams: Streams) -> None:
-        said = b""
+        said, poll = b"", select.poll()
+        poll.register(streams.stderr, select.POLLIN)
         with contextlib.suppress(OSError):
-            said = os.read(streams.stderr.fileno(), _SAID_BYTES)
+            while len(said) < _SAID_BYTES and poll.poll(_LAST_WORDS_MS):
+                if not (more := os.read(streams.stderr.fileno(), _SAID_BYTES)):
+                    break
+                said += more
         text = said.decode(errors="backslashreplace").strip()
         msg = f"the cell {what}" + (f"; it said:\n{text}" if text else "")
         raise CellError(msg)

@@ -11,12 +11,11 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from sandbox.processes import guard, init, kernel, randomness, worker
-from sandbox.processes.rehearsal import rehearse
 from sandbox.stack.warmup import Warmth
 from sandbox.wire import channel, protocol
 from sandbox.wire.options import Options
@@ -25,6 +24,9 @@ _UNUSABLE: Final = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 _SEALED: Final = _UNUSABLE | kernel.MS_RDONLY
 _TMP: Final = "/tmp"  # noqa: S108
 _SHM: Final = "/dev/shm"  # noqa: S108
+
+_ALL: Final = 1 << 20
+"""Above the highest descriptor of a sandbox."""
 
 _REST_S: Final = 0.05
 """How long a worker that is done waits for the host to end the cell, in seconds."""
@@ -65,18 +67,21 @@ class Origin:
     renewals: Sequence[randomness.Renewal]
 
 
-def main(order: protocol.Cell, streams: Iterable[int], origin: Origin) -> NoReturn:
-    """Become the first process of a cell; never returns."""
+def main(order: protocol.Cell, streams: Sequence[int], ready: bytes, origin: Origin) -> NoReturn:
+    """Become the first process of a cell, which says `ready`; never returns.
+
+    Each page that is written to here is copied, so what can be computed by the zygote is.
+    """
     for target, each in enumerate(streams):
         os.dup2(each, target)
-    kernel.close_from(3)
+    os.closerange(len(streams), _ALL)
     _map_ids(origin.uid, origin.gid)
     _build_file_systems(order, origin.walls)
-    connection = channel.connect(origin.options.socket)
-    connection.write(protocol.encode(worker.ready(cell=order.number)))
+    connection = channel.connected(origin.options.socket)
+    os.write(connection, ready)
     _hide(origin)
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (SIGNALS, SIGNALS))
-    if os.read(connection.fileno(), 1) != protocol.ENTERED:
+    if os.read(connection, 1) != protocol.ENTERED:
         os._exit(0)  # nobody wants this cell any more
     # From here on its memory counts as the job's, and that of the worker from its beginning.
     kernel.hide_groups()
@@ -86,7 +91,7 @@ def main(order: protocol.Cell, streams: Iterable[int], origin: Origin) -> NoRetu
 
     def fork() -> int:
         if child := kernel.fork():
-            os.close(connection.fileno())  # it ends with the worker
+            os.close(connection)  # it ends with the worker
         return child
 
     def work(control: int) -> NoReturn:
@@ -95,13 +100,13 @@ def main(order: protocol.Cell, streams: Iterable[int], origin: Origin) -> NoRetu
     init.stand_guard(fork, work, [], origin.options)
 
 
-def _work(connection: channel.FrameWriter, control: int, origin: Origin) -> None:
+def _work(connection: int, control: int, origin: Origin) -> None:
     worker.be_first_to_die()
     # Here, since a state that the zygote made for one cell would stay in the memory of later ones.
     randomness.renew(origin.renewals)
     results, log = channel.take_output()
-    outlet = channel.Channel(messages=connection, results=results, log=log)
-    rehearse(outlet, origin.warmth)
+    messages = channel.FrameWriter(connection)
+    outlet = channel.Channel(messages=messages, results=results, log=log)
     worker.take_request(outlet, origin.options, control, origin.warmth)
     # The kernel takes a process apart without a break, on a core that the host needs just now.
     time.sleep(_REST_S)

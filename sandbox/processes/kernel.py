@@ -114,11 +114,6 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
     _checked(done, f"mount {target}")
 
 
-def close_from(lowest: int) -> None:
-    """Close every descriptor from this one on."""
-    _checked(guard.libc.close_range(lowest, 2**31 - 1, 0), "close_range")
-
-
 def drop_capabilities() -> None:
     """Give up all capabilities, and the possibility to get any of them back."""
     for number in range(_MAX_CAPABILITIES):

@@ -51,6 +51,14 @@ def renew(renewals: Iterable[Renewal]) -> None:
         each()
 
 
+def without_memory(renewals: Iterable[Renewal]) -> list[Renewal]:
+    """Return what is to be renewed again in a process where all have been, and none was used.
+
+    What a legacy generator keeps beside its bits is gone then: half of a pair of normal numbers.
+    """
+    return [each for each in renewals if getattr(each, "func", None) is not _renew_legacy]
+
+
 def _kinds() -> Iterable[tuple[type, Callable[[Any], object]]]:
     """Yield each imported class of generators and its renewal, special classes last."""
     if random := sys.modules.get("random"):

@@ -47,7 +47,9 @@ def main(options: Options, _control: int) -> NoReturn:
         randomness.renew(renewals)  # what cannot be is an error here, and not in a job
         warmth = loader.clear_early(options.program, warmth)
         walls = cell.Walls.around(options)
-        origin = cell.Origin(os.getuid(), os.getgid(), options, walls, warmth, renewals)
+        origin = cell.Origin(
+            os.getuid(), os.getgid(), options, walls, warmth, randomness.without_memory(renewals)
+        )
         ready = worker.ready(seen=confinement.describe(options.covered, options.ulimits))
         connection.sendall(protocol.encode(ready))
         with contextlib.suppress(HungUpError):
@@ -97,19 +99,20 @@ class Zygote:
 
     def _make(self, order: protocol.Cell, streams: list[int]) -> None:
         """Make a cell; what prevents that is written to the job's log, which then ends."""
+        ready = protocol.encode(worker.ready(cell=order.number))
         try:
             if kernel.clone(kernel.NAMESPACES) == 0:
-                self._become_cell(order, streams)
+                self._become_cell(order, streams, ready)
         except OSError as error:
             os.write(streams[_LOG], f"no cell can be made: {error}\n".encode())
         finally:
             for each in streams:
                 os.close(each)
 
-    def _become_cell(self, order: protocol.Cell, streams: list[int]) -> NoReturn:
+    def _become_cell(self, order: protocol.Cell, streams: list[int], ready: bytes) -> NoReturn:
         try:
             self._connection.detach()  # closed with all others, and its number used again
-            cell.main(order, streams, self._origin)
+            cell.main(order, streams, ready, self._origin)
         except BaseException:  # noqa: BLE001  nothing may return into the zygote's code
             with contextlib.suppress(BaseException):
                 os.write(_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))

@@ -188,9 +188,14 @@ def read_run_line() -> tuple[bytes, bytes] | None:
 
 def connect(path: str) -> FrameWriter:
     """Return a writer to the host's socket.  Raises OSError if it cannot be reached."""
+    return FrameWriter(connected(path))
+
+
+def connected(path: str) -> int:
+    """Return a private descriptor that is connected to a socket.  Raises OSError."""
     with contextlib.closing(_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         connection.connect(path)
-        return FrameWriter(_move_up(connection.detach()))
+        return _move_up(connection.detach())
 
 
 def _move_up(descriptor: int) -> int:

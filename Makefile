@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-service test-cluster test-index bench-cluster test-fast check fuzz mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
+.PHONY: help run test test-service test-cluster test-machines test-index bench-cluster test-fast check fuzz mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
 
 BIN := .venv/bin
 BENCHMARKS := compare phases cells commands hardening neighbour relay transpile soak first
@@ -81,6 +81,11 @@ test-cluster: venv-dev engine ## run the cluster tests: Ray and Slurm on this ma
 test-service: venv-dev engine ## run the tests of the service, with IBM's unmodified clients
 	@tools/setup-group service
 	@QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest -q --durations 15 tests/service
+
+# Hours on two cores; not in CI. MACHINES="podman-root" takes only some, MACHINE_COMMANDS="run" too.
+test-machines: venv-dev engine ## run doctor, outcomes and corpus on Debian machines: Docker, Podman
+	@$(BIN)/qrunner build --base >/dev/null
+	@$(BIN)/python -m tests.machines $(MACHINES)
 
 bench-cluster: venv-dev engine ## measure Ray and Slurm on this machine's loopback
 	@$(BIN)/python -m benchmarks.cluster --json build/bench

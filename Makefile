@@ -7,7 +7,7 @@ SHELL := /bin/sh
 .PHONY: help run test test-service test-cluster test-machines test-index bench-cluster test-fast check fuzz mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
 
 BIN := .venv/bin
-BENCHMARKS := compare phases cells commands hardening neighbour relay transpile soak first
+BENCHMARKS := compare phases cells commands hardening neighbour relay service transpile soak first
 
 # The user's texts reach the shell as environment variables, never as part of a command, and never
 # expanded by make: quotes, $ and newlines arrive as they were typed.

@@ -27,7 +27,7 @@ SESSION_RATIO: Final = 50.0
 
 MEDIAN: Final = "median_ms"
 
-OTHERS: Final = ("first", "commands", "relay", "hardening", "neighbour", "cells", "soak")
+OTHERS: Final = ("first", "commands", "relay", "service", "hardening", "neighbour", "cells", "soak")
 """Whose own rows with a target are taken as they are."""
 
 

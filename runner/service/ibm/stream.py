@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +27,7 @@ from runner.service.ibm.jobs import message_text
 from runner.service.ibm.values import Reader
 from runner.service.identity import caller_of
 from runner.service.routing import Call, Needs, checked_user, found_for
+from sandbox.wire.protocol import JsonText
 
 log = logging.getLogger(__name__)
 
@@ -128,16 +130,25 @@ async def _send_all(job: Job, reader: Reader, socket: WebSocket, user: str) -> N
         return
     async for event in job.events_async():
         if isinstance(event, MessageEvent):
-            await _send(socket, await run_in_threadpool(message_text, reader, event.body))
+            await _send(socket, await _translated(message_text, reader, event.body))
     record = await job.wait_async()
     if record.outcome is Outcome.COMPLETED and record.result is not None:
         try:
-            text = await run_in_threadpool(reader.text_of, record.result)
+            text = await _translated(Reader.text_of, reader, record.result)
         except RefusedError:
             text = None  # asking for the result tells why
         if text is not None:
             await _send(socket, text)
     _recent.add(user, job.id)
+
+
+async def _translated(
+    translate: Callable[[Reader, JsonText], str], reader: Reader, text: JsonText
+) -> str:
+    """Return a value for the client; a long one is read in a thread, so that others go on."""
+    if len(text) > _TEXT_BYTES:
+        return await run_in_threadpool(translate, reader, text)
+    return translate(reader, text)
 
 
 async def _send(socket: WebSocket, text: str) -> None:

@@ -165,6 +165,42 @@ def messages(job: str, follow: bool, form: str, plain: bool) -> int:  # noqa: FB
     return 0
 
 
+@click.command(short_help="List what JOB left in /out, or write it to a directory.")
+@_job
+@click.option(
+    "-o",
+    "--output",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the files below this directory, which must not have them yet.",
+)
+def files(job: str, directory: Path | None) -> int:
+    """List the files that JOB left in /out, with their sizes; with -o, write them."""
+    from runner.cli.terminal import table
+    from runner.display import one_line
+    from runner.errors import RequestError
+    from runner.policy import size
+    from runner.store.kept import open_job
+
+    with kept_jobs() as store:
+        found = open_job(store, store.find(job)).files
+    if directory is None:
+        table(("file", "size"), [(one_line(n), size(len(each))) for n, each in found.items()])
+        return 0
+    for name, content in found.items():
+        path = directory / name  # the host has checked that it stays below
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                file.write(content)
+        except OSError as error:
+            msg = f"{path}: cannot be written: {error.strerror}"
+            raise RequestError(msg) from error
+        click.echo(path)
+    return 0
+
+
 @click.command(short_help="Cancel JOB, and wait until it has ended.")
 @_job
 def cancel(job: str) -> int:
@@ -361,4 +397,4 @@ def _when(stamp: float) -> str:
     return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-COMMANDS: Final = (jobs, result, logs, messages, cancel, delete, replay)
+COMMANDS: Final = (jobs, result, files, logs, messages, cancel, delete, replay)

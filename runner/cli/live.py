@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from runner.cli.output import COLOURS, arrow, show, show_end, write_result
+from runner.cli.output import COLOURS, arrow, said_of, show, show_end, write_result
 from runner.cli.terminal import Screen, console, speaks_unicode
 from runner.cli.text import as_text
 from runner.display import LOG_PREFIX, notice, one_line, shortened
@@ -21,7 +21,7 @@ from runner.encoded.counts import amount, counts_in_text, largest
 from runner.errors import RunnerError
 from runner.host.trace import Trace
 from runner.job.hints import hint
-from runner.job.record import Event, JobRecord, LogEvent, MessageEvent, StartedEvent
+from runner.job.record import Event, FileEvent, JobRecord, LogEvent, MessageEvent, StartedEvent
 from runner.job.words import after
 from runner.policy import Limits, size
 from sandbox.wire.protocol import JsonText
@@ -102,6 +102,8 @@ class LiveOutput:
                 lines = event.text.removesuffix("\n").split("\n")
                 shown = "\n".join(LOG_PREFIX + shortened(line, MAX_SHOWN) for line in lines)
                 self._screen.add((shown, "dim"))
+            case FileEvent():
+                self._screen.add(said_of(event))
 
     def _message(self, event: MessageEvent) -> None:
         self._messages += 1

@@ -19,6 +19,7 @@ from runner.job.hints import hint, hint_for
 from runner.job.record import (
     Event,
     Evidence,
+    FileEvent,
     JobRecord,
     LogEvent,
     MessageEvent,
@@ -26,7 +27,7 @@ from runner.job.record import (
     StartedEvent,
 )
 from runner.job.words import because
-from runner.policy import Limits
+from runner.policy import Limits, size
 from sandbox.wire.protocol import JsonText
 
 
@@ -77,6 +78,12 @@ class _Plain:
         """Show nothing: a line that is written once cannot show values that change."""
 
 
+def said_of(file: FileEvent) -> str:
+    """Return a line about a file that the program has left."""
+    length = len(file.content) * 3 // 4 - file.content[-2:].count("=")
+    return f"/out/{one_line(file.name)} ({size(length)}): `qrunner files` has it"
+
+
 class HumanOutput(_Plain):
     """Writes the result to stdout, by `write`; messages, log and the end to stderr."""
 
@@ -96,6 +103,8 @@ class HumanOutput(_Plain):
                 show(f"#{event.seq} {one_line(event.body)}\n")
             case LogEvent():
                 show(quoted(event.text))
+            case FileEvent():
+                show(f"{said_of(event)}\n")
 
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Show how the job ended; a traceback is the program's, with the user's path."""

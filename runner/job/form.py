@@ -15,6 +15,7 @@ from runner.host.forms import data_of, value_of
 from runner.job.record import (
     Event,
     Evidence,
+    FileEvent,
     JobRecord,
     LogEvent,
     MessageEvent,
@@ -27,7 +28,12 @@ from sandbox.wire.protocol import JsonText
 encode: Final = json.JSONEncoder(allow_nan=False).encode
 """Returns JSON data as strict JSON on one line of ASCII."""
 
-_NAMES: Final = {StartedEvent: "started", MessageEvent: "message", LogEvent: "log"}
+_NAMES: Final = {
+    StartedEvent: "started",
+    MessageEvent: "message",
+    LogEvent: "log",
+    FileEvent: "file",
+}
 
 _PLACE: Final = ("node", "attempt")
 """Members that only the `started` event of a job on a cluster has."""

@@ -223,6 +223,11 @@ class Job(RuntimeJobNames):
         """Return what the program has printed so far; the middle of a long log is cut out."""
         return self._life.history.logs()
 
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files that the program left in `/out`, by their paths there; empty before its end."""
+        return self._life.history.files()
+
     def live_logs(self) -> Iterator[str]:
         """Yield the program's output as it arrives, in pieces of whole lines, until the end."""
         return (each.text for each in self.events() if isinstance(each, LogEvent))

@@ -59,6 +59,10 @@ _DEVICES: Final = (
     '--backend \'{"name": "generic_backend_v2", "options": {"num_qubits": 5}}\' (docs/backends.md)'
 )
 _NETWORK: Final = "a sandbox has no network: give data as inputs, or as files of the program"
+_WRITABLE: Final = (
+    "a program writes to /tmp, which is lost with the job, and to /out, whose files are kept: "
+    "`qrunner files JOB`"
+)
 _PACKAGED: Final = (
     "a program's files are in /program: open(Path(__file__).with_name(…)), in a directory "
     "with program.py (docs/programs.md)"
@@ -127,6 +131,7 @@ _TABLE: Final[tuple[tuple[str, str | _Advise], ...]] = (
     (r"'str' object is not callable(?s:.)*\.(?P<name>name\(\))", _write),
     (rf"No such file or directory: {_NAME}", _beside),
     (r"No such file or directory: '(?!/)", _PACKAGED),
+    (r"Read-only file system|Permission denied: '/(?!tmp|out)", _WRITABLE),
     (r"Temporary failure in name resolution|Network is unreachable|Max retries exceeded", _NETWORK),
     (r"urlopen error|getaddrinfo|gaierror|NameResolutionError", _NETWORK),
     (

@@ -6,13 +6,14 @@ readers may be as slow as they like.
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
 from runner.job.log import Log
-from runner.job.record import Event, LogEvent, MessageEvent, StartedEvent, length
+from runner.job.record import Event, FileEvent, LogEvent, MessageEvent, StartedEvent, length
 from runner.job.waiting import Changes
 from sandbox.wire.protocol import JsonText
 
@@ -108,6 +109,15 @@ class History:
     def bodies(self) -> list[JsonText]:
         """Return the messages of the last attempt so far, in encoded form."""
         return [each.body for each in self.messages()]
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files of the last attempt so far, by their paths in `/out`."""
+        events = self._last_attempt()
+        return {
+            each.name: base64.b64decode(each.content)
+            for each in events
+            if isinstance(each, FileEvent)
+        }
 
     def logs(self) -> str:
         """Return the log of the last attempt so far."""

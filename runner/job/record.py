@@ -152,6 +152,14 @@ class LogEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileEvent:
+    """A file that the program has left in `/out`: its path there, and its content in base64."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartedEvent:
     """The request was handed out; the program's time runs from here.
 
@@ -166,7 +174,7 @@ class StartedEvent:
     attempt: int = 1
 
 
-Event: TypeAlias = StartedEvent | MessageEvent | LogEvent
+Event: TypeAlias = StartedEvent | MessageEvent | LogEvent | FileEvent
 
 
 def length(event: Event) -> int:
@@ -176,6 +184,8 @@ def length(event: Event) -> int:
             return len(event.body)
         case LogEvent():
             return len(event.text)
+        case FileEvent():
+            return len(event.content)
         case StartedEvent():
             return 0
 

@@ -7,24 +7,31 @@ only about its own program.
 
 from __future__ import annotations
 
+import base64
+
 from runner.job.life import Life
-from runner.job.record import Evidence, Outcome
+from runner.job.record import Evidence, FileEvent, Outcome
 from runner.policy import Limits
 from runner.sandboxes.place import SINGLE_USE_JOB, overlap
 from sandbox.wire.protocol import (
     ENVELOPE_BYTES,
     FAULT_KINDS,
+    MAX_FILE_BYTES,
+    MAX_FILES,
+    MAX_FILES_BYTES,
     MAX_SMALL_FRAME_BYTES,
     Cleared,
     Done,
     Exited,
     Fault,
+    File,
     Frame,
     FrameReader,
     Message,
     ProtocolError,
     Ready,
     Result,
+    is_file_name,
 )
 
 
@@ -69,6 +76,7 @@ class Relay:
         self.exited: Exited | None = None
         self.messages = 0
         self.messages_bytes = 0
+        self.files = self.files_bytes = 0
         self.stdout_bytes = 0
         self.stderr_bytes = 0
         self._log_end = log_end.encode()
@@ -175,6 +183,8 @@ class Relay:
             raise ProtocolError(msg)
         elif isinstance(frame, Result):
             self._result(frame)
+        elif isinstance(frame, File):
+            self._file(frame)
         else:
             self._end(frame)
 
@@ -186,6 +196,23 @@ class Relay:
             msg = f"a fault of the unknown kind {frame.kind!r:.40}"
             raise ProtocolError(msg)
         self.end = frame
+
+    def _file(self, frame: File) -> None:
+        """Keep a file; the guest keeps to the bounds, so one beyond them is no file of ours."""
+        try:
+            size = len(base64.b64decode(frame.content, validate=True))
+        except ValueError:
+            size = MAX_FILE_BYTES + 1
+        self.files, self.files_bytes = self.files + 1, self.files_bytes + size
+        if (
+            size > MAX_FILE_BYTES
+            or self.files > MAX_FILES
+            or self.files_bytes > MAX_FILES_BYTES
+            or not is_file_name(frame.name)
+        ):
+            msg = f"a file {frame.name!r:.80} that is malformed, or one too many"
+            raise ProtocolError(msg)
+        self._job.history.extend([FileEvent(name=frame.name, content=frame.content)])
 
     def _result(self, frame: Result) -> None:
         if self.result is not None:

@@ -20,6 +20,7 @@ from runner.host.workers import Workers
 from runner.job.life import Life
 from runner.job.record import (
     Evidence,
+    FileEvent,
     JobRecord,
     LogEvent,
     MessageEvent,
@@ -167,7 +168,7 @@ class Remote:
             case StartedEvent():
                 job.image = event.image
                 job.start()
-            case MessageEvent() | LogEvent():
+            case MessageEvent() | LogEvent() | FileEvent():
                 job.history.extend([event])
                 _wait_for_callback(job)
             case Finished():

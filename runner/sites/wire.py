@@ -17,7 +17,7 @@ from typing import Any, Final, Self, TypeAlias
 from runner.errors import RequestError
 from runner.host import forms
 from runner.job import form
-from runner.job.record import JobRecord, LogEvent, MessageEvent, StartedEvent
+from runner.job.record import FileEvent, JobRecord, LogEvent, MessageEvent, StartedEvent
 from runner.job.request import Request
 from runner.policy import Policy
 from runner.policy.isolation import Isolation
@@ -163,7 +163,7 @@ class Finished:
 
 
 AttemptEvent: TypeAlias = (
-    Hello | Heartbeat | StartedEvent | MessageEvent | LogEvent | Finished | Ended
+    Hello | Heartbeat | StartedEvent | MessageEvent | LogEvent | FileEvent | Finished | Ended
 )
 
 
@@ -171,7 +171,7 @@ def line_of(event: AttemptEvent) -> bytes:
     """Return the line of an event; a job's events have the form of `runner.job.form`."""
     if isinstance(event, Finished):
         text = form.finished_text(event.record)
-    elif isinstance(event, StartedEvent | MessageEvent | LogEvent):
+    elif isinstance(event, StartedEvent | MessageEvent | LogEvent | FileEvent):
         text = form.event_text(event)
     else:
         text = form.encode({"event": _NAMES[type(event)], **forms.data_of(event)})
@@ -180,7 +180,12 @@ def line_of(event: AttemptEvent) -> bytes:
 
 _OWN: Final = {"hello": Hello, "heartbeat": Heartbeat, "ended": Ended}
 _NAMES: Final[Mapping[type, str]] = {kind: name for name, kind in _OWN.items()}
-_KINDS: Final[Mapping[str, type[Any]]] = {"started": StartedEvent, "log": LogEvent, **_OWN}
+_KINDS: Final[Mapping[str, type[Any]]] = {
+    "started": StartedEvent,
+    "log": LogEvent,
+    "file": FileEvent,
+    **_OWN,
+}
 
 
 def event_of(line: bytes) -> AttemptEvent:

@@ -27,6 +27,7 @@ from runner.job.form import (
 from runner.job.record import (
     Event,
     Evidence,
+    FileEvent,
     JobRecord,
     JobStatus,
     LogEvent,
@@ -243,6 +244,8 @@ def _event_row(event: Event) -> tuple[str, int | None, float | None, bytes]:
             return ("started", None, None, json.dumps(event_data(event)).encode())
         case MessageEvent():
             return ("message", event.seq, event.time, _bytes(event.body))
+        case FileEvent():
+            return ("file", None, None, json.dumps(event_data(event)).encode())
         case LogEvent():
             return (event.stream, None, None, _bytes(event.text))
 
@@ -252,6 +255,8 @@ def event(row: Sequence[Any]) -> Event:
     kind, seq, when, content, job_id, program = row
     if kind == "started":
         return value_of(StartedEvent, {"job": job_id, "program": program, **json.loads(content)})
+    if kind == "file":
+        return value_of(FileEvent, json.loads(content))
     text = bytes(content).decode(errors="surrogatepass")
     if kind == "message":
         return MessageEvent(seq=seq, time=when, body=JsonText(text))

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 from sandbox import codec
-from sandbox.program import faults, loader, messenger
+from sandbox.program import faults, files, loader, messenger
 from sandbox.stack import backends
 from sandbox.stack.warmup import Warmth
 from sandbox.wire import protocol
@@ -52,6 +52,8 @@ class Job:
                 continue
         if os.getpid() != self._process:
             _leave_quietly(error)
+        with contextlib.suppress(BaseException):  # what it left there is hostile, too
+            files.send(self._outbox)
         if error is None:
             try:
                 return self._conclude(value)
@@ -66,6 +68,7 @@ class Job:
         inputs = codec.from_data(run.inputs, "inputs", trusted=True)
         backend = backends.build(run.backend, run.limits, self._warmth.prepared)
         self._kind = "init_error"
+        files.prepare()
         loader.clear_stage(self._directory, self._warmth)
         if self._warmth.said:
             os.write(2, self._warmth.said)

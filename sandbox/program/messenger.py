@@ -96,6 +96,11 @@ class Outbox:
         if not self._turnstile.run(lambda: self._send_result(value, done=False)):
             self.drop_result("a second final result was published")
 
+    def send_file(self, name: str, content: str) -> None:
+        """Send a file of the program; `content` is base64."""
+        file = protocol.File(job=self._job, name=name, content=content)
+        self._turnstile.run(lambda: self._outlet.results.write(protocol.encode(file), None, b""))
+
     def send_end(self, value: protocol.JsonText) -> None:
         """Send what `main` returned as the last frame."""
         self._turnstile.run(lambda: self._send_end(value), last=True)

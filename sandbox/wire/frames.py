@@ -42,6 +42,15 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file that the program has left in `/out`; `content` is base64."""
+
+    job: int
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """`main` has ended after publishing its final result; `note` reports a second, ignored one."""
 
@@ -182,6 +191,6 @@ class Run:
     log_end: str = ""
 
 
-Frame: TypeAlias = Ready | Message | Result | Done | Fault | Exited | Cleared
+Frame: TypeAlias = Ready | Message | Result | File | Done | Fault | Exited | Cleared
 Order: TypeAlias = Run | Next | Stop | Pause | Resume | Cell
 """The host's frames, which the guest trusts."""

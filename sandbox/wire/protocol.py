@@ -30,6 +30,7 @@ from sandbox.wire.frames import (
     Done,
     Exited,
     Fault,
+    File,
     Frame,
     JsonText,
     Message,
@@ -50,6 +51,7 @@ __all__ = [
     "Done",
     "Exited",
     "Fault",
+    "File",
     "Frame",
     "JsonText",
     "Message",
@@ -74,6 +76,12 @@ MAX_MESSAGE_BYTES: Final = 1 * MIB
 MAX_MESSAGES_BYTES: Final = 64 * MIB
 MAX_MESSAGES: Final = 100_000
 MAX_RESULT_BYTES: Final = 64 * MIB
+MAX_FILES: Final = 100
+MAX_FILE_BYTES: Final = 8 * MIB
+MAX_FILES_BYTES: Final = 32 * MIB
+"""What is kept of the files in `/out`: their number, the largest, and all of them."""
+
+MAX_FILE_NAME: Final = 200
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 4_000_000
 """The most brackets and commas in one payload: bounds the memory that parsing it takes."""
@@ -102,6 +110,9 @@ PROGRAM_DIRECTORY: Final = "/program"
 PACKAGES_DIRECTORY: Final = "/packages"
 """The program's own packages; last on the module path, so they replace nothing of the stack."""
 
+OUT_DIRECTORY: Final = "/out"
+"""Where a program leaves files that are kept with its job; a link into its `/tmp`."""
+
 GUEST_DIRECTORY: Final = "/opt/qrunner"
 
 
@@ -124,6 +135,7 @@ FAULT_KINDS: Final = frozenset(
 
 _SMALL: Final = {
     "ready": Ready,
+    "file": File,
     "done": Done,
     "fault": Fault,
     "exited": Exited,
@@ -220,6 +232,17 @@ def decode_cell(line: bytes) -> Cell:
     content = json.loads(line)
     del content["type"]
     return Cell(**content)
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a path of a file in `/out` can be shown, and stays below a directory."""
+    parts = name.split("/")
+    return (
+        len(name) <= MAX_FILE_NAME
+        and name.isprintable()
+        and "\\" not in name
+        and not {"", ".", ".."} & {*parts}
+    )
 
 
 class OrderReader:

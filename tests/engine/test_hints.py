@@ -14,6 +14,7 @@ PROGRAMS = {
     "import networkx\ndef main(b, m): pass": "qrunner lock DIRECTORY",
     "from qiskit import execute\ndef main(b, m): pass": "backend.run(transpile",
     "def main(b, m): open('data.csv')": "only one.py itself is packaged",
+    "def main(b, m): open('/program/x', 'w')": "qrunner files JOB",
     "import urllib.request\n"
     "def main(b, m): urllib.request.urlopen('http://example.invalid')": "no network",
 }

@@ -46,6 +46,7 @@ FRAMES = {
         Done(job=0, messages=3),
         Done(job=0, messages=3, note="main returned a value after a final result was published"),
     ],
+    "file": [protocol.File(job=0, name="deep/a.csv", content="MSwyCg==")],
     "fault": [
         Fault(
             job=0,

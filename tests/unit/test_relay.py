@@ -13,10 +13,12 @@ from runner.job.life import Life
 from runner.job.record import JobRecord, LogEvent, MessageEvent, Outcome
 from runner.policy import Limits
 from runner.running.relay import LimitReachedError, Relay
+from sandbox.wire import protocol
 from sandbox.wire.protocol import (
     Done,
     Exited,
     Fault,
+    File,
     JsonText,
     Message,
     ProtocolError,
@@ -237,3 +239,52 @@ def test_the_mark_behind_the_log_is_taken_out_wherever_it_is_cut(said, cuts, is_
     relay.end_of_log()
     kept = said if is_marked else data
     assert relay.stderr_bytes == len(kept)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def a_file(name="a.csv", content="MSwyCg==", job=0):
+    return encode(File(job=job, name=name, content=content))
+
+
+def test_files_before_the_end_are_kept_with_their_content():
+    job, relay = make_relay()
+    relay.feed_stdout(a_file() + a_file("deep/b", "") + result("1"))
+    assert job.history.files() == {"a.csv": b"1,2\n", "deep/b": b""}
+    assert relay.is_complete
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        result("1") + a_file(),
+        a_file(job=5),
+        a_file(content="no base64!"),
+        *(a_file(name) for name in ("", "/etc/x", "../x", "a/../b", "a//b", ".", "a\nb", "a\\b")),
+        a_file("x" * (protocol.MAX_FILE_NAME + 1)),
+        a_file() * (protocol.MAX_FILES + 1),
+    ],
+)
+def test_a_file_that_is_none_of_ours_violates_the_protocol(frames):
+    _, relay = make_relay()
+    with pytest.raises(ProtocolError):
+        relay.feed_stdout(frames)
+
+
+def test_the_host_bounds_files_itself(monkeypatch):
+    monkeypatch.setattr("runner.running.relay.MAX_FILE_BYTES", 4)
+    monkeypatch.setattr("runner.running.relay.MAX_FILES_BYTES", 6)
+    job, relay = make_relay()
+    relay.feed_stdout(a_file())
+    with pytest.raises(ProtocolError, match="one too many"):
+        relay.feed_stdout(a_file("b"))
+    with pytest.raises(ProtocolError, match="malformed"):
+        make_relay()[1].feed_stdout(a_file(content="MTIzNDU="))
+    assert job.history.files() == {"a.csv": b"1,2\n"}
+
+
+def test_a_file_on_the_channel_of_messages_violates_the_protocol():
+    _, relay = make_relay()
+    with pytest.raises(ProtocolError, match="file frame on the message channel"):
+        relay.feed_socket(a_file())

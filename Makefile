@@ -62,7 +62,7 @@ fuzz: venv-dev ## search longer for bytes that the host cannot stand (FUZZ_S=60 
 mutate: venv-dev engine ## break each promise of the threat model, and see whether its tests notice
 	@$(BIN)/python -m tests.security.mutate $$PROMISES
 
-# About fifteen minutes. What fails is said to be so, and the rest goes on. The soak is a short one.
+# About twenty minutes. What fails is said to be so, and the rest goes on. The soak is a short one.
 bench: export SOAK_JOBS ?= 64
 bench: venv engine ## measure: tables, JSON and a picture in build/bench (on a quiet machine)
 	@tools/setup-group --optional bench; status=0; \
@@ -90,7 +90,7 @@ test-machines: venv-dev engine ## run doctor, outcomes and corpus on Debian mach
 bench-cluster: venv-dev engine ## measure Ray and Slurm on this machine's loopback
 	@$(BIN)/python -m benchmarks.cluster --json build/bench
 
-soak: venv engine ## run SOAK_JOBS (1000) jobs of every kind, then SOAK_CROWD (200) at once; what is left?
+soak: venv engine ## run SOAK_JOBS (1000) jobs of every kind, half of them in cells, then SOAK_CROWD (200) at once; what is left?
 	@$(BIN)/python -m benchmarks.soak --json build/bench
 
 fmt: venv-dev ## format the code, mend what can be mended

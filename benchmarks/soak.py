@@ -1,8 +1,9 @@
-"""Many jobs of every kind, one after another, then many sandboxes at the same time.
+"""Many jobs of every kind, in containers and in cells, then many containers at the same time.
 
-Prints a table every tenth of the way, what the supervisor needs for a crowd of sandboxes, and ends
-with 1 if a result is wrong or if a container, control group, directory, descriptor, thread or child
-process is left.  Set SOAK_JOBS for another number than 1000, SOAK_CROWD for another than 200.
+One half of the jobs runs in containers, the other in cells where there are any.  Prints a table
+every tenth of the way, what the supervisor needs for a crowd of sandboxes, and ends with 1 if a
+result is wrong or if a container, control group, directory, descriptor, thread or child process is
+left.  Set SOAK_JOBS for another number than 1000, SOAK_CROWD for another than 200.
 """
 
 from __future__ import annotations
@@ -87,29 +88,32 @@ def check(number: int, entry: tuple[str, Job, float], seen: Counter[str]) -> flo
     kind, job, began = entry
     record = job.wait(120)
     seen[record.outcome.value] += 1
+    seen[f"in a {record.place}"] += 1
     if record.outcome != kind:
         seen["WRONG"] += 1
         print(f"job {number}: {record.outcome} instead of {kind}: {record.error}")
     return time.perf_counter() - began
 
 
-def soak(engine: Engine, directory: Path, before: dict[str, int]) -> Counter[str]:
-    """Run the jobs, printing a line each tenth of the way."""
+def soak(
+    engine: Engine, directory: Path, before: dict[str, int], count: int, *, warm: bool
+) -> Counter[str]:
+    """Run so many jobs, printing a line each tenth of the way; warm ones have cells."""
     seen: Counter[str] = Counter()
     print(f"{'jobs':>6} {'s':>7} {'median s':>9} {'MiB':>6}  containers, threads, descriptors")
     began = time.perf_counter()
     seconds: list[float] = []
     pending: deque[tuple[str, Job, float]] = deque()
-    with Supervisor(max_jobs=AT_ONCE) as supervisor:
-        for number in range(JOBS + AT_ONCE):
-            if number < JOBS:
+    with Supervisor(max_jobs=AT_ONCE, warm=warm) as supervisor:
+        for number in range(count + AT_ONCE):
+            if number < count:
                 pending.append(submit(supervisor, directory, number))
             if number >= AT_ONCE:
                 seconds.append(check(number - AT_ONCE, pending.popleft(), seen))
                 done = len(seconds)
-                if done % max(1, JOBS // 10) == 0:
+                if done % max(1, count // 10) == 0:
                     now = counts(engine)
-                    recent = median(seconds[-max(1, JOBS // 10) :])
+                    recent = median(seconds[-max(1, count // 10) :])
                     print(
                         f"{done:>6} {time.perf_counter() - began:>7.1f} {recent:>9.3f} "
                         f"{memory_mib():>6.1f}  {now['containers']}, "
@@ -203,7 +207,8 @@ def main() -> int:
             for kind in KINDS:
                 submit(supervisor, directory, 2 * list(KINDS).index(kind))[1].wait()
         before = counts(engine)
-        seen = soak(engine, directory, before)
+        seen = soak(engine, directory, before, JOBS - JOBS // 2, warm=False)
+        seen += soak(engine, directory, before, JOBS // 2, warm=True)
         rows = crowd(engine, directory, before) if CROWD else []
     deadline = time.monotonic() + 10
     while (after := counts(engine)) != before and time.monotonic() < deadline:

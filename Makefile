@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-service test-cluster test-machines test-index bench-cluster test-fast check fuzz mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
+.PHONY: help run test test-service test-cluster test-machines test-index bench-cluster test-fast check fuzz corpus mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
 
 BIN := .venv/bin
 BENCHMARKS := compare phases cells commands hardening neighbour relay service transpile soak first
@@ -58,12 +58,19 @@ check: venv-dev ## lint, types, import contracts, shell scripts, fast tests; no 
 fuzz: venv-dev ## search longer for bytes that the host cannot stand (FUZZ_S=60 seconds)
 	@$(BIN)/python tests/fuzz/fuzz.py
 
+# Some twenty minutes. The places differ in what is around a program; the cases are the same.
+corpus: venv-dev engine ## run every hostile program in containers, in cells and in sessions
+	@$(BIN)/qrunner check tests/security/corpus
+	@$(BIN)/qrunner check --warm tests/security/corpus
+	@$(BIN)/python -m tests.security.in_sessions
+
 # Some fifteen minutes, in copies of this tree. PROMISES="P4 P15" breaks only these.
 mutate: venv-dev engine ## break each promise of the threat model, and see whether its tests notice
 	@$(BIN)/python -m tests.security.mutate $$PROMISES
 
 # About twenty minutes. What fails is said to be so, and the rest goes on. The soak is a short one.
 bench: export SOAK_JOBS ?= 64
+bench: export SOAK_CELLS ?= 500
 bench: venv engine ## measure: tables, JSON and a picture in build/bench (on a quiet machine)
 	@tools/setup-group --optional bench; status=0; \
 	for each in $(BENCHMARKS); do \
@@ -90,7 +97,7 @@ test-machines: venv-dev engine ## run doctor, outcomes and corpus on Debian mach
 bench-cluster: venv-dev engine ## measure Ray and Slurm on this machine's loopback
 	@$(BIN)/python -m benchmarks.cluster --json build/bench
 
-soak: venv engine ## run SOAK_JOBS (1000) jobs of every kind, half of them in cells, then SOAK_CROWD (200) at once; what is left?
+soak: venv engine ## run SOAK_JOBS (1000) of every kind, SOAK_CELLS (10000), SOAK_CROWD (200) at once; what is left?
 	@$(BIN)/python -m benchmarks.soak --json build/bench
 
 fmt: venv-dev ## format the code, mend what can be mended

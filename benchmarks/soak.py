@@ -1,9 +1,10 @@
-"""Many jobs of every kind, in containers and in cells, then many containers at the same time.
+"""Many jobs of every kind, in containers and in cells, then cells alone, then many at the same time.
 
 One half of the jobs runs in containers, the other in cells where there are any.  Prints a table
 every tenth of the way, what the supervisor needs for a crowd of sandboxes, and ends with 1 if a
 result is wrong or if a container, control group, directory, descriptor, thread or child process is
-left.  Set SOAK_JOBS for another number than 1000, SOAK_CROWD for another than 200.
+left, or if something has grown in the zygote that has made the cells.  Set SOAK_JOBS for another
+number than 1000, SOAK_CELLS for another than 10 000, SOAK_CROWD for another than 200.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections import Counter, deque
 from pathlib import Path
 
+from benchmarks.groups import groups
 from benchmarks.report import Row, arguments, median, report
 from runner import Job, Supervisor
 from runner.engine import OWN_LABEL, Engine
@@ -24,6 +26,7 @@ from runner.host.processes import HostProcess
 from runner.sandboxes import residence
 
 JOBS = int(os.environ.get("SOAK_JOBS", "1000"))
+CELLS = int(os.environ.get("SOAK_CELLS", "10000"))
 CROWD = int(os.environ.get("SOAK_CROWD", "200"))
 CROWD_MEMORY_BYTES = 192 << 20
 CROWD_S = 1800.0
@@ -123,6 +126,59 @@ def soak(
     return seen
 
 
+CELL = """
+import os, time
+def main(b, m, n):
+    m.publish(n)
+    if n % 4 == 1: raise ValueError(n)
+    if n % 4 == 2: os._exit(3)
+    if n % 4 == 3 and os.fork() == 0: time.sleep(60)
+    return n
+"""
+CELL_ENDS = ("completed", "program_error", "no_result", "completed")
+
+
+def in_zygotes() -> dict[str, int]:
+    """Count what cells could leave in the containers that make them."""
+    made_by = [pid for each in groups() if not each.is_cell for pid in each.processes]
+    return {
+        "processes": len(made_by),
+        "descriptors": sum(len(list(Path(f"/proc/{each}/fd").iterdir())) for each in made_by),
+        "mounts": sum(
+            len(Path(f"/proc/{each}/mountinfo").read_text().splitlines()) for each in made_by
+        ),
+    }
+
+
+def cells(directory: Path) -> list[Row]:
+    """Run one cell of the same zygote after another; return what has grown or is wrong."""
+    path = directory / "cell.py"
+    path.write_text(CELL)
+    wrong = 0
+    with Supervisor(warm=True) as supervisor:
+        if supervisor.run(path, {"n": 0}).wait(120).place != "cell":
+            print("no cells on this machine")
+            return []
+        before = in_zygotes()
+        began = time.perf_counter()
+        for number in range(CELLS):
+            record = supervisor.run(path, {"n": number}).wait(120)
+            wrong += (record.place, record.outcome) != ("cell", CELL_ENDS[number % 4])
+            if (number + 1) % max(1, CELLS // 10) == 0:
+                rate = (number + 1) / (time.perf_counter() - began)
+                print(f"{number + 1:>6} cells, {rate:.0f} a second, {memory_mib():.1f} MiB here")
+        deadline = time.monotonic() + 10
+        while (after := in_zygotes()) != before and time.monotonic() < deadline:
+            time.sleep(0.2)
+    return [
+        Row(f"{CELLS} cells in a row: with another outcome than theirs", wrong, "", at_most=0),
+        *(
+            Row(f"  {name} of their zygote, {before[name]} before", count, "", at_most=before[name])
+            for name, count in after.items()
+        ),
+    ]
+
+
 class Crowd:
     """Jobs that wait for each other: nobody takes what they publish until all are up."""
 
@@ -209,7 +265,8 @@ def main() -> int:
         before = counts(engine)
         seen = soak(engine, directory, before, JOBS - JOBS // 2, warm=False)
         seen += soak(engine, directory, before, JOBS // 2, warm=True)
-        rows = crowd(engine, directory, before) if CROWD else []
+        rows = cells(directory) if CELLS else []
+        rows += crowd(engine, directory, before) if CROWD else []
     deadline = time.monotonic() + 10
     while (after := counts(engine)) != before and time.monotonic() < deadline:
         time.sleep(0.2)

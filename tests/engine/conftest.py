@@ -22,8 +22,9 @@ SANDBOXING = {
     "socket": {"isolation": "runc", "carrier": "socket"},
     "stdio": {"isolation": "runc", "carrier": "stdio"},
     "runsc": {"isolation": "runsc", "carrier": None},
-    "warm": {"isolation": "runc", "carrier": "socket", "warm": True},
-    "session": {"isolation": "runc", "carrier": "socket", "in_sessions": True},
+    "warm": {"isolation": "runc", "carrier": "socket", "warm": True, "cells": False},
+    "cell": {"isolation": "runc", "carrier": "socket", "warm": True},
+    "session": {"isolation": "runc", "carrier": "socket", "in_sessions": True, "cells": False},
 }
 """What a supervisor is made with; the carrier None is the default, which a probe finds."""
 
@@ -31,15 +32,17 @@ SANDBOXING = {
 def pytest_generate_tests(metafunc):
     """Run a test over the socket, and where marked over stdio and under runsc as well.
 
-    QRUNNER_TEST_EVERYWHERE=1 runs every one over stdio, in warm sandboxes and in sessions too; it
-    takes some minutes more.
+    QRUNNER_TEST_EVERYWHERE=1 runs every one over stdio, in warm sandboxes, in cells and in sessions
+    of forks too; it takes some minutes more.
     """
     if "sandboxing" in metafunc.fixturenames:
         names = ["socket"]
         if metafunc.definition.get_closest_marker("under_runsc"):
             names += ["stdio", "runsc"]
         if os.environ.get("QRUNNER_TEST_EVERYWHERE"):
-            names = [each for each in SANDBOXING if each in {"stdio", "warm", "session", *names}]
+            names = [
+                each for each in SANDBOXING if each in {"stdio", "warm", "cell", "session", *names}
+            ]
         metafunc.parametrize("sandboxing", names, indirect=True, scope="module")
 
 

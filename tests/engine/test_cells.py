@@ -295,6 +295,26 @@ def test_running_out_of_memory_is_counted_in_the_cells_own_group(cells, path):
     assert after.usage.memory_peak_bytes < 100 << 20
 
 
+FORKS_IN_ITS_IMPORT = """
+import os, time
+for _ in range(5):
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+def main(backend, user_messenger):
+    user_messenger.publish("up")
+    time.sleep(60)
+"""
+
+
+def test_all_of_a_program_is_in_its_cells_group_from_its_first_line_on(program):
+    with Supervisor(warm=True) as supervisor:
+        job = supervisor.run(program(FORKS_IN_ITS_IMPORT))
+        assert next(job.messages()) == "up"
+        (each,) = zygotes_of(supervisor).values()
+        assert len(processes_in(f"/{each.sandbox.name}-")) == 7  # the first one and the worker too
+
+
 def test_each_job_is_charged_with_its_own_time_and_memory(cells, path):
     burn = """
 import time

@@ -39,7 +39,10 @@ WARM_NAMES = (
     "result-sabotaged",
     "time-in-the-import",
 )
-"""Run in warm sandboxes as well; `qrunner check --warm tests/security/corpus` runs all of them."""
+"""Run in warm containers as well; in cells test_cells.py runs them.
+
+`QRUNNER_CELLS=off qrunner check --warm tests/security/corpus` runs all of them in warm containers.
+"""
 
 MAX_JOBS = 2
 CASES_ON_RUNSC = 1
@@ -129,7 +132,7 @@ def test_a_hostile_program_ends_as_it_must(submitted, name):
 
 
 def test_hostile_programs_end_so_in_warm_sandboxes_too():
-    with Supervisor(warm=True, max_jobs=MAX_JOBS) as supervisor:
+    with Supervisor(warm=True, cells=False, max_jobs=MAX_JOBS) as supervisor:
         jobs = []
         for name in WARM_NAMES:
             program = read_directory(CORPUS / name)

@@ -30,7 +30,11 @@ class Supervisor(runner.Supervisor):
             name: arguments.pop(name) for name in ("limits", "options", "user") if name in arguments
         }
         session = self.session(program, backend=backend, **of_session)
-        job = session.run(inputs, **arguments)
+        try:
+            job = session.run(inputs, **arguments)
+        except BaseException:
+            session.close()
+            raise
 
         def close() -> None:
             job.wait()

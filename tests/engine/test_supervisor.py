@@ -372,12 +372,13 @@ def test_owner_is_user_for_one_more_release(program):
 @pytest.mark.under_runsc
 def test_leaving_the_block_ends_what_it_started(sandboxing, program, engine):
     path = program("import time\ndef main(b, m):\n    m.publish(1)\n    time.sleep(60)\n")
+    before = {*containers_of(engine, os.getpid())}  # zygotes of the supervisor of other tests
     with Supervisor(**sandboxing) as supervisor:
         job = supervisor.run(path)
         next(job.messages())
+        assert {*containers_of(engine, os.getpid())} - before
     assert job.outcome is Outcome.CANCELLED
-    mine = str(HostProcess.current())
-    assert not [1 for each in engine.containers().values() if each[f"{OWN_LABEL}.owner"] == mine]
+    assert not {*containers_of(engine, os.getpid())} - before
 
 
 @pytest.mark.under_runsc

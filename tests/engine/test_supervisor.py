@@ -16,8 +16,6 @@ from pathlib import Path
 import pytest
 
 from runner import InputsError, JobFailedError, Limits, Outcome, RequestError, UnknownJobError
-from runner.engine import OWN_LABEL
-from runner.host.processes import HostProcess
 from tests.engine import bare
 from tests.engine.bare import Supervisor
 from tests.engine.traces import containers_of

@@ -1,4 +1,4 @@
-"""Many jobs of every kind, in containers and in cells, then cells alone, then many at the same time.
+"""Many jobs of every kind, in containers and in cells, and then many of them at the same time.
 
 One half of the jobs runs in containers, the other in cells where there are any.  Prints a table
 every tenth of the way, what the supervisor needs for a crowd of sandboxes, and ends with 1 if a

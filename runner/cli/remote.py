@@ -81,7 +81,7 @@ def limits_of(options: Mapping[str, Any]) -> dict[str, float]:
 
 @click.group()
 def programs() -> None:
-    """Manage the programs that you have uploaded to a service (needs --server)."""
+    """Manage your programs at a service (needs --server)."""
     if server() is None:
         msg = "uploaded programs are at a service: give --server URL, or set QRUNNER_SERVER"
         raise click.UsageError(msg)

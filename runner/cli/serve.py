@@ -22,7 +22,7 @@ _expires = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Serve programs and jobs over HTTP, to users with a token.")
 @click.option(
     "--listen",
     metavar="HOST:PORT",
@@ -97,7 +97,7 @@ def _log_requests() -> None:
 
 @click.group()
 def users() -> None:
-    """Manage the users of `qrunner serve` on this machine; it need not run."""
+    """Manage the users of this machine's `qrunner serve`."""
 
 
 @users.command()

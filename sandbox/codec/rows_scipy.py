@@ -149,15 +149,18 @@ def _coordinates_fit(_: str, shape: tuple[int, ...], data: Any, *coords: Any) ->
 
 
 def _diagonals_fit(_: str, shape: tuple[int, ...], data: Any, offsets: Any) -> bool:
-    """Whether no sum of an offset and a number of rows or columns overflows, among others.
+    """Whether no diagonal is far outside, among others.
 
-    A diagonal that is outside is none; some of SciPy's functions return such.
+    One that is just outside is none, and some of SciPy's functions return such.  Others add the
+    offset to a number of rows or columns, and take as much memory as that is.
     """
-    largest = numpy().iinfo(offsets.dtype).max - sum(shape) - data.shape[1]
+    far = sum(shape) + data.shape[1]
+    largest = numpy().iinfo(offsets.dtype).max - far
     return (
         len(shape) == _MATRIX
+        and 0 <= far <= largest
         and len(offsets) == len(data) == len(numpy().unique(offsets))
-        and _are_below(offsets, largest, -largest)
+        and _are_below(offsets, far + 1, -far)
     )
 
 

@@ -9,11 +9,10 @@ container, and its worker runs the job.  Nothing of a program has run before tha
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from sandbox.processes import guard, init, kernel, randomness, worker
 from sandbox.stack.warmup import Warmth
@@ -65,6 +64,7 @@ class Origin:
     walls: Walls
     warmth: Warmth
     renewals: Sequence[randomness.Renewal]
+    resource: Any
 
 
 def main(order: protocol.Cell, streams: Sequence[int], ready: bytes, origin: Origin) -> NoReturn:
@@ -80,7 +80,7 @@ def main(order: protocol.Cell, streams: Sequence[int], ready: bytes, origin: Ori
     connection = channel.connected(origin.options.socket)
     os.write(connection, ready)
     _hide(origin)
-    resource.setrlimit(resource.RLIMIT_SIGPENDING, (SIGNALS, SIGNALS))
+    origin.resource.setrlimit(origin.resource.RLIMIT_SIGPENDING, (SIGNALS, SIGNALS))
     if os.read(connection, 1) != protocol.ENTERED:
         os._exit(0)  # nobody wants this cell any more
     # From here on its memory counts as the job's, and that of the worker from its beginning.

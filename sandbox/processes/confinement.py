@@ -7,9 +7,9 @@ without a word, even the runtime.
 from __future__ import annotations
 
 import os
-import resource
+import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from sandbox.processes import guard
 
@@ -30,18 +30,25 @@ _LIMITS: Final = {
 _GROUP: Final = "/sys/fs/cgroup"
 
 
+def resources() -> Any:
+    """Return the module `resource`, and let a program find its own of that name first."""
+    known = sys.modules.get("resource")
+    import resource
+
+    if known is None:
+        del sys.modules["resource"]
+    return resource
+
+
 def lower(ulimits: tuple[str, ...]) -> None:
     """Lower this process's resource limits to these, such as `core=0`, for good."""
+    resource = resources()
     for each in ulimits:
         name, _, value = each.partition("=")
-        number, wanted = _number_of(name), int(value)
+        number, wanted = getattr(resource, f"RLIMIT_{name.upper()}"), int(value)
         _, hard = resource.getrlimit(number)
         if hard > wanted or hard == resource.RLIM_INFINITY:  # gVisor refuses to set some at all
             resource.setrlimit(number, (wanted, wanted))
-
-
-def _number_of(ulimit: str) -> int:
-    return int(getattr(resource, f"RLIMIT_{ulimit.upper()}"))
 
 
 def describe(paths: tuple[str, ...], ulimits: tuple[str, ...]) -> str:
@@ -65,9 +72,10 @@ def _facts(paths: tuple[str, ...], ulimits: tuple[str, ...]) -> Iterator[tuple[s
         for file in files:
             for line in _lines(f"{_GROUP}/{file}")[:1]:
                 yield name, line
+    resource = resources()
     for each in ulimits:
         name = each.partition("=")[0]
-        _, hard = resource.getrlimit(_number_of(name))
+        _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
         yield f"ulimit-{name}", str(hard)
     mounted = _mounted()
     for path in paths:

@@ -48,7 +48,13 @@ def main(options: Options, _control: int) -> NoReturn:
         warmth = loader.clear_early(options.program, warmth)
         walls = cell.Walls.around(options)
         origin = cell.Origin(
-            os.getuid(), os.getgid(), options, walls, warmth, randomness.without_memory(renewals)
+            uid=os.getuid(),
+            gid=os.getgid(),
+            options=options,
+            walls=walls,
+            warmth=warmth,
+            renewals=randomness.without_memory(renewals),
+            resource=confinement.resources(),
         )
         ready = worker.ready(seen=confinement.describe(options.covered, options.ulimits))
         connection.sendall(protocol.encode(ready))

@@ -132,9 +132,10 @@ class LiveOutput:
 
     def refused(self, program: str, error: RunnerError) -> None:
         """Show why nothing was run: the request was refused, or the runner failed."""
+        del program
         self._screen.close()
         show(f"qrunner: {notice(str(error))}\n", COLOURS[False])
-        show(arrow(hint(str(error), program)))
+        show(arrow(hint(str(error))))
 
     # --- the live line --------------------------------------------------------------------------
 

@@ -116,7 +116,8 @@ class HumanOutput(_Plain):
 
     def refused(self, program: str, error: RunnerError) -> None:
         """Show why nothing was run: the request was refused, or the runner failed."""
-        show(f"qrunner: {notice(str(error))}\n{arrow(hint(str(error), program))}")
+        del program
+        show(f"qrunner: {notice(str(error))}\n{arrow(hint(str(error)))}")
 
 
 class JsonOutput(_Plain):

@@ -57,7 +57,8 @@ def select(data: Any, pointer: str) -> Any:
         elif isinstance(found, dict) and key in found:
             data = found[key]
         else:
-            msg = f"{came or 'it'} has no {key!r:.80}"
+            known = f", but {', '.join(found)[:200]}" if isinstance(found, dict) else ""
+            msg = f"{came or 'it'} has no {key!r:.80}{known}"
             raise LookupError(msg)
         came += f"/{step}"
     return data

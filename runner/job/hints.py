@@ -1,4 +1,4 @@
-"""Hints: what to do about an error, in one table from the error's text to a line of advice.
+"""Hints: what to do about an error, in tables from the error's text to a line of advice.
 
 The text may be a program's.  It only selects a row; what a row takes from it is a short name.
 """
@@ -118,9 +118,8 @@ def _package(match: re.Match[str], program: Path) -> str:
 
 _NAME: Final = r"['\"]?(?P<name>[\w.()/-]{1,80})['\"]?"
 _QISKITS: Final = r"QuantumCircuit|Instruction(?:Set)?|\w{,40}Backend\w{,40}|\w{,40}Simulator"
-_TABLE: Final[tuple[tuple[str, str | _Advise], ...]] = (
-    (r"No module named 'qiskit_ibm_runtime\.fake_provider|\bFake[A-Z]\w+(?:V2)?\b", _DEVICES),
-    (r"No module named 'qiskit\.providers\.fake_provider", _DEVICES),
+_PROGRAMS: Final[tuple[tuple[str, str | _Advise], ...]] = (
+    (r"No module named '[\w.]{1,80}fake_provider|(?:name|attribute) 'Fake[A-Z]\w", _DEVICES),
     (rf"cannot import name {_NAME} from '(?P<module>qiskit[\w.]{{,80}})'", _write),
     (r"No module named '(?P<name>qiskit\.[\w.]{1,80})'", _write),
     (rf"No module named {_NAME}", _beside),
@@ -134,6 +133,14 @@ _TABLE: Final[tuple[tuple[str, str | _Advise], ...]] = (
     (r"Read-only file system|Permission denied: '/(?!tmp|out)", _WRITABLE),
     (r"Temporary failure in name resolution|Network is unreachable|Max retries exceeded", _NETWORK),
     (r"urlopen error|getaddrinfo|gaierror|NameResolutionError", _NETWORK),
+)
+"""Patterns of errors of programs in the order in which they are tried, and what to do.
+
+An advice that says None leaves the error to the rows below.
+"""
+
+_REQUESTS: Final[tuple[tuple[str, str | _Advise], ...]] = (
+    (r"\bFake[A-Z]\w+", _DEVICES),
     (
         r"inputs\.(?P<name>\w{1,80}): (?P<value>[\w.+-]{1,80}) is not of type 'string'",
         lambda match, _: f"a text that looks like JSON: -i {match['name']}='\"{match['value']}\"'",
@@ -146,18 +153,20 @@ _TABLE: Final[tuple[tuple[str, str | _Advise], ...]] = (
         ),
     ),
 )
-"""Patterns of errors in the order in which they are tried, and what to do.
-
-An advice that says None leaves the error to the rows below.
-"""
+"""The same for what is refused before a program runs."""
 
 
-def hint(text: str, program: str = "") -> str:
-    """Return what to do about an error of a program or request, "" if the table does not know.
+def hint(text: str) -> str:
+    """Return what to do about a refused request, "" if the table does not know."""
+    return next(_hints(_REQUESTS, text, Path()), "")
 
-    `program` is the program as its user named it.
+
+def hint_of_program(text: str, program: str) -> str:
+    """Return what to do about a program's error, "" if the table does not know.
+
+    `text` is its line and traceback, `program` is the program as its user named it.
     """
-    return next(_hints(text, Path(program)), "")
+    return next(_hints(_PROGRAMS, text, Path(program)), "")
 
 
 def hint_for(record: JobRecord, program: str = "") -> str:
@@ -168,15 +177,15 @@ def hint_for(record: JobRecord, program: str = "") -> str:
         return ""
     # The end of the traceback, where the line that raised is: what is before says less.
     shown = (record.traceback or "")[-_MAX_TRACEBACK:]
-    return hint(f"{(record.error or '')[:_MAX_ERROR]}\n{shown}", program)
+    return hint_of_program(f"{(record.error or '')[:_MAX_ERROR]}\n{shown}", program)
 
 
 _MAX_ERROR: Final = 2000
 _MAX_TRACEBACK: Final = 4000
 
 
-def _hints(text: str, program: Path) -> Iterator[str]:
-    for pattern, advice in _TABLE:
+def _hints(table: tuple[tuple[str, str | _Advise], ...], text: str, program: Path) -> Iterator[str]:
+    for pattern, advice in table:
         match = re.search(pattern, text)
         said = advice(match, program) if match and callable(advice) else match and advice
         if said:

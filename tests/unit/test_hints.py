@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.job.hints import REMOVED, hint, hint_for
+from runner.job.hints import REMOVED, hint, hint_for, hint_of_program
 from runner.job.record import Evidence, JobRecord, Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "from-qiskit-runtime.md"
@@ -73,7 +73,7 @@ CIRCUIT = "from qiskit import QuantumCircuit\ncircuit = QuantumCircuit(1, 1)\n"
     ],
 )
 def test_an_error_of_the_stack_has_its_hint(code, said):
-    assert said in hint(error_of(code), "program.py")
+    assert said in hint_of_program(error_of(code), "program.py")
 
 
 @pytest.mark.parametrize(
@@ -98,18 +98,25 @@ def test_what_is_beside_a_bare_file_is_named(tmp_path):
         ("from helpers.part import x", "helpers.py"),
         ("open('data.csv')", "data.csv"),
     ):
-        found = hint(error_of(code), program)
+        found = hint_of_program(error_of(code), program)
         assert "only one.py itself is packaged" in found
         assert name in found
-    assert "qrunner lock" in hint(error_of("import helpers"), "other/one.py")
-    assert "qrunner lock some/directory" in hint(error_of("import helpers"), "some/directory")
+    assert "qrunner lock" in hint_of_program(error_of("import helpers"), "other/one.py")
+    assert "qrunner lock some/directory" in hint_of_program(
+        error_of("import helpers"), "some/directory"
+    )
 
 
 @pytest.mark.parametrize(
     "text", ["", "ValueError: no", "KeyError: 'execute'", "x" * 10_000, "no attribute 'qasm'"]
 )
 def test_what_nobody_knows_has_none(text):
-    assert hint(text) == ""
+    assert hint(text) == hint_of_program(text, "p.py") == ""
+
+
+def test_what_is_missing_on_the_host_is_no_fault_of_a_program():
+    assert hint("drawing needs matplotlib (No module named 'matplotlib')") == ""
+    assert hint("x.json: cannot be read: [Errno 2] No such file or directory: 'x.json'") == ""
 
 
 def record(outcome, error=None, traceback=None):

@@ -119,7 +119,7 @@ def _package(match: re.Match[str], program: Path) -> str:
 _NAME: Final = r"['\"]?(?P<name>[\w.()/-]{1,80})['\"]?"
 _QISKITS: Final = r"QuantumCircuit|Instruction(?:Set)?|\w{,40}Backend\w{,40}|\w{,40}Simulator"
 _PROGRAMS: Final[tuple[tuple[str, str | _Advise], ...]] = (
-    (r"No module named '[\w.]{1,80}fake_provider|(?:name|attribute) 'Fake[A-Z]\w", _DEVICES),
+    (r"\bfake_provider\b(?s:.{0,60})\bFake[A-Z]|(?:name|attribute) 'Fake[A-Z]", _DEVICES),
     (rf"cannot import name {_NAME} from '(?P<module>qiskit[\w.]{{,80}})'", _write),
     (r"No module named '(?P<name>qiskit\.[\w.]{1,80})'", _write),
     (rf"No module named {_NAME}", _beside),

@@ -14,6 +14,7 @@ from typing import Any
 
 from runner.host.trace import Trace
 from runner.job.delivery import Delivery
+from runner.job.device import Answer
 from runner.job.history import History
 from runner.job.record import JobRecord, JobStatus, Outcome, StartedEvent
 from runner.job.request import Request
@@ -50,6 +51,7 @@ class Life:
         record: everything about its end, None before that.
         gauge: returns the memory that its sandbox uses, in bytes.
         trace: the time that each step took.
+        answers: what its held backend answered, for a recording.
 
     The other attributes are those of `Job`.
     """
@@ -80,6 +82,7 @@ class Life:
         self.record: JobRecord | None = None
         self.is_cancelled = False
         self.gauge: Callable[[], int | None] = nothing_known
+        self.answers: list[Answer] = []
         self.trace = Trace()
         self.decode = decode
         self.compare = compare

@@ -80,7 +80,9 @@ class JobStatus(StrEnum):
 class Usage:
     """The resources that a job used; None where they are unknown, with the reason in `sources`.
 
-    `wall_s` runs from hand-out to the end.  `stdout_bytes` counts the result stream, `stderr_bytes`
+    `wall_s` runs from hand-out to the end, waiting for a held backend included.  `circuits`,
+    `shots`, `device_s` (the device's own count of its seconds) and `device_wait_s` are only set for
+    a job with a held backend.  `stdout_bytes` counts the result stream, `stderr_bytes`
     the log, to which everything the program prints goes.  `sources` names for each figure its
     source ("host", "cgroup", "engine", "guest"), or the reason why it is None.
     """
@@ -92,6 +94,10 @@ class Usage:
     messages: int = 0
     stdout_bytes: int = 0
     stderr_bytes: int = 0
+    circuits: int | None = None
+    shots: int | None = None
+    device_s: float | None = None
+    device_wait_s: float | None = None
     sources: dict[str, str] = field(default_factory=dict)
 
 

@@ -21,12 +21,14 @@ class Limits:
     """The limits of one job.  Reaching any of them is an outcome of its own.
 
     Times are in seconds, sizes in bytes.  `timeout_s` runs from hand-out and includes the program's
-    import; `startup_s` is for the guest's own code before that.  Manifests and callers may lower
+    import; `startup_s` is for the guest's own code before that.  While a held backend has calls to
+    answer, `device_wait_s` runs instead, over all calls together.  Manifests and callers may lower
     the operator's limits, never raise them: see `lowered_by`.
     """
 
     timeout_s: float = 300.0
     startup_s: float = 60.0
+    device_wait_s: float = 3600.0
     memory_bytes: int = 2 * GIB
     cpus: float = 1.0
     processes: int = 128

@@ -12,24 +12,26 @@ import contextlib
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from runner.errors import EngineError
 from runner.host.interrupt import Waker
+from runner.job.device import Device, Line
 from runner.job.life import Life
 from runner.job.record import Evidence, Outcome, Usage
 from runner.job.request import Request
 from runner.policy import Limits
 from runner.policy.isolation import host_tasks
+from runner.running.calls import Calls
 from runner.running.pace import Pace
 from runner.running.relay import LimitReachedError, Relay
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.place import EVERYTHING, Account, Place, Stream, set_events, usage_of
 from runner.sandboxes.spec import Carrier
 from sandbox.wire.clock import Clock
-from sandbox.wire.protocol import Fault, JsonText, Order, Pause, ProtocolError, Resume
+from sandbox.wire.protocol import Fault, JsonText, Order, Pause, ProtocolError, Reply, Resume
 
 _MESSAGES: Final = frozenset({Stream.MESSAGES})
 _OUTPUT: Final = EVERYTHING - _MESSAGES
@@ -77,13 +79,30 @@ class Execution:
     Afterwards `is_clean` is True if another job may use the place.
     """
 
-    def __init__(self, place: Place, job: Life, limits: Limits, waker: Waker) -> None:
+    def __init__(
+        self,
+        place: Place,
+        job: Life,
+        limits: Limits,
+        waker: Waker,
+        device: Device | None = None,
+    ) -> None:
         self._place = place
+        self._device = device
+        self._calls = Calls(place.number, limits.device_wait_s)
+        self._line: Line | None = None
         self._job = job
         self._limits = limits
         self._waker = waker
         stdio = place.carrier is Carrier.STDIO
-        self._relay = Relay(job, limits, stdio=stdio, log_end=place.log_end, number=place.number)
+        self._relay = Relay(
+            job,
+            limits,
+            stdio=stdio,
+            log_end=place.log_end,
+            number=place.number,
+            can_call=device is not None,
+        )
         self._ended = {Stream.MESSAGES} if stdio else set()
         self._said: deque[Order] = deque()
         self._clock: Clock
@@ -107,7 +126,7 @@ class Execution:
         """
         started = time.monotonic()
         self._clock = Clock(self._limits.timeout_s)
-        with selectors.PollSelector() as self._selector:
+        with selectors.PollSelector() as self._selector, self._open_line(request):
             try:
                 self._place.begin(request)
                 ended = self._pump()
@@ -121,6 +140,25 @@ class Execution:
                 self._wait_for_figures()
         return self._verdict(ended, wall_s)
 
+    @contextlib.contextmanager
+    def _open_line(self, request: Request) -> Iterator[None]:
+        """Let the program call its held backend in this block; what is not done then is cancelled.
+
+        The line stays there to be asked what the job has used.
+        """
+        if self._device is None:
+            yield
+            return
+        self._line = self._device.open(self._job.id, request.user, self._reply)
+        try:
+            yield
+        finally:
+            self._line.close()
+            self._job.answers = self._calls.answers
+
+    def _reply(self, call: int, body: JsonText) -> None:
+        self.say(Reply(job=self._place.number, call=call, body=body))
+
     # --- transferring ---------------------------------------------------------------------------
 
     def _pump(self) -> Verdict | None:
@@ -130,7 +168,8 @@ class Execution:
         while True:
             rest_s = self._reads.rest_s()
             self._place.watch(self._selector, self._wanted(is_resting=rest_s > 0))
-            left = self._clock.left_s
+            waits_s = self._calls.left_s
+            left = self._clock.left_s if waits_s is None else min(self._clock.left_s, waits_s)
             for key, events in self._selector.select(min(left, rest_s) if rest_s else left):
                 if key.fileobj is self._waker:
                     self._waker.clear()
@@ -145,7 +184,7 @@ class Execution:
             if self._job.is_cancelled:
                 return Verdict(outcome=Outcome.CANCELLED)
             if left <= 0:
-                return self._time_limit()
+                return self._time_limit() if waits_s is None or waits_s > 0 else self._wait_limit()
 
     def _wanted(self, *, is_resting: bool) -> frozenset[Stream]:
         """Return the streams to read now: messages if consumers keep up, others at a set pace."""
@@ -155,11 +194,37 @@ class Execution:
     def _pass_on_what_was_said(self) -> None:
         while self._said:
             order = self._said.popleft()
+            if isinstance(order, Reply):
+                self._tell(self._calls.answered(order, self._place.unsent_bytes))
+            else:
+                self._tell([order])
+
+    def _tell(self, orders: list[Order]) -> None:
+        for order in orders:
             if isinstance(order, Pause):
                 self._clock.pause(order.at_most_s)
             elif isinstance(order, Resume):
                 self._clock.resume()
-            self._place.tell(order)
+        if orders:
+            self._place.tell(*orders)
+
+    def _take_calls(self) -> None:
+        """Pass on what the program asks of its held backend."""
+        while self._relay.calls:
+            call = self._relay.calls.popleft()
+            self._tell(self._calls.take(call, self._place.unsent_bytes))
+            assert self._line is not None
+            self._line.call(call)
+
+    def _wait_limit(self) -> Verdict:
+        evidence = Evidence(
+            limit="device_wait_s",
+            value=self._limits.device_wait_s,
+            observed=round(self._calls.waited_s, 3),
+            source="host",
+            detail="the held backend had not answered by then",
+        )
+        return Verdict(outcome=Outcome.TIME_LIMIT, evidence=evidence)
 
     def _time_limit(self) -> Verdict:
         observed = round(self._clock.spent_s, 3)  # before the ping, which is not the job's time
@@ -187,10 +252,12 @@ class Execution:
                 self._end_of(stream)
             elif stream is Stream.MESSAGES:
                 relay.feed_socket(data)
+                self._take_calls()
                 if relay.messages:
                     self._job.trace.mark_once("first message")
             elif stream is Stream.RESULTS:
                 relay.feed_stdout(data)
+                self._take_calls()
             else:
                 relay.feed_stderr(data)
                 self._pace(len(data))
@@ -440,6 +507,22 @@ class Execution:
 
     def _usage(self, wall_s: float, known: Usage) -> Usage:
         counted = ("wall_s", "messages", "stdout_bytes", "stderr_bytes")
+        if self._line is not None:
+            used = self._line.used
+            silent = "the held backend does not say"
+            known = replace(
+                known,
+                circuits=used.circuits,
+                shots=used.shots,
+                device_s=used.device_s,
+                device_wait_s=round(self._calls.waited_s, 6),
+                sources={
+                    **dict.fromkeys(("circuits", "shots"), used.source),
+                    "device_s": silent if used.device_s is None else "device",
+                    "device_wait_s": "host",
+                    **known.sources,
+                },
+            )
         return replace(
             known,
             wall_s=round(wall_s, 6),

@@ -157,10 +157,12 @@ class Lanes:
         lane.is_clean = False  # until it is known to be clean
         if not isinstance(sandbox, Sandbox):
             place = place_of(self._engine, sandbox)
-            return Execution(place, task.job, task.limits, task.waker).run(task.request)
+            return Execution(place, task.job, task.limits, task.waker, task.device).run(
+                task.request
+            )
         lane.number += 1
         turn = Turn(self._engine, sandbox, lane.number, lane.counted)
-        execution = Execution(turn, task.job, task.limits, task.waker)
+        execution = Execution(turn, task.job, task.limits, task.waker, task.device)
         verdict = execution.run(task.request)
         lane.is_clean, lane.counted = execution.is_clean, turn.counted
         return verdict

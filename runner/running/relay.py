@@ -8,6 +8,7 @@ only about its own program.
 from __future__ import annotations
 
 import base64
+from collections import deque
 
 from runner.job.life import Life
 from runner.job.record import Evidence, FileEvent, Outcome
@@ -16,10 +17,12 @@ from runner.sandboxes.place import SINGLE_USE_JOB, overlap
 from sandbox.wire.protocol import (
     ENVELOPE_BYTES,
     FAULT_KINDS,
+    MAX_CALL_BYTES,
     MAX_FILE_BYTES,
     MAX_FILES,
     MAX_FILES_BYTES,
     MAX_SMALL_FRAME_BYTES,
+    Call,
     Cleared,
     Done,
     Exited,
@@ -51,6 +54,7 @@ class Relay:
         result, end, exited: the accepted frames, None before; `end` is the `Done` or `Fault` that
             ended `main`, or the `Result` itself.
         messages, messages_bytes, stdout_bytes, stderr_bytes: counts of what was read.
+        calls: calls to the held backend that nobody has taken yet.
         log_ended: True if the guest's mark after the log was read.  A program that knows the mark
             can only cut off its own log.
     """
@@ -63,14 +67,20 @@ class Relay:
         stdio: bool,
         log_end: str = "",
         number: int = SINGLE_USE_JOB,
+        can_call: bool = False,
     ) -> None:
         self._job = job
         self._limits = limits
         self._stdio = stdio
         self._number = number
-        self._socket_reader = FrameReader(limits.message_bytes + ENVELOPE_BYTES)
-        largest = max(limits.result_bytes + ENVELOPE_BYTES, MAX_SMALL_FRAME_BYTES)
+        message = max(limits.message_bytes, MAX_CALL_BYTES if can_call else 0)
+        self._socket_reader = FrameReader(message + ENVELOPE_BYTES)
+        largest = max(
+            limits.result_bytes + ENVELOPE_BYTES, message + ENVELOPE_BYTES, MAX_SMALL_FRAME_BYTES
+        )
         self._stdout_reader = FrameReader(largest)
+        self._can_call = can_call
+        self.calls: deque[Call] = deque()
         self.result: Result | None = None
         self.end: Result | Done | Fault | None = None
         self.exited: Exited | None = None
@@ -105,7 +115,7 @@ class Relay:
         if self._is_mute:
             return
         for frame in self._socket_reader.feed(data):
-            if not isinstance(frame, Message):
+            if not isinstance(frame, Message | Call):
                 msg = f"a {type(frame).__name__.lower()} frame on the message channel"
                 raise ProtocolError(msg)
             self._message(frame)
@@ -166,9 +176,9 @@ class Relay:
             raise ProtocolError(msg)
 
     def _stdout_frame(self, frame: Frame) -> None:
-        if isinstance(frame, Message):
+        if isinstance(frame, Message | Call):
             if not self._stdio:
-                msg = "a message frame on the result stream"
+                msg = f"a {type(frame).__name__.lower()} frame on the result stream"
                 raise ProtocolError(msg)
             self._message(frame)
             return
@@ -225,8 +235,11 @@ class Relay:
         if frame.done:
             self.end = frame
 
-    def _message(self, frame: Message) -> None:
+    def _message(self, frame: Message | Call) -> None:
         self._check_job(frame.job)
+        if isinstance(frame, Call):
+            self._call(frame)
+            return
         limits = self._limits
         size = _size(frame.body)
         if size > limits.message_bytes:
@@ -239,6 +252,15 @@ class Relay:
         self.messages += 1
         self.messages_bytes = total
         self._job.add_message(frame.body)
+
+    def _call(self, frame: Call) -> None:
+        if not self._can_call:
+            msg = "a call frame, and the job has no held backend"
+            raise ProtocolError(msg)
+        if len(frame.body) > MAX_CALL_BYTES:
+            msg = f"a call of more than {MAX_CALL_BYTES} bytes"
+            raise ProtocolError(msg)
+        self.calls.append(frame)
 
     def _check_job(self, number: int) -> None:
         if number != self._number:

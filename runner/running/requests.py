@@ -17,20 +17,22 @@ def checked(
     program: Program,
     inputs: Mapping[str, Any] | None,
     limits: Limits,
-    backend: str | Mapping[str, Any] | None,
+    backend: Mapping[str, Any],
     options: Mapping[str, Any] | None,
     user: str,
 ) -> Request:
-    """Return the request for a caller's arguments.  Raises RequestError that names every error."""
+    """Return the request for a caller's arguments.  Raises RequestError that names every error.
+
+    `backend` is a description, as `runner.backends` or a held backend gives it.
+    """
     chosen = checked_options(options or {})
-    description = backends.describe(backend)
-    backends.check_requirements(program.manifest, description, limits.memory_bytes)
+    backends.check_requirements(program.manifest, backend, limits.memory_bytes)
     return Request(
         program=program.name,
         path=str(program.path),
         entry=program.manifest.entry,
         inputs=values.check_inputs(program, inputs or {}, limit_bytes=limits.inputs_bytes),
-        backend=description,
+        backend=backend,
         options={"log_level": chosen["log_level"]},
         limits=limits,
         tags=chosen["tags"],

@@ -19,6 +19,7 @@ from runner.host.interrupt import CancelledError, Interrupt, Waker
 from runner.host.trace import Trace
 from runner.job import Job
 from runner.job.delivery import Callback
+from runner.job.device import Device
 from runner.job.life import Keeper, Life, nothing_known
 from runner.job.record import Evidence, JobRecord, Outcome
 from runner.job.request import Request
@@ -38,6 +39,7 @@ class Task:
     Attributes:
         job: the job's state.
         handle: the caller's handle; the task keeps it alive, so that the job can be found.
+        device: the backend that the host holds for the job; None for most.
         image: the image to use instead of the program's own; see `Supervisor.replay`.
     """
 
@@ -49,6 +51,7 @@ class Task:
         withdraw: Callable[[Task], object],
         *,
         keeper: Keeper | None = None,
+        device: Device | None = None,
     ) -> None:
         self.program = program
         self.request = request
@@ -57,6 +60,7 @@ class Task:
         self._callbacks: tuple[Callback, Callback] | None = None
         self.retries = 0
         self.image = request.image
+        self.device = device
         self.sandbox: Holding | None = None
         self.interrupt = Interrupt()
         self.waker = Waker()

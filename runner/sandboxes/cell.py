@@ -118,6 +118,10 @@ class Cell:
         return not self._unsent
 
     @property
+    def unsent_bytes(self) -> int:
+        return len(self._unsent)
+
+    @property
     def has_ended(self) -> bool:
         return not self._open - {Stream.MESSAGES}
 

@@ -109,6 +109,10 @@ class Place(Protocol):
     def is_told(self) -> bool:
         """Return True if everything to be sent has been sent."""
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that the guest has not taken yet."""
+
     def begin(self, request: Request) -> None:
         """Tell the guest to begin; the guest's clock starts when it reads that."""
 
@@ -168,6 +172,10 @@ class Container:
     @property
     def is_told(self) -> bool:
         return not self._unsent
+
+    @property
+    def unsent_bytes(self) -> int:
+        return len(self._unsent)
 
     def begin(self, request: Request) -> None:
         self._say(frame(request, self.number, log_end=self.log_end))

@@ -142,7 +142,8 @@ class Machine:
         if not task.job.start():
             raise CancelledError
         place = place_of(self.engine, sandbox)
-        return Execution(place, task.job, task.limits, task.waker).run(task.request)
+        execution = Execution(place, task.job, task.limits, task.waker, task.device)
+        return execution.run(task.request)
 
     def queue(self, count: int) -> Lanes:
         """Return the lanes of a session."""

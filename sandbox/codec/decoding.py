@@ -108,9 +108,16 @@ class Decoder:
     """One walk over tagged JSON, with its permissions and the memory that it may still take."""
 
     def __init__(
-        self, *, every: bool, oldest_qpy: int, room: int | None, owns_data: bool = False
+        self,
+        *,
+        every: bool,
+        oldest_qpy: int,
+        room: int | None,
+        owns_data: bool = False,
+        tries_out: bool = True,
     ) -> None:
         self.oldest_qpy = oldest_qpy
+        self.tries_out = tries_out and oldest_qpy > 0
         self._every = every
         self._bound = room
         self._room = room

@@ -46,6 +46,7 @@ class Reader(Protocol):
     """The part of a decoding walk that rows may use."""
 
     oldest_qpy: int
+    tries_out: bool
     is_bounded: bool
 
     def unpack(self, text: Any) -> Unpacking: ...

@@ -94,20 +94,21 @@ def main(order: protocol.Cell, streams: Sequence[int], ready: bytes, origin: Ori
             os.close(connection)  # it ends with the worker
         return child
 
-    def work(control: int) -> NoReturn:
-        worker.leave_after(lambda: _work(connection, control, origin))
+    def work(control: int, inbox: int) -> NoReturn:
+        worker.leave_after(lambda: _work(connection, control, inbox, origin))
 
     init.stand_guard(fork, work, [], origin.options)
 
 
-def _work(connection: int, control: int, origin: Origin) -> None:
+def _work(connection: int, control: int, inbox: int, origin: Origin) -> None:
     worker.be_first_to_die()
     # Here, since a state that the zygote made for one cell would stay in the memory of later ones.
     randomness.renew(origin.renewals)
     results, log = channel.take_output()
     messages = channel.FrameWriter(connection)
     outlet = channel.Channel(messages=messages, results=results, log=log)
-    worker.take_request(outlet, origin.options, control, origin.warmth)
+    replies = channel.move_up(inbox)
+    worker.take_request(outlet, origin.options, control, origin.warmth, replies=replies)
     # The kernel takes a process apart without a break, on a core that the host needs just now.
     time.sleep(_REST_S)
 

@@ -5,9 +5,10 @@ code never runs in it and cannot reach it: it is not dumpable, so a process of t
 neither `ptrace` nor `/proc/1/mem`, and it ignores every signal that can be ignored.
 
 The worker reads its request from stdin and closes it before any program code runs.  From then on
-only PID 1 reads the host's frames.  It exits when the host hangs up stdin, when its own clock has
-run out (because the host is alive but stuck), or a few seconds after the worker.  Its exit kills
-every process left in the PID namespace.
+only PID 1 reads the host's frames; replies to the program's calls it passes on unread
+(`sandbox.processes.inbox`).  It exits when the host hangs up stdin, when its own clock has run out
+(because the host is alive but stuck), or a few seconds after the worker.  Its exit kills every
+process left in the PID namespace.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from sandbox.processes import confinement, counters, guard
+from sandbox.processes.inbox import Inbox
 from sandbox.processes.pump import Pump
 from sandbox.wire import protocol
 from sandbox.wire.clock import Clock
@@ -44,11 +46,11 @@ REAPED_AT_ONCE: Final = 256
 """Orphans reaped between two checks of the clock: a fork bomb must not delay the deadline."""
 
 
-def main(options: Options, work: Callable[[int], NoReturn], *, collects: bool) -> NoReturn:
+def main(options: Options, work: Callable[[int, int], NoReturn], *, collects: bool) -> NoReturn:
     """Become the sandbox's first process; never returns.
 
-    `work` is what the worker does, given its pipe to this process.  With `collects` short pieces of
-    its output are collected on their way.
+    `work` is what the worker does, given its pipes to and from this process.  With `collects` short
+    pieces of its output are collected on their way.
     """
     guard.protect()
     if os.getpid() != 1:
@@ -56,35 +58,38 @@ def main(options: Options, work: Callable[[int], NoReturn], *, collects: bool) -
         guard.adopt_orphans()
     pumps = [Pump(STDOUT), Pump(STDERR)] if collects else []
 
-    def work_behind(control: int) -> NoReturn:
+    def work_behind(control: int, inbox: int) -> NoReturn:
         for each in pumps:
             each.give()
-        work(control)
+        work(control, inbox)
 
     stand_guard(os.fork, work_behind, pumps, options)
 
 
 def stand_guard(
     fork: Callable[[], int],
-    work: Callable[[int], NoReturn],
+    work: Callable[[int, int], NoReturn],
     pumps: list[Pump],
     options: Options,
 ) -> NoReturn:
-    """Fork the worker, which calls `work` with its pipe to this process, and guard it to its end.
+    """Fork the worker, which calls `work` with its pipes to and from this process, and guard it.
 
     This process must be protected already, and the first of its PID namespace.
     """
     wakeup, wakeup_write = guard.open_wakeup()
     control, control_write = os.pipe()
+    inbox = Inbox()
     child = fork()
     if child == 0:
         guard.become_ordinary()
         confinement.lower(options.ulimits)
         for descriptor in (wakeup, wakeup_write, control):
             os.close(descriptor)
-        work(control_write)
+        inbox.keep_reader()
+        work(control_write, inbox.reader)
     os.close(control_write)
-    first = Init(child=child, wakeup=wakeup, control=control, options=options)
+    inbox.keep_writer()
+    first = Init(child=child, wakeup=wakeup, control=control, inbox=inbox, options=options)
     try:
         first.watch(pumps)
     except BaseException:  # noqa: BLE001 (the sandbox must go, whatever went wrong here)
@@ -100,10 +105,13 @@ class Init:
     what concerns PID 1.
     """
 
-    def __init__(self, *, child: int, wakeup: int, control: int, options: Options) -> None:
+    def __init__(
+        self, *, child: int, wakeup: int, control: int, inbox: Inbox, options: Options
+    ) -> None:
         self._child = child
         self._wakeup = wakeup
         self._control = control
+        self._inbox = inbox
         self._is_session = options.session
         self._is_warm = options.warm
         self._cpu_before_us = 0
@@ -146,6 +154,8 @@ class Init:
             self._hear(self._control)
         elif descriptor == STDOUT and not self._pumps:
             self._tell()
+        elif descriptor == self._inbox.writer:
+            self._deliver(b"")
         for pump in self._pumps:
             if pump.owns(descriptor):
                 pump.move()
@@ -160,7 +170,9 @@ class Init:
         """Read frames of the host, from its stream or forwarded by the worker."""
         data = os.read(source, _READ_BYTES)
         for order in self._orders.feed(data):
-            if self._child:
+            if isinstance(order, bytes):
+                self._deliver(order)
+            elif self._child:
                 self._obey(order)
         if data:
             return
@@ -188,6 +200,17 @@ class Init:
             self._clock = None
         else:
             _kill_group(self._child)
+
+    def _deliver(self, piece: bytes) -> None:
+        """Give a piece of a reply to the worker; read no more while it does not take it."""
+        was_full = self._inbox.is_full
+        self._inbox.give(piece)
+        if self._inbox.is_full and not was_full:
+            self._poll.register(self._inbox.writer, select.POLLOUT)
+            self._poll.register(STDIN, 0)
+        elif was_full and not self._inbox.is_full:
+            self._poll.unregister(self._inbox.writer)
+            self._poll.register(STDIN, select.POLLIN)
 
     def _reap(self) -> bool:
         """Reap dead children; return whether there may be more."""

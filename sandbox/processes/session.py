@@ -39,8 +39,9 @@ class HungUpError(Exception):
     """The host has closed stdin: nobody wants anything any more."""
 
 
-def main(options: Options, control: int) -> NoReturn:
+def main(options: Options, control: int, inbox: int) -> NoReturn:
     """Serve jobs until the host hangs up; `control` is the pipe to PID 1."""
+    os.close(inbox)  # each job has one of its own
     is_alone = os.getppid() == 1  # else this is no container (contract tests)
 
     def serve() -> None:
@@ -106,13 +107,13 @@ class Parent:
             job = order.job
             self._tell(replace(order, token=""))
             self._intake.relay(request)
+            status, usage = self._wait(child, job, request)
             os.close(request)
-            status, usage = self._wait(child, job)
             self._clean_up(child)
             self._report(order, status, usage)
 
     def _fork(self) -> tuple[int, int]:
-        """Return the process of the next job and the pipe on which it waits for its request."""
+        """Return the process of the next job and the pipe for its request and its replies."""
         reader, writer = os.pipe()
         # Here and not in the fork, where each page that is written to is copied first.
         randomness.renew([*self._renewals, *randomness.find()])
@@ -129,7 +130,6 @@ class Parent:
         guard.become_ordinary()
         worker.be_first_to_die()
         os.dup2(request, _STDIN)
-        os.close(request)
         read = channel.read_run_line()
         if read is None:
             return
@@ -139,7 +139,10 @@ class Parent:
         if self._uses_socket:
             messages = channel.connect(self._options.socket)
             outlet = channel.Channel(messages=messages, results=outlet.results, log=outlet.log)
-        worker.perform(outlet, Outbox(outlet), run, self._options, self._warmth)
+        replies = channel.move_up(request)
+        worker.perform(
+            outlet, Outbox(outlet), run, self._options, self._warmth, replies=replies
+        )
 
     def _take_next(self, job: int) -> protocol.Next:
         """Return the order for the job after this one; waits for it."""
@@ -149,10 +152,16 @@ class Parent:
             order = self._intake.order()
             if isinstance(order, protocol.Next):
                 return order
-            # Else it stops a job that had ended by itself meanwhile.
+            if isinstance(order, protocol.Parcel):
+                self._intake.relay(None, order.size)
+            # Else it is about a job that had ended by itself meanwhile.
 
-    def _wait(self, child: int, job: int) -> tuple[int, resource.struct_rusage]:
-        """Wait until the job's process has ended, by itself or because the host says so."""
+    def _wait(self, child: int, job: int, replies: int) -> tuple[int, resource.struct_rusage]:
+        """Wait until the job's process has ended, by itself or because the host says so.
+
+        A job that does not read its replies holds this up, and with it the host's next order: then
+        the host gives the sandbox up, and with it only jobs of the same user.
+        """
         while True:
             ended, status, usage = os.wait4(child, os.WNOHANG)
             if ended:
@@ -162,6 +171,8 @@ class Parent:
             order = self._intake.order()
             if isinstance(order, protocol.Pause | protocol.Resume):
                 self._tell(order)
+            elif isinstance(order, protocol.Parcel):
+                self._intake.relay(replies, order.size)
             elif isinstance(order, protocol.Stop) and order.job == job:
                 os.kill(child, signal.SIGKILL)
 
@@ -221,7 +232,9 @@ class Intake:
         """Whether the next order is there, or on its way."""
         return self.has_line or bool(select.select([_STDIN], [], [], 0)[0])
 
-    def order(self) -> protocol.Next | protocol.Stop | protocol.Pause | protocol.Resume:
+    def order(
+        self,
+    ) -> protocol.Next | protocol.Stop | protocol.Pause | protocol.Resume | protocol.Parcel:
         """Return the next order; waits for it.  Raises HungUpError."""
         while not (end := self._find_end()):
             self._fill()
@@ -229,19 +242,26 @@ class Intake:
         self._drop(end)
         return protocol.decode_order(line)
 
-    def relay(self, descriptor: int) -> None:
-        """Write the next line to a descriptor, or nowhere if nobody reads it any more."""
-        is_read = True
+    def relay(self, descriptor: int | None, size: int | None = None) -> None:
+        """Write the next line, or so many bytes, to a descriptor.
+
+        They go nowhere if it is None, or nobody reads it any more.
+        """
+        is_read = descriptor is not None
         while True:
-            end = self._find_end()
-            piece = self._buffer[: end or self._filled]
+            end = self._find_end() if size is None else min(size, self._filled)
+            count = end or self._filled
+            piece = self._buffer[:count]
             while is_read and piece:
+                assert descriptor is not None
                 try:
                     piece = piece[os.write(descriptor, piece) :]
                 except BrokenPipeError:
                     is_read = False
-            self._drop(end or self._filled)
-            if end:
+            self._drop(count)
+            if size is not None:
+                size -= count
+            if size == 0 or (size is None and end):
                 return
             self._fill()
 

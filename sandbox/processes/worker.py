@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 from sandbox import DIRECTORY
 from sandbox.processes import confinement, guard
 from sandbox.program import faults
+from sandbox.program.caller import Caller
 from sandbox.program.job import Job
 from sandbox.program.messenger import Outbox
 from sandbox.stack.warmup import Warmth, warm_up
@@ -33,9 +34,9 @@ _OWN: Final = {"mode", "name"}
 _BUILD_FILE: Final = os.path.join(os.path.dirname(DIRECTORY), "BUILD")  # noqa: PTH118, PTH120
 
 
-def main(options: Options, control: int) -> NoReturn:
-    """Run one job and exit; `control` is the pipe to PID 1."""
-    leave_after(lambda: _work(options, control))
+def main(options: Options, control: int, inbox: int) -> NoReturn:
+    """Run one job and exit; `control` is the pipe to PID 1, `inbox` the one from it."""
+    leave_after(lambda: _work(options, control, inbox))
 
 
 def leave_after(work: Callable[[], None]) -> NoReturn:
@@ -51,15 +52,18 @@ def leave_after(work: Callable[[], None]) -> NoReturn:
         os._exit(status)
 
 
-def _work(options: Options, control: int) -> None:
+def _work(options: Options, control: int, inbox: int) -> None:
     be_first_to_die()
     outlet = channel.open_channel(options)
+    replies = channel.move_up(inbox)
     warmth = warm_up(options.modules) if options.warm else Warmth()
     say_ready(outlet, options)
-    take_request(outlet, options, control, warmth)
+    take_request(outlet, options, control, warmth, replies=replies)
 
 
-def take_request(outlet: channel.Channel, options: Options, control: int, warmth: Warmth) -> None:
+def take_request(
+    outlet: channel.Channel, options: Options, control: int, warmth: Warmth, *, replies: int
+) -> None:
     """Wait for the request, leave the host's stream to PID 1, and run the job."""
     outbox = Outbox(outlet)
     request = channel.read_run_line()
@@ -72,7 +76,7 @@ def take_request(outlet: channel.Channel, options: Options, control: int, warmth
     # From here on, only PID 1 holds the host's stream.
     os.write(control, protocol.encode(protocol.Next(job=run.job, wall_s=wall_s, token="")) + rest)
     os.close(control)
-    perform(outlet, outbox, run, options, warmth)
+    perform(outlet, outbox, run, options, warmth, replies=replies)
 
 
 def say_ready(outlet: channel.Channel, options: Options) -> None:
@@ -93,11 +97,14 @@ def perform(
     run: protocol.Run,
     options: Options,
     warmth: Warmth,
+    *,
+    replies: int,
 ) -> None:
-    """Run one job, from its request to its last frame."""
+    """Run one job, from its request to its last frame; `replies` is where calls are answered."""
     ours = (sys.stdout, sys.stderr)
     outbox.begin(run.job, run.limits)
-    send_last_frame = Job(run, outbox, options.program, warmth).execute()
+    caller = Caller(outbox, replies)
+    send_last_frame = Job(run, outbox, caller, options.program, warmth).execute()
     # The log first: once the host has the last frame, it need not wait for anything else.
     theirs = (getattr(sys, "stdout", None), getattr(sys, "stderr", None))
     # Ours are flushed before the program's, whose flush may never end, and again after them, since

@@ -32,7 +32,7 @@ class HungUpError(Exception):
     """The host has closed the connection: no more cells are wanted."""
 
 
-def main(options: Options, _control: int) -> NoReturn:
+def main(options: Options, _control: int, _inbox: int) -> NoReturn:
     """Make cells until the host hangs up; there is nothing to tell PID 1."""
 
     def serve() -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 from sandbox import codec
 from sandbox.program import faults, files, loader, messenger
+from sandbox.program.caller import Caller
 from sandbox.stack import backends
 from sandbox.stack.warmup import Warmth
 from sandbox.wire import protocol
@@ -27,10 +28,16 @@ class Job:
     """Runs one program once."""
 
     def __init__(
-        self, run: protocol.Run, outbox: messenger.Outbox, directory: str, warmth: Warmth
+        self,
+        run: protocol.Run,
+        outbox: messenger.Outbox,
+        caller: Caller,
+        directory: str,
+        warmth: Warmth,
     ) -> None:
         self._run = run
         self._outbox = outbox
+        self._caller = caller
         self._directory = directory
         self._warmth = warmth
         self._process = os.getpid()
@@ -66,7 +73,7 @@ class Job:
         run = self._run
         configure_logging(run.options)
         inputs = codec.from_data(run.inputs, "inputs", trusted=True)
-        backend = backends.build(run.backend, run.limits, self._warmth.prepared)
+        backend = backends.build(run.backend, run.limits, self._warmth.prepared, self._caller)
         self._kind = "init_error"
         files.prepare()
         loader.clear_stage(self._directory, self._warmth)

@@ -90,6 +90,11 @@ class Outbox:
         """Send one interim result.  Raises MessageLimitError if it exceeds a limit."""
         self._turnstile.run(lambda: self._send_message(body))
 
+    def send_call(self, call: int, verb: str, signature: str, body: protocol.JsonText) -> None:
+        """Send a call to the held backend."""
+        asked = protocol.Call(job=self._job, call=call, verb=verb, signature=signature, body=body)
+        self._turnstile.run(lambda: self._outlet.messages.write(protocol.encode(asked)))
+
     def send_result(self, value: protocol.JsonText) -> None:
         """Send the final result while `main` runs; drop it if one was sent before."""
         self.check_result(value)

@@ -13,6 +13,9 @@ MEMORY_SHARE: Final = 0.9
 """The share of the sandbox's memory for a simulation; Python and Qiskit need the rest."""
 
 
+HELD: Final = "held"
+"""The name of a backend that the host holds; only the host can give a description of one."""
+
 _ALIKE: Final = frozenset({"aer_simulator", "device"})
 """The backends that are equal whenever they are built; others may draw random numbers."""
 
@@ -60,12 +63,22 @@ class Prepared:
 
 
 def build(
-    description: Mapping[str, Any], limits: Mapping[str, float], prepared: Prepared | None = None
+    description: Mapping[str, Any],
+    limits: Mapping[str, float],
+    prepared: Prepared | None = None,
+    caller: Any = None,
 ) -> Any:
-    """Return the backend for `{"name": …, "options": {…}}`, sized to the sandbox's limits."""
+    """Return the backend for `{"name": …, "options": {…}}`, sized to the sandbox's limits.
+
+    `caller` is the way to a backend that the host holds.
+    """
     if prepared is not None and prepared.fits(description, limits):
         return prepared.backend
     name = description.get("name")
+    if name == HELD:
+        from sandbox.stack import held
+
+        return held.HeldBackend(description["options"], caller)
     builder = _BUILDERS.get(name) if isinstance(name, str) else None
     if builder is None:
         msg = f"unknown backend {name!r}; it is one of: {', '.join(_BUILDERS)}"

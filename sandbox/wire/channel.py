@@ -115,7 +115,7 @@ class Turnstile:
     """
 
     def __init__(self) -> None:
-        self._entry, self._exit = (_move_up(descriptor) for descriptor in os.pipe())
+        self._entry, self._exit = (move_up(descriptor) for descriptor in os.pipe())
         self._mine = threading.local()
         os.write(self._exit, b".")
 
@@ -153,9 +153,9 @@ def open_channel(options: Options) -> Channel:
 
 def take_output() -> tuple[FrameWriter, int]:
     """Reserve fd 1 for frames, and point fds 1 and 2 at the log; returns the frames and the log."""
-    private = FrameWriter(_move_up(os.dup(1)))
+    private = FrameWriter(move_up(os.dup(1)))
     os.dup2(2, 1)
-    return private, _move_up(os.dup(2))
+    return private, move_up(os.dup(2))
 
 
 def configure_streams() -> None:
@@ -195,10 +195,10 @@ def connected(path: str) -> int:
     """Return a private descriptor that is connected to a socket.  Raises OSError."""
     with contextlib.closing(_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         connection.connect(path)
-        return _move_up(connection.detach())
+        return move_up(connection.detach())
 
 
-def _move_up(descriptor: int) -> int:
+def move_up(descriptor: int) -> int:
     """Return a private copy with a high number, closed on exec; the original is closed."""
     try:
         high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)

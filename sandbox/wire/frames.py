@@ -32,6 +32,21 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """The program asks its held backend for something; `call` is the number that the reply has.
+
+    `signature` is the guest's digest of what is asked, "" for what is not kept: by it a recording
+    is found again.
+    """
+
+    job: int
+    call: int
+    verb: str
+    signature: str
+    body: JsonText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """The final result.  `messages` were published before it; unless `done`, `main` still runs."""
 
@@ -175,6 +190,31 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The host's answer to a call: an object with `answer`, or with `refusal` and the reason.
+
+    On the wire it is a `Parcel` and its bytes, so that whoever passes it on need not hold it.
+    """
+
+    job: int
+    call: int
+    body: JsonText
+
+    @property
+    def line(self) -> bytes:
+        """What the job's process reads."""
+        return f'{{"call":{self.call},"body":{self.body}}}\n'.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """Announces `size` bytes on the same stream, which are for the job's process and not read."""
+
+    job: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A request: the program, its inputs and its limits.
 
@@ -191,6 +231,6 @@ class Run:
     log_end: str = ""
 
 
-Frame: TypeAlias = Ready | Message | Result | File | Done | Fault | Exited | Cleared
-Order: TypeAlias = Run | Next | Stop | Pause | Resume | Cell
+Frame: TypeAlias = Ready | Message | Call | Result | File | Done | Fault | Exited | Cleared
+Order: TypeAlias = Run | Next | Stop | Pause | Resume | Reply | Parcel | Cell
 """The host's frames, which the guest trusts."""

@@ -6,13 +6,15 @@ socket, and `Result`, `Done`, `Fault` and `Exited` on its private stdout (with t
 all of them there).  The guest's stdin is a stream of the host's frames: one `Run`, then `Stop`,
 `Pause` and `Resume` while the job runs.  In a session, a `Next` comes before each `Run`, and
 `Cleared` on stdout says that nothing of a job is left.  A zygote gets a `Cell` on the socket for
-each cell, which then speaks like any guest.
+each cell, which then speaks like any guest.  A program whose backend is held by the host calls it
+with a `Call` among its messages.  The `Reply` comes on stdin as a `Parcel` and its bytes, because
+stdin is what every place and every carrier has.
 
 Decoding is total: for any bytes, `decode` and `FrameReader.feed` return frames or raise
-`ProtocolError`.  The payloads of `Message` and `Result` stay JSON *text*: they are checked to be
-strict JSON within the limits of depth and size, but not kept as objects, so a hostile payload costs
-the host only its own bytes.  The order of keys in those two frames is part of the protocol: it lets
-the host cut out the payload without parsing the envelope.
+`ProtocolError`.  The payloads of `Message`, `Call` and `Result` stay JSON *text*: they are checked
+to be strict JSON within the limits of depth and size, but not kept as objects, so a hostile payload
+costs the host only its own bytes.  The order of keys in those three frames is part of the protocol:
+it lets the host cut out the payload without parsing the envelope.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any, Final
 
 from sandbox.wire import strict
 from sandbox.wire.frames import (
+    Call,
     Cell,
     Cleared,
     Done,
@@ -36,8 +39,10 @@ from sandbox.wire.frames import (
     Message,
     Next,
     Order,
+    Parcel,
     Pause,
     Ready,
+    Reply,
     Result,
     Resume,
     Run,
@@ -46,6 +51,7 @@ from sandbox.wire.frames import (
 
 # Users of the protocol import its frames from here.
 __all__ = [
+    "Call",
     "Cell",
     "Cleared",
     "Done",
@@ -57,8 +63,10 @@ __all__ = [
     "Message",
     "Next",
     "Order",
+    "Parcel",
     "Pause",
     "Ready",
+    "Reply",
     "Result",
     "Resume",
     "Run",
@@ -82,6 +90,11 @@ MAX_FILES_BYTES: Final = 32 * MIB
 """What is kept of the files in `/out`: their number, the largest, and all of them."""
 
 MAX_FILE_NAME: Final = 200
+MAX_CALL_BYTES: Final = 16 * MIB
+MAX_REPLY_BYTES: Final = 64 * MIB
+MAX_CALLS: Final = 16
+"""Of one job at once, from the call until its reply is read; the guest waits before it has more."""
+
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 4_000_000
 """The most brackets and commas in one payload: bounds the memory that parsing it takes."""
@@ -96,7 +109,7 @@ MAX_TEXT_BYTES: Final = 1 * MIB
 """The longest traceback or error text in a fault; the guest cuts the middle out of longer ones."""
 
 MAX_ORDER_BYTES: Final = 4 * KIB
-"""The longest host frame, except `Run`."""
+"""The longest host frame, except `Run` and the bytes of a `Parcel`."""
 
 MAX_SMALL_FRAME_BYTES: Final = 16 * MIB
 """The longest frame without payload: room for two texts of `MAX_TEXT_BYTES`, all escaped."""
@@ -141,7 +154,13 @@ _SMALL: Final = {
     "exited": Exited,
     "cleared": Cleared,
 }
-_ORDERS: Final = {"next": Next, "stop": Stop, "pause": Pause, "resume": Resume}
+_ORDERS: Final = {
+    "next": Next,
+    "stop": Stop,
+    "pause": Pause,
+    "resume": Resume,
+    "parcel": Parcel,
+}
 
 ENTERED: Final = b"\n"
 """What the host writes to a new cell's connection once the cell is in its control group."""
@@ -152,6 +171,10 @@ _ACCEPTED: Final = {
     "int | None": (int, type(None)),
 }
 _MESSAGE: Final = re.compile(rb'\{"type":"message","job":(\d{1,9}),"body":')
+_CALL: Final = re.compile(
+    rb'\{"type":"call","job":(\d{1,9}),"call":(\d{1,9}),"verb":"([a-z]{1,16})",'
+    rb'"signature":"([0-9a-f]{0,64})","body":'
+)
 _RESULT: Final = re.compile(
     rb'\{"type":"result","job":(\d{1,9}),"messages":(\d{1,9}),"done":(true|false),"value":'
 )
@@ -164,12 +187,20 @@ _NESTED: Final = re.compile(r"[\[{]")
 def encode(frame: Frame | Order) -> bytes:
     """Return the frame as one line, including the newline.
 
-    The payload of a `Message` or `Result` must be strict JSON on one line, as `json.dumps`
-    writes it.
+    The payload of a `Message`, `Call`, `Result` or `Reply` must be strict JSON on one line, as
+    `json.dumps` writes it.
     """
     match frame:
         case Message():
             text = f'{{"type":"message","job":{frame.job},"body":{frame.body}}}'
+        case Call():
+            text = (
+                f'{{"type":"call","job":{frame.job},"call":{frame.call},'
+                f'"verb":"{frame.verb}","signature":"{frame.signature}","body":{frame.body}}}'
+            )
+        case Reply():
+            line = frame.line
+            return encode(Parcel(job=frame.job, size=len(line))) + line
         case Result():
             done = "true" if frame.done else "false"
             text = (
@@ -204,6 +235,14 @@ def decode(line: bytes | bytearray | memoryview) -> Frame:
     """
     if match := _MESSAGE.match(line):
         return Message(job=int(match[1]), body=_payload(line, match.end()))
+    if match := _CALL.match(line):
+        return Call(
+            job=int(match[1]),
+            call=int(match[2]),
+            verb=match[3].decode(),
+            signature=match[4].decode(),
+            body=_payload(line, match.end()),
+        )
     if match := _RESULT.match(line):
         return Result(
             job=int(match[1]),
@@ -221,7 +260,7 @@ def decode_run(line: bytes) -> Run:
     return Run(**content)
 
 
-def decode_order(line: bytes) -> Next | Stop | Pause | Resume:
+def decode_order(line: bytes) -> Next | Stop | Pause | Resume | Parcel:
     """Return a host frame other than a request; trusted likewise."""
     content = json.loads(line)
     return _ORDERS[content.pop("type")](**content)  # type: ignore[no-any-return]
@@ -250,14 +289,30 @@ class OrderReader:
 
     def __init__(self) -> None:
         self._line = b""
+        self._left = 0
 
-    def feed(self, data: bytes) -> list[Next | Stop | Pause | Resume]:
-        """Return the frames that `data` completes.  Raises ProtocolError or ValueError."""
-        *lines, self._line = (self._line + data).split(b"\n")
-        if max(map(len, (*lines, self._line))) > MAX_ORDER_BYTES:
-            msg = f"a frame of the host of more than {MAX_ORDER_BYTES} bytes"
-            raise ProtocolError(msg)
-        return [decode_order(line) for line in lines]
+    def feed(self, data: bytes) -> Iterator[Next | Stop | Pause | Resume | bytes]:
+        """Yield the frames that are complete with `data`, and the bytes of parcels as they come.
+
+        Raises ProtocolError or ValueError.
+        """
+        while data:
+            if self._left:
+                piece, data = data[: self._left], data[self._left :]
+                self._left -= len(piece)
+                yield piece
+                continue
+            line, newline, data = data.partition(b"\n")
+            self._line += line
+            if len(self._line) > MAX_ORDER_BYTES:
+                msg = f"a frame of the host of more than {MAX_ORDER_BYTES} bytes"
+                raise ProtocolError(msg)
+            if newline:
+                order, self._line = decode_order(self._line), b""
+                if isinstance(order, Parcel):
+                    self._left = order.size
+                else:
+                    yield order
 
 
 def check_json(text: str) -> JsonText:

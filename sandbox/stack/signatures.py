@@ -1,0 +1,68 @@
+"""The signature of what a program asks of a held backend: the same whenever it asks the same.
+
+Names of circuits count up within a process, and parameters have identities of their own.  Neither
+changes what a device does, so neither is part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from qiskit.circuit import QuantumCircuit
+
+
+def of(verb: str, items: Sequence[Any], options: Mapping[str, Any]) -> str:
+    """Return the signature of a call with circuits, or with PUBs."""
+    digest = hashlib.sha256(f"{verb} {len(items)} {sorted(options.items())}".encode())
+    for each in items:
+        circuit = each if isinstance(each, QuantumCircuit) else each.circuit
+        for part in _parts(circuit):
+            digest.update(part.encode() + b"\0")
+        if circuit is not each:
+            _add_values(digest, each)
+    return digest.hexdigest()
+
+
+def _parts(circuit: QuantumCircuit) -> Iterator[str]:
+    yield f"{circuit.num_qubits} {circuit.num_clbits} {circuit.global_phase}"
+    qubits = {bit: index for index, bit in enumerate(circuit.qubits)}
+    clbits = {bit: index for index, bit in enumerate(circuit.clbits)}
+    for register in circuit.cregs:
+        yield f"{register.name} {[clbits[bit] for bit in register]}"
+    for each in circuit.data:
+        where = [*[qubits[bit] for bit in each.qubits], "-", *[clbits[bit] for bit in each.clbits]]
+        if each.is_standard_gate():
+            yield f"{each.name} {where} {list(map(str, each.params))}"
+            continue
+        operation: Any = each.operation
+        blocks = getattr(operation, "blocks", ())
+        params = [] if blocks else [_value(value) for value in operation.params]
+        condition = _value(getattr(operation, "condition", None), clbits)
+        unit = getattr(operation, "unit", None)
+        yield f"{operation.name} {where} {params} {condition} {unit} {len(blocks)}"
+        for block in blocks:
+            yield from _parts(block)
+
+
+def _value(value: Any, clbits: Mapping[Any, int] | None = None) -> str:
+    """Return a parameter or a condition in a form without identities."""
+    if isinstance(value, tuple):
+        target, wanted = value
+        named = getattr(target, "name", None)
+        return f"{named or (clbits or {}).get(target)} {wanted}"
+    return np.array2string(value) if isinstance(value, np.ndarray) else str(value)
+
+
+def _add_values(digest: Any, pub: Any) -> None:
+    bound = pub.parameter_values.data
+    for names in sorted(bound):
+        digest.update(f"{names}".encode())
+        digest.update(np.ascontiguousarray(bound[names]).tobytes())
+    digest.update(f"{pub.shape} {getattr(pub, 'shots', None)}".encode())
+    digest.update(f"{getattr(pub, 'precision', None)}".encode())
+    observables = getattr(pub, "observables", None)
+    if observables is not None:
+        digest.update(repr(observables.tolist()).encode())

@@ -13,7 +13,7 @@ from tests.architecture import DOCUMENT, ROOT, drawn, floors
 TEXT = DOCUMENT.read_text()
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
 MODULES = sorted(
-    path for top in ("runner", "sandbox") for path in (ROOT / top).rglob("*.py")
+    path for top in ("runner", "sandbox", "holder") for path in (ROOT / top).rglob("*.py")
 )  # fmt: skip
 SHARING = {"Lock", "RLock", "Condition", "Semaphore", "Thread", "Popen", "fork"}
 """What a module calls that starts something, or keeps something for several threads."""
@@ -21,7 +21,7 @@ SHARING = {"Lock", "RLock", "Condition", "Semaphore", "Thread", "Popen", "fork"}
 
 @pytest.fixture(scope="module")
 def imports():
-    return grimp.build_graph("runner", "sandbox")
+    return grimp.build_graph("runner", "sandbox", "holder")
 
 
 def name_of(path):

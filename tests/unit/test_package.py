@@ -51,7 +51,7 @@ def sdist(tmp_path_factory) -> Path:
 
 
 def test_the_wheel_holds_every_file_that_a_run_needs_and_no_other(wheel):
-    code = files_below(ROOT / "runner") | files_below(ROOT / "sandbox")
+    code = set().union(*(files_below(ROOT / each) for each in ("runner", "sandbox", "holder")))
     images = files_below(ROOT / "images" / "base") | files_below(ROOT / "images" / "programs")
     information = {
         f"{INFORMATION}/{name}"
@@ -66,9 +66,9 @@ def test_the_images_directory_holds_nothing_that_the_wheel_forgets():
     assert {path.name for path in (ROOT / "images").iterdir()} == {"base", "programs"}
 
 
-def test_both_packages_say_that_they_are_typed(wheel):
+def test_all_packages_say_that_they_are_typed(wheel):
     with zipfile.ZipFile(wheel) as archive:
-        assert {"runner/py.typed", "sandbox/py.typed"} <= set(archive.namelist())
+        assert {"runner/py.typed", "sandbox/py.typed", "holder/py.typed"} <= set(archive.namelist())
 
 
 def test_the_metadata_says_version_licence_and_what_python_it_needs(wheel):

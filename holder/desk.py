@@ -1,0 +1,247 @@
+"""Answers the calls of programs with one backend: what is asked, what is refused, what it cost."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import qiskit
+from qiskit import qpy
+from qiskit.circuit import QuantumCircuit
+from qiskit.primitives.containers.estimator_pub import EstimatorPub
+from qiskit.primitives.containers.sampler_pub import SamplerPub
+from qiskit.result import Result
+
+from holder import costs, results, targets
+from holder.refusals import Refused
+from sandbox import codec
+from sandbox.codec.decoding import MAX_UNPACKED_BYTES, Decoder
+from sandbox.codec.rows import SAFE_QPY
+
+OPTIONS: Final = ("shots", "memory", "seed_simulator")
+"""What a program may always ask for; an operator may allow more."""
+
+_PRIMITIVES: Final = {"sampler": SamplerPub, "estimator": EstimatorPub}
+_CANCELLED: Final = "the job was cancelled"
+
+
+@dataclass(kw_only=True)
+class Held:
+    """What a factory makes: a backend, and the provider's own primitives where there are any.
+
+    Attributes:
+        backend: a BackendV2.
+        sampler, estimator: primitives of version 2, which programs may use with whole PUBs.
+        runs_with_sampler: True if `backend.run` is not there, or not to be used, and the sampler
+            stands behind `run`.
+    """
+
+    backend: Any
+    sampler: Any = None
+    estimator: Any = None
+    runs_with_sampler: bool = False
+
+
+@dataclass
+class Answer:
+    """The text of an answer, and what it cost."""
+
+    body: bytes
+    used: dict[str, Any] = field(default_factory=dict)
+
+
+class Desk:
+    """One backend, and the jobs that run on it.  For any thread.
+
+    Arguments:
+        held: what a factory has made, or a backend alone.
+        allowed: names of options that programs may set besides `OPTIONS`.
+        max_shots: the most shots of one circuit, None for what the backend takes.
+    """
+
+    def __init__(
+        self, held: Any, *, allowed: Sequence[str] = (), max_shots: int | None = None
+    ) -> None:
+        self._held = held if hasattr(held, "backend") else Held(backend=held)
+        self._backend = self._held.backend
+        self._allowed = (*OPTIONS, *allowed)
+        self._max_shots = max_shots
+        self._target = self._backend.target
+        self._described = targets.describe(self._target)
+        self._fit = targets.Fit(self._target, self._described)
+        self._submitting = threading.Lock()
+        self._jobs: dict[int, Any] = {}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a sandbox needs to build its side of the backend, as JSON data."""
+        backend = self._backend
+        most = backend.max_circuits
+        return {
+            "name": str(backend.name),
+            "version": str(backend.backend_version or ""),
+            "simulator": bool(getattr(backend, "simulator", False)) or "simulator" in backend.name,
+            "qiskit": qiskit.__version__,
+            "qpy": qpy.QPY_VERSION,
+            "options": [each for each in self._allowed if self._takes(each)],
+            "max_circuits": most if isinstance(most, int) else None,
+            "max_shots": self._max_shots,
+            "primitives": [each for each in _PRIMITIVES if getattr(self._held, each) is not None],
+            "target": self._described,
+        }
+
+    def _takes(self, option: str) -> bool:
+        if option != "seed_simulator":
+            return True
+        return not self._held.runs_with_sampler and hasattr(self._backend.options, option)
+
+    def answer(self, call: int, verb: str, body: bytes, cost: dict[str, int]) -> Answer:
+        """Return the answer to a call; waits for the device.  Raises Refused, and what it raises.
+
+        `body` was written by the reader, from what a program has sent, and `cost` is what was
+        counted there and is within the budgets.
+        """
+        content = _content(body)
+        if verb in costs.VERBS:
+            found = costs.of(verb, content[costs.VERBS[verb]], content["options"])
+            if any(found[each] > cost.get(each, 0) for each in found):
+                msg = f"the call costs {found}, and was announced as {cost}"
+                raise Refused(msg)
+        if verb == "run":
+            return self._run(call, content["circuits"], content["options"])
+        if verb in _PRIMITIVES:
+            return self._primitive(call, verb, content["pubs"], content["options"])
+        if verb == "status":
+            return self._status(content["of"])
+        if verb == "cancel":
+            self.cancel(content["of"])
+            return Answer(b"null")
+        msg = f"a held backend does not know {verb!r:.40}"
+        raise Refused(msg)
+
+    def cancel(self, call: int) -> None:
+        """Cancel what a call has on the device, if there is anything."""
+        job = self._jobs.get(call)
+        if job is not None:
+            job.cancel()
+
+    def cancel_all(self) -> None:
+        """Cancel everything on the device."""
+        for call in list(self._jobs):
+            self.cancel(call)
+
+    # --- run --------------------------------------------------------------------------------------
+
+    def _run(self, call: int, circuits: list[QuantumCircuit], options: dict[str, Any]) -> Answer:
+        self._check(circuits, options)
+        shots = options.get("shots", costs.DEFAULT_SHOTS)
+        memory = bool(options.get("memory", False))
+        if self._held.runs_with_sampler:
+            return self._run_with_sampler(call, circuits, shots, memory=memory)
+        # None of a program's values gets through that it did not name: providers differ in what
+        # their defaults are, and in what they make of None.
+        given = {**options, "shots": shots}
+        if not memory:
+            given.pop("memory", None)
+        result = self._wait(call, lambda: self._backend.run(circuits, **given))
+        data = results.normal(result, circuits, shots=shots, memory=memory)
+        used = {**costs.of("run", circuits, options), "device_s": _seconds(result)}
+        return Answer(_text(Result.from_dict(data)), used)
+
+    def _run_with_sampler(
+        self, call: int, circuits: list[QuantumCircuit], shots: int, *, memory: bool
+    ) -> Answer:
+        pubs = [(circuit, None, shots) for circuit in circuits]
+        found = self._wait(call, lambda: self._held.sampler.run(pubs))
+        data = results.of_sampler(found, circuits, shots=shots, memory=memory)
+        used = {**costs.of("run", circuits, {"shots": shots}), "device_s": None}
+        return Answer(_text(Result.from_dict(data)), used)
+
+    def _check(self, circuits: list[QuantumCircuit], options: dict[str, Any]) -> None:
+        self._check_options(options)
+        most = self._backend.max_circuits
+        if isinstance(most, int) and len(circuits) > most:
+            msg = f"{len(circuits)} circuits in one call, and the backend takes {most}"
+            raise Refused(msg)
+        shots = options.get("shots", costs.DEFAULT_SHOTS)
+        if self._max_shots is not None and shots > self._max_shots:
+            msg = f"{shots} shots, and the backend takes {self._max_shots}"
+            raise Refused(msg)
+        self._fit.check(circuits)
+
+    def _check_options(self, options: dict[str, Any]) -> None:
+        for name in options:
+            if name not in self._allowed or not self._takes(name):
+                known = ", ".join(each for each in self._allowed if self._takes(each))
+                msg = f"the backend takes no option {name!r:.80}; it takes {known}"
+                raise Refused(msg)
+
+    # --- primitives -------------------------------------------------------------------------------
+
+    def _primitive(self, call: int, verb: str, pubs: list[Any], options: dict[str, Any]) -> Answer:
+        primitive = getattr(self._held, verb)
+        if primitive is None:
+            name = f"Backend{verb.capitalize()}V2"
+            msg = f"the device has no {verb} of its own: use {name}(backend=backend)"
+            raise Refused(msg)
+        if options:
+            msg = f"the device's {verb} takes no options from a program; its operator sets them"
+            raise Refused(msg)
+        kind = _PRIMITIVES[verb]
+        pubs = [kind.coerce(each) for each in pubs]
+        self._fit.check([each.circuit for each in pubs], bound=False)
+        found = self._wait(call, lambda: primitive.run(pubs))
+        used = {**costs.of(verb, pubs, {}), "device_s": None}  # none says its seconds in one way
+        return Answer(_text(found), used)
+
+    # --- jobs on the device -----------------------------------------------------------------------
+
+    def _wait(self, call: int, submit: Any) -> Any:
+        with self._submitting:
+            job = self._jobs[call] = submit()
+        try:
+            return job.result()
+        except Exception as error:
+            if _name_of(job.status()) == "CANCELLED":
+                raise Refused(_CANCELLED) from error
+            raise
+        finally:
+            del self._jobs[call]
+
+    def _status(self, call: int) -> Answer:
+        job = self._jobs.get(call)
+        if job is None:  # not submitted yet, or its answer is on its way
+            return Answer(_text({"status": "INITIALIZING", "job_id": None, "queue": None}))
+        position = getattr(job, "queue_position", lambda: None)()
+        content = {
+            "status": _name_of(job.status()),
+            "job_id": str(job.job_id())[:200],
+            "queue": position if isinstance(position, int) else None,
+        }
+        return Answer(_text(content))
+
+
+def _content(body: bytes) -> dict[str, Any]:
+    """Return what the reader has written: as strictly as if a program had."""
+    import json
+
+    decoder = Decoder(every=True, oldest_qpy=SAFE_QPY, room=MAX_UNPACKED_BYTES, tries_out=False)
+    return decoder.whole(json.loads(body), "call")  # type: ignore[no-any-return]
+
+
+def _text(value: Any) -> bytes:
+    return codec.encode(value, "answer").encode()
+
+
+def _seconds(result: Any) -> float | None:
+    seconds = getattr(result, "time_taken", None)
+    if isinstance(seconds, int | float) and math.isfinite(seconds):
+        return float(seconds)
+    return None
+
+
+def _name_of(status: Any) -> str:
+    """Return the name of a status: an enumeration at most providers, text at IBM."""
+    return str(getattr(status, "name", status)).upper()[:40]

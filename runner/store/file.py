@@ -141,6 +141,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             address TEXT NOT NULL
         )""",
     ),
+    (
+        """CREATE TABLE answers (
+            job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            verb TEXT NOT NULL,
+            signature TEXT NOT NULL,
+            body BLOB NOT NULL,
+            PRIMARY KEY (job, position)
+        ) WITHOUT ROWID""",
+    ),
 )
 """The statements from each schema version to the next.  A new file executes all of them."""
 

@@ -16,12 +16,14 @@ from typing import Final, NoReturn, Self
 from runner.errors import RequestError, StoreError, UnknownJobError
 from runner.host.closing import Closing
 from runner.host.processes import HostProcess
+from runner.job.device import Answer
 from runner.job.record import Event
 from runner.job.request import Request
 from runner.policy import parse_size
 from runner.store import rows
 from runner.store.file import StoreFile, default_path
 from runner.store.rows import Change, Kept, Query, Summary
+from sandbox.wire.protocol import JsonText
 
 KEEP_DAYS: Final = 30.0
 KEEP_BYTES: Final = 1 << 30
@@ -325,6 +327,16 @@ class Store:
                 (job_id, start, -1 if limit is None else limit),
             ).fetchall()
         return [rows.event(row) for row in found]
+
+    def answers(self, job_id: str) -> list[Answer]:
+        """Return what the held backend of a job answered, in order; empty if nothing is kept."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT verb, signature, CAST(body AS TEXT) FROM answers "
+                "JOIN jobs ON number = job WHERE jobs.id = ? ORDER BY position",
+                (job_id,),
+            ).fetchall()
+        return [Answer(verb=verb, signature=text, body=JsonText(b)) for verb, text, b in found]
 
     def bundle(self, digest: str) -> bytes | None:
         """Return the files of a program, None if they have been removed."""

@@ -172,6 +172,7 @@ class Recorder(Keeper):
             position=live.position,
             events=events,
             record=record,
+            answers=() if record is None else job.answers,
         )
         is_there = self.store.save(change)
         live.position += len(events)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from runner.host.forms import value_of
 from runner.host.processes import HostProcess
+from runner.job.device import Answer
 from runner.job.form import (
     event_data,
     on_one_line,
@@ -110,7 +111,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Changes of a job: its events from `position` on, and its record if it has ended."""
+    """Changes of a job: its events from `position` on, and its record if it has ended.
+
+    `answers` are those of its held backend; they are written with the record.
+    """
 
     number: int
     id: str
@@ -120,6 +124,7 @@ class Change:
     position: int
     events: Sequence[Event]
     record: JobRecord | None = None
+    answers: Sequence[Answer] = ()
 
 
 def save(db: sqlite3.Connection, change: Change) -> bool:
@@ -134,6 +139,15 @@ def save(db: sqlite3.Connection, change: Change) -> bool:
         ),
     )
     size = sum(len(row[3]) + ROW_BYTES for row in events)
+    size += sum(len(each.body) + ROW_BYTES for each in change.answers)
+    db.executemany(
+        "INSERT INTO answers (job, position, verb, signature, body) "
+        "SELECT number, ?, ?, ?, ? FROM jobs WHERE number = ? AND id = ? AND outcome IS NULL",
+        (
+            (index, each.verb, each.signature, _bytes(each.body), change.number, change.id)
+            for index, each in enumerate(change.answers)
+        ),
+    )
     ended: tuple[Any, ...] = (None, None, None, None)
     if (record := change.record) is not None:
         result = None if record.result is None else _bytes(record.result)

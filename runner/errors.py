@@ -12,6 +12,7 @@
     │   ├── NoAnswerError                the engine hung up or is late: what it did is unknown
     │   ├── NoSuchObjectError            the engine does not know this container or image
     │   └── NameTakenError               the engine has a container of this name already
+    ├── BackendUnavailableError      4   a held backend cannot be started, or does not answer
     ├── PolicyError                  4   the engine or the kernel cannot honour the policy
     ├── ImageError                   4   an image could not be built or fetched
     ├── StoreError                   4   the store of jobs cannot be read or written
@@ -81,6 +82,10 @@ class NoSuchObjectError(EngineError):
 
 class NameTakenError(EngineError):
     """The engine has a container of this name already."""
+
+
+class BackendUnavailableError(RunnerError):
+    """A backend that this host holds cannot be started, or does not answer."""
 
 
 class PolicyError(RunnerError):

@@ -15,8 +15,12 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
+from runner.backends import describe
+from runner.backends.holders import HELD, AnyBackend, HeldDevice, Holders
+from runner.backends.ledger import LEDGER
+from runner.backends.recording import Recording
 from runner.engine import Engine
 from runner.errors import InputsError, RequestError, RunnerError
 from runner.host.closing import Closing
@@ -25,10 +29,12 @@ from runner.images import build_id
 from runner.images.roots import Progress
 from runner.job import Job
 from runner.job.delivery import Callback
+from runner.job.device import MAX_KEPT_BYTES
 from runner.job.options import checked_user
 from runner.job.record import JobStatus
 from runner.job.request import Request
 from runner.policy import Limits, Policy, isolation_named
+from runner.policy.held import HeldBackend
 from runner.programs import Program, find
 from runner.running.lanes import Queue
 from runner.running.requests import checked, repeated
@@ -38,6 +44,7 @@ from runner.sandboxes.pool import PoolState, Warm
 from runner.sites.machine import Machine, Site
 from runner.store import Store
 from runner.store.archive import Archive
+from runner.store.file import default_path
 from runner.store.rows import Kept, Query
 
 if TYPE_CHECKING:
@@ -77,6 +84,8 @@ class Supervisor:
             (docs/cluster.md).  None (default) runs jobs on this machine.
         retries: how often a job is run again, from its beginning, after its cluster node was lost
             (default: 0).  Has no effect on one machine.
+        backends: backends that this host holds for programs, each in a process of its own, which
+            starts with its first job (docs/held-backends.md).
 
     Raises EngineUnavailableError if no engine answers, StoreError if the store cannot be used, and
     RequestError if an argument cannot be used.
@@ -98,6 +107,7 @@ class Supervisor:
         engine: Engine | None = None,
         cluster: str | AnyEngine | None = None,
         retries: int = 0,
+        backends: Iterable[HeldBackend] = (),
     ) -> None:
         self._limits = limits or Limits()
         self._retries = retries
@@ -106,6 +116,9 @@ class Supervisor:
             self._policy = dataclasses.replace(self._policy, isolation=isolation_named(isolation))
         with contextlib.ExitStack() as opened:
             self._archive = opened.enter_context(contextlib.closing(Archive(store)))
+            holders = Holders(backends, os.environ, default_path().with_name(LEDGER))
+            self._holders = opened.enter_context(contextlib.closing(holders))
+            self._is_remote = cluster is not None
             self._site: Site
             if cluster is not None:
                 if warm or engine is not None or carrier is not None:
@@ -144,7 +157,7 @@ class Supervisor:
         program: str | os.PathLike[str] | Program,
         inputs: Mapping[str, Any] | None = None,
         *,
-        backend: str | Mapping[str, Any] | None = None,
+        backend: AnyBackend = None,
         callback: Callback | None = None,
         on_final: Callback | None = None,
         limits: Mapping[str, float] | Limits | None = None,
@@ -159,7 +172,9 @@ class Supervisor:
             program: a name, a directory with a manifest, or a `.py` file.  It is read now.
             inputs: the keyword arguments of `main`; any values that the codec carries.
             backend: the name of a backend, {"name": …, "options": {…}}, or the description of a
-                device; `runner.backends` lists the backends.
+                device; `runner.backends` lists the backends.  Or a backend that this host holds:
+                the name of one of the supervisor's `backends`, or a `BackendV2` object, whose
+                calls are then answered in threads of this process.
             callback: called as `callback(job_id, message)` for each interim result, in order, from
                 a thread of its own.  An exception in it is logged and does not affect the job.
             on_final: called once as `on_final(job_id, result)`, after the last message, if the job
@@ -181,7 +196,8 @@ class Supervisor:
         program = _found(program)
         trace.mark("find")
         lowered, user = self.limits_of(program, limits), _user(user, owner)
-        request = checked(program, inputs, lowered, backend, options, user)
+        described = self._describe(backend, user)
+        request = checked(program, inputs, lowered, described, options, user)
         trace.mark("check")
         return self.accept(
             program, request, callback=callback, on_final=on_final, retries=retries, trace=trace
@@ -197,18 +213,23 @@ class Supervisor:
         retries: int | None = None,
         trace: Trace | None = None,
         queue: Queue | None = None,
+        recording: Recording | None = None,
     ) -> Job:
         """Submit a request that has been checked already, here or on another machine.
 
         `queue` is the queue of a session whose sandbox the job gets; None for a sandbox of its own.
+        `recording` stands in the place of a held backend.
         The other arguments and the errors are those of `run`.
         """
         self._check_usable()
         self._site.check(request.limits)
+        device = recording or self._device(request)
         workers = self._site.workers
         withdraw = workers.withdraw if queue is None else queue.withdraw
-        task = Task(program, request, self._policy, withdraw, keeper=self._archive.keeper)
+        keeper = self._archive.keeper
+        task = Task(program, request, self._policy, withdraw, keeper=keeper, device=device)
         task.job.trace = trace or task.job.trace
+        task.exceptions = ("recorded",) if recording else ()
         task.retries = self._retries if retries is None else retries
         task.call_back(callback, on_final)
         task.job.status = JobStatus.QUEUED
@@ -228,7 +249,7 @@ class Supervisor:
         self,
         program: str | os.PathLike[str] | Program,
         *,
-        backend: str | Mapping[str, Any] | None = None,
+        backend: AnyBackend = None,
         limits: Mapping[str, float] | Limits | None = None,
         options: Mapping[str, Any] | None = None,
         sandboxes: int = 1,
@@ -258,7 +279,8 @@ class Supervisor:
         closing = Closing(f"session of {found.name}", queue.close, among=self._site.sessions)
 
         def submit(inputs: Any, limits: Limits, **callbacks: Any) -> Job:
-            request = checked(found, inputs, limits, backend, options, user)
+            described = self._describe(backend, user)
+            request = checked(found, inputs, limits, described, options, user)
             return self.accept(found, request, queue=queue, **callbacks)
 
         return Session(found, lowered, user, submit, closing)
@@ -268,7 +290,7 @@ class Supervisor:
         program: str | os.PathLike[str] | Program,
         inputs_list: Iterable[Mapping[str, Any] | InputsError],
         *,
-        backend: str | Mapping[str, Any] | None = None,
+        backend: AnyBackend = None,
         limits: Mapping[str, float] | Limits | None = None,
         options: Mapping[str, Any] | None = None,
         callback: Callback | None = None,
@@ -385,6 +407,7 @@ class Supervisor:
         callback: Callback | None = None,
         on_final: Callback | None = None,
         user: str | None = None,
+        recorded: bool = False,
     ) -> Job:
         """Submit a kept job's request again, and return the new `Job` at once.
 
@@ -392,13 +415,32 @@ class Supervisor:
         Inputs (including seeds), backend, options and limits are those of the kept job; limits
         above this supervisor's are lowered.  The same image is used if the engine still has it and
         it holds this version's guest; otherwise the image is built again from the kept files.
-        Compare `Job.image` to find out.  Raises RequestError (UnknownJobError), StoreError.
+        Compare `Job.image` to find out.  With `recorded`, the program's held backend gives the
+        answers that it gave then, without the device; what the program asks otherwise is refused.
+        The record of such a job says so in its `exceptions`.  Raises RequestError
+        (UnknownJobError), StoreError.
         """
         kept, program = self._archive.request_of(name)
         request = repeated(kept.request, program, self._limits, job=kept.summary.id, user=user)
         if kept.summary.image and _has_our_guest(kept):
             request = dataclasses.replace(request, image=self._site.image(kept.summary.image))
-        return self.accept(program, request, callback=callback, on_final=on_final)
+        recording = self._recording(kept) if recorded else None
+        return self.accept(
+            program, request, callback=callback, on_final=on_final, recording=recording
+        )
+
+    def _recording(self, kept: Kept) -> Recording:
+        if self._is_remote:
+            msg = "a recording is played on this machine: leave out the cluster"
+            raise RequestError(msg)
+        answers = self._archive.answers(kept.summary.id)
+        if not answers:
+            msg = (
+                f"job {kept.summary.id} has no recording: its backend was not held by the host, it "
+                f"asked for nothing, or its answers took more than {MAX_KEPT_BYTES} bytes"
+            )
+            raise RequestError(msg)
+        return Recording(answers)
 
     def pool(self) -> PoolState:
         """Return the number of warm sandboxes that wait, and the memory they use."""
@@ -422,6 +464,25 @@ class Supervisor:
         once this process has ended.
         """
         self._close()
+
+    def _describe(self, backend: AnyBackend, user: str) -> dict[str, Any]:
+        """Return the description of a backend.  Starts the holder of one that this host holds."""
+        device = self._holders.find(backend)
+        if device is not None:
+            return device.describe(user)
+        return describe(cast("str | Mapping[str, Any] | None", backend))
+
+    def _device(self, request: Request) -> HeldDevice | None:
+        """Return the held backend of a request, None for most.  Raises RequestError."""
+        if request.backend.get("name") != HELD:
+            return None
+        if self._is_remote:
+            msg = "a held backend is for jobs on this machine: leave out the cluster"
+            raise RequestError(msg)
+        device = self._holders.find(request.backend)
+        assert device is not None
+        device.check(request.user)
+        return device
 
     def _check_usable(self) -> None:
         if os.getpid() != self._close.pid:

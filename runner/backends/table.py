@@ -150,7 +150,7 @@ def check_requirements(manifest: Manifest, backend: Mapping[str, Any], memory_by
     size of the device that it simulates.  Raises BackendError with both numbers.
     """
     name, program, requirements = backend["name"], manifest.name, manifest.backend_requirements
-    if requirements.get("simulator") is False:
+    if requirements.get("simulator") is False and backend["options"].get("simulator") is not False:
         msg = f"program {program!r} needs a real device, and backend {name!r} is a simulator"
         raise BackendError(msg)
     needed = requirements.get("min_num_qubits", 0)
@@ -250,6 +250,7 @@ def size(backend: Mapping[str, Any]) -> int | None:
     options = backend["options"]
     if backend["name"] == "none":
         return 0
+    options = options.get("target", options)
     size = options.get("device", options).get("num_qubits", options.get("n_qubits"))
     return None if size is None else int(size)
 
@@ -257,6 +258,8 @@ def size(backend: Mapping[str, Any]) -> int | None:
 def room(backend: Mapping[str, Any], memory_bytes: int) -> int | None:
     """Return the qubits whose state fits into the memory, None if the method does not keep one."""
     options = backend["options"]
+    if "target" in options:  # held by the host, and not in the sandbox's memory
+        return None
     exponent = _STATE_EXPONENTS.get(options.get("method", "automatic"))
     if exponent is None:
         return None

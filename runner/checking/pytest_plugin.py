@@ -60,7 +60,12 @@ def _supervisor(config: pytest.Config) -> Supervisor:
 
         flags = {"isolation": config.getoption("--qrunner-isolation")}
         chosen = load(config.getoption("--qrunner-config")).replaced_by(flags)
-        made = Supervisor(limits=chosen.limits, policy=chosen.policy, max_jobs=chosen.jobs)
+        made = Supervisor(
+            limits=chosen.limits,
+            policy=chosen.policy,
+            max_jobs=chosen.jobs,
+            backends=chosen.backends,
+        )
         config.stash[_SUPERVISOR] = made
         config.add_cleanup(made.close)
     return config.stash[_SUPERVISOR]

@@ -154,6 +154,7 @@ def supervisor(
         max_jobs=chosen.jobs,
         cluster=chosen.cluster,
         retries=chosen.retries,
+        backends=chosen.backends,
         progress=progress or say,
         **more,
     ) as running:

@@ -326,15 +326,18 @@ def new(name: str, source: str | None) -> int:
 def doctor(form: str) -> int:
     """Check if this machine can run programs safely, and say what to change if not.
 
-    Examines the engine and its versions, then runs a program in a sandbox of each isolation that
-    tries what must be impossible. The exit code is 4 if anything failed; warnings are 0.
+    Starts the backends that the operator's qrunner.toml says this host holds, examines the engine
+    and its versions, then runs a program in a sandbox of each isolation that tries what must be
+    impossible. The exit code is 4 if anything failed; warnings are 0.
     """
     from runner import doctor as examination
     from runner.display import one_line
     from runner.doctor.inspection import Status
+    from runner.policy import settings
 
     failed = False
-    for each in examination.examine(progress=say):
+    held = settings.load().backends
+    for each in examination.examine(progress=say, backends=held):
         failed = failed or each.status is Status.FAIL
         if form == "json":
             click.echo(json.dumps(each.as_dict()))

@@ -248,8 +248,9 @@ def delete(jobs: tuple[str, ...], force: bool) -> int:  # noqa: FBT001  click pa
 @click.command(short_help="Run JOB again: same image, inputs, backend and options.")
 @_job
 @operator_options
+@click.option("--recorded", is_flag=True, help="Play what the held backend answered then.")
 @_format
-def replay(job: str, form: str, **options: Any) -> int:
+def replay(job: str, form: str, *, recorded: bool, **options: Any) -> int:
     """Run JOB again: the same image, inputs, backend, options and seeds.
 
     Prints and exits as `run` does. If the image is gone, or this version of qrunner cannot use it,
@@ -269,7 +270,7 @@ def replay(job: str, form: str, **options: Any) -> int:
         with output_for(form, kept.request.path) as output:
             try:
                 with supervisor(chosen, progress=output.doing, store=store) as running:
-                    again = running.replay(summary.id)
+                    again = running.replay(summary.id, recorded=recorded)
                     output.watch(chosen.limits.lowered_by(kept.request.limits), again.memory_bytes)
                     code = show_job(again, output)
             except RunnerError as error:

@@ -6,12 +6,15 @@ sandbox of each isolation that tries what must be impossible (`runner.doctor.pro
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from runner.backends.holders import Holders
 from runner.display import one_line
 from runner.doctor.differences import OVERCROWDING, difference_at
 from runner.doctor.inspection import Facts, Finding, Status, judge
@@ -20,6 +23,7 @@ from runner.engine.facts import EngineInfo
 from runner.errors import RunnerError
 from runner.job.record import JobRecord, Outcome
 from runner.policy import INODE_LIMIT, has_runtime
+from runner.policy.held import HeldBackend
 from runner.policy.isolation import Isolation
 from runner.sandboxes import cgroup
 from runner.supervisor import Supervisor
@@ -33,8 +37,14 @@ _REPORT: Final = (
 )
 
 
-def examine(*, progress: Callable[[str], object]) -> Iterator[Finding]:
-    """Yield the findings, the quick ones first; an engine that fails ends the examination."""
+def examine(
+    *, progress: Callable[[str], object], backends: Sequence[HeldBackend] = ()
+) -> Iterator[Finding]:
+    """Yield the findings, the quick ones first; an engine that fails ends the examination.
+
+    `backends` are those that this host holds; each is started.
+    """
+    yield from _held(backends, progress)
     try:
         engine = Engine.connect()
     except RunnerError as error:
@@ -57,6 +67,22 @@ def examine(*, progress: Callable[[str], object]) -> Iterator[Finding]:
         yield Finding(what="engine", status=Status.FAIL, found=one_line(str(error)), advice=advice)
     finally:
         engine.close()
+
+
+def _held(backends: Sequence[HeldBackend], progress: Callable[[str], object]) -> Iterator[Finding]:
+    """Start each held backend as a job's first call would."""
+    with contextlib.closing(Holders(backends, os.environ)) as holders:
+        for each in backends:
+            progress(f"starting backend {each.name}")
+            what = f"backend {each.name}"
+            try:
+                device = holders.find(each.name)
+                assert device is not None
+                yield Finding(what=what, status=Status.OK, found=device.try_out())
+            except RunnerError as error:
+                advice = "see its table in qrunner.toml; `log` there names a file for its output"
+                found = one_line(str(error))
+                yield Finding(what=what, status=Status.FAIL, found=found, advice=advice)
 
 
 def _facts(engine: Engine, info: EngineInfo) -> Facts:

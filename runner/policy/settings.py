@@ -21,7 +21,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from runner.errors import RequestError
-from runner.policy import ENGINE_WARNINGS, REQUIREMENTS, Limits, Policy, parse_size
+from runner.policy import ENGINE_WARNINGS, REQUIREMENTS, Limits, Policy, held, parse_size
+from runner.policy.held import HeldBackend
 from runner.policy.isolation import Isolation
 from runner.policy.rules import Rules
 
@@ -55,6 +56,11 @@ _SCHEMA: Final[dict[str, Any]] = {
             "items": {"description": f"one of {', '.join(_MISSING)}", "enum": _MISSING},
         },
         "service": Rules.json_schema(),
+        "backends": {
+            "description": "tables of backends that this host holds, such as [backends.lab]",
+            "type": "object",
+            "additionalProperties": {"type": "object"},
+        },
         "check_deadline_s": {
             "description": "a number of seconds above 0",
             "type": "number",
@@ -74,6 +80,7 @@ class Settings:
         check_deadline_s: the longest that a whole `qrunner check` may take, in seconds.
         cluster: the cluster whose nodes run the jobs, None for this machine; not in the file.
         retries: how often a job is run again after its node was lost; not in the file.
+        backends: the backends that this host holds for programs.
         source: the file that the settings came from.
     """
 
@@ -85,6 +92,7 @@ class Settings:
     service: Rules = field(default_factory=Rules)
     cluster: str | None = None
     retries: int = 0
+    backends: tuple[HeldBackend, ...] = ()
     source: Path | None = None
 
     @property
@@ -126,7 +134,11 @@ def json_schema() -> dict[str, Any]:
             limits["properties"][name] = {**size, "anyOf": [schema, _SIZE]}
     return {
         "type": "object",
-        "properties": {**_SCHEMA["properties"], "limits": limits},
+        "properties": {
+            **_SCHEMA["properties"],
+            "limits": limits,
+            "backends": {**_SCHEMA["properties"]["backends"], "additionalProperties": held.SCHEMA},
+        },
         "additionalProperties": False,
     }
 
@@ -176,6 +188,10 @@ def _settings(data: dict[str, Any], path: Path) -> Settings:
         data["allow_missing"] = frozenset(data["allow_missing"])
     if "service" in data:
         data["service"] = Rules.of(data["service"])
+    tables = data.pop("backends", {})
+    data["backends"] = tuple(
+        HeldBackend.of(name, table, f"{path}: backends.{name}") for name, table in tables.items()
+    )
     return Settings(limits=limits, source=path, **data)
 
 

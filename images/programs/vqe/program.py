@@ -3,7 +3,10 @@
 import numpy as np
 from qiskit import generate_preset_pass_manager
 from qiskit.circuit.library import efficient_su2
+from qiskit.primitives import BackendEstimatorV2
+from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import SparsePauliOp
+from qiskit_aer.backends.aerbackend import AerBackend
 from qiskit_aer.primitives import EstimatorV2
 from scipy.optimize import minimize
 
@@ -28,7 +31,7 @@ def main(
         optimizer: a method of scipy.optimize.minimize, such as "COBYLA", "SLSQP" or "L-BFGS-B".
         optimizer_options: its options, such as {"maxiter": 200}.
         precision: standard error of each energy; 0 computes it exactly (but for the noise of the
-            backend).
+            backend), and is a 64th on a device.
         seed: makes the starting point and the estimates repeatable.
 
     Publishes every energy that is better than those before it.
@@ -45,7 +48,12 @@ def main(
     )
     circuit = compiler.run(ansatz)
     observable = hamiltonian.apply_layout(circuit.layout)
-    estimator = EstimatorV2.from_backend(backend, options={"run_options": {"seed_simulator": seed}})
+    if isinstance(backend, AerBackend | GenericBackendV2):
+        options = {"run_options": {"seed_simulator": seed}}
+        estimator = EstimatorV2.from_backend(backend, options=options)
+    else:  # a device, which can only count shots
+        estimator = BackendEstimatorV2(backend=backend)
+        precision = precision or 1 / 64
 
     evaluations, lowest = 0, np.inf
 

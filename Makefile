@@ -4,10 +4,10 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-service test-cluster test-machines test-index bench-cluster test-fast check fuzz corpus mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
+.PHONY: help run test test-service test-cluster test-machines test-index test-providers bench-cluster test-fast check fuzz corpus mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
 
 BIN := .venv/bin
-BENCHMARKS := compare phases cells commands hardening neighbour relay service transpile soak first
+BENCHMARKS := compare phases cells commands hardening held neighbour relay service transpile soak first
 
 # The user's texts reach the shell as environment variables, never as part of a command, and never
 # expanded by make: quotes, $ and newlines arrive as they were typed.
@@ -46,6 +46,9 @@ test-fast: venv-dev ## run the tests that need no engine
 
 test-index: venv-dev ## lock what programs use beside the stack, from the package index (minutes)
 	@$(BIN)/python -m pytest -q tests/index
+
+test-providers: venv-dev engine ## try held backends with their providers' packages (minutes)
+	@$(BIN)/python -m pytest -q tests/providers
 
 check: venv-dev ## lint, types, import contracts, shell scripts, fast tests; no engine needed
 	$(BIN)/ruff check

@@ -196,7 +196,7 @@ class Supervisor:
         program = _found(program)
         trace.mark("find")
         lowered, user = self.limits_of(program, limits), _user(user, owner)
-        described = self._describe(backend, user)
+        described = self.describe(backend, user)
         request = checked(program, inputs, lowered, described, options, user)
         trace.mark("check")
         return self.accept(
@@ -279,7 +279,7 @@ class Supervisor:
         closing = Closing(f"session of {found.name}", queue.close, among=self._site.sessions)
 
         def submit(inputs: Any, limits: Limits, **callbacks: Any) -> Job:
-            described = self._describe(backend, user)
+            described = self.describe(backend, user)
             request = checked(found, inputs, limits, described, options, user)
             return self.accept(found, request, queue=queue, **callbacks)
 
@@ -465,8 +465,12 @@ class Supervisor:
         """
         self._close()
 
-    def _describe(self, backend: AnyBackend, user: str) -> dict[str, Any]:
-        """Return the description of a backend.  Starts the holder of one that this host holds."""
+    def describe(self, backend: AnyBackend, user: str) -> dict[str, Any]:
+        """Return the description of a backend.  Starts the holder of one that this host holds.
+
+        Raises RequestError for a backend that is not there or not for this user, and
+        BackendUnavailableError.
+        """
         device = self._holders.find(backend)
         if device is not None:
             return device.describe(user)

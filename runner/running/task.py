@@ -39,6 +39,7 @@ class Task:
     Attributes:
         job: the job's state.
         handle: the caller's handle; the task keeps it alive, so that the job can be found.
+        exceptions: exceptions for the job's record, besides those of policy and sandbox.
         device: the backend that the host holds for the job; None for most.
         image: the image to use instead of the program's own; see `Supervisor.replay`.
     """
@@ -60,6 +61,7 @@ class Task:
         self._callbacks: tuple[Callback, Callback] | None = None
         self.retries = 0
         self.image = request.image
+        self.exceptions: tuple[str, ...] = ()
         self.device = device
         self.sandbox: Holding | None = None
         self.interrupt = Interrupt()
@@ -176,7 +178,7 @@ class Task:
             carrier=sandbox.carrier.value if sandbox else None,
             place=sandbox.kind.value if sandbox else None,
             policy=self.policy.digest(self.limits),
-            exceptions=(*self.policy.exceptions(), *_weaker(sandbox)),
+            exceptions=(*self.policy.exceptions(), *_weaker(sandbox), *self.exceptions),
             node=job.node,
             attempt=job.attempt,
             user=self.request.user,

@@ -70,9 +70,8 @@ class Jobs:
                 return _same(earlier, program, order)
             self._check_quota(user)
             limits = self._supervisor.limits_of(program, order.limits)
-            request = checked(
-                program, order.inputs, limits, order.backend, order.options, user.name
-            )
+            backend = self._supervisor.describe(order.backend, user.name)
+            request = checked(program, order.inputs, limits, backend, order.options, user.name)
             request = dataclasses.replace(request, origin=order.origin)
             return self._supervisor.accept(program, request)
 

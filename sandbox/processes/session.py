@@ -140,9 +140,7 @@ class Parent:
             messages = channel.connect(self._options.socket)
             outlet = channel.Channel(messages=messages, results=outlet.results, log=outlet.log)
         replies = channel.move_up(request)
-        worker.perform(
-            outlet, Outbox(outlet), run, self._options, self._warmth, replies=replies
-        )
+        worker.perform(outlet, Outbox(outlet), run, self._options, self._warmth, replies=replies)
 
     def _take_next(self, job: int) -> protocol.Next:
         """Return the order for the job after this one; waits for it."""

@@ -73,7 +73,7 @@ __all__ = [
     "Stop",
 ]
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

@@ -91,6 +91,15 @@ def test_jobs_of_a_session_have_their_own_calls(engine, program):
     assert [job.usage.circuits for job in jobs] == [3, 3, 3]
 
 
+def test_a_warm_job_calls_from_its_cell(engine, program):
+    path = program(BELL)
+    with Supervisor(engine=engine, warm={path: 1}) as supervisor:
+        assert supervisor.wait_until_warm(120)
+        job = supervisor.run(path, backend=AerSimulator())
+        assert job.result(timeout=120)["memory"] == 200
+    assert job.usage.circuits == 3
+
+
 def test_waiting_for_a_device_is_not_the_programs_time(supervisor, program):
     device = Odd("waits")
     source = """

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from sandbox.processes import guard, init, kernel, randomness, worker
+from sandbox.processes.rehearsal import rehearse
 from sandbox.stack.warmup import Warmth
 from sandbox.wire import channel, protocol
 from sandbox.wire.options import Options
@@ -108,6 +109,7 @@ def _work(connection: int, control: int, inbox: int, origin: Origin) -> None:
     messages = channel.FrameWriter(connection)
     outlet = channel.Channel(messages=messages, results=results, log=log)
     replies = channel.move_up(inbox)
+    rehearse(outlet, origin.warmth)
     worker.take_request(outlet, origin.options, control, origin.warmth, replies=replies)
     # The kernel takes a process apart without a break, on a core that the host needs just now.
     time.sleep(_REST_S)

@@ -105,6 +105,13 @@ def perform(
     outbox.begin(run.job, run.limits)
     caller = Caller(outbox, replies)
     send_last_frame = Job(run, outbox, caller, options.program, warmth).execute()
+    conclude(outlet, run.log_end, ours, send_last_frame)
+
+
+def conclude(
+    outlet: channel.Channel, log_end: str, ours: tuple[Any, Any], send: Callable[[], object]
+) -> None:
+    """Complete the log, and then `send` the last frame; `ours` are the streams of before."""
     # The log first: once the host has the last frame, it need not wait for anything else.
     theirs = (getattr(sys, "stdout", None), getattr(sys, "stderr", None))
     # Ours are flushed before the program's, whose flush may never end, and again after them, since
@@ -116,8 +123,8 @@ def perform(
     else:
         faults.within(FLUSH_S, lambda: _flush(streams), None)
     with contextlib.suppress(OSError):  # the program may have closed everything
-        outlet.end_log(run.log_end)
-    send_last_frame()
+        outlet.end_log(log_end)
+    send()
 
 
 def _is_plain(stream: Any, log: int) -> bool:

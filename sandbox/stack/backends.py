@@ -48,16 +48,16 @@ class Prepared:
 
     def __init__(self, text: str) -> None:
         asked = json.loads(text)
-        self._description = asked["backend"]
+        self.description: dict[str, Any] = asked["backend"]
         self._limits = _limits_for_aer(asked["limits"])
-        self.is_there = self._description["name"] in _ALIKE
-        self.backend = build(self._description, asked["limits"]) if self.is_there else None
+        self.is_there = self.description["name"] in _ALIKE
+        self.backend = build(self.description, asked["limits"]) if self.is_there else None
 
     def fits(self, description: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
         """Return whether `build` would give the same."""
         return (
             self.is_there
-            and self._description == description
+            and self.description == description
             and self._limits == _limits_for_aer(limits)
         )
 

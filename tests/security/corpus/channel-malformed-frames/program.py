@@ -43,7 +43,8 @@ LINES = {
     "trailing": FRAME % b"1" + b" x",
     "result-there": b'{"type":"result","job":0,"messages":0,"done":true,"value":1}',
     "ready-there": b'{"type":"ready","protocol":1,"build":"x"}',
-    "exited-there": b'{"type":"exited","job":0,"status":0,"oom_kills":null}',
+    "exited-there": b'{"type":"exited","job":0,"status":0,"oom_kills":null,"cpu_us":null,'
+    b'"memory_peak_bytes":null,"process_limit_hits":null}',
 }
 
 

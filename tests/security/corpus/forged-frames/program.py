@@ -19,6 +19,10 @@ def descriptors():
 
 
 RESULT = '{"type":"result","job":0,"messages":0,"done":%s,"value":%s}'
+EXITED = (
+    '{"type":"exited",%s,"status":0,"oom_kills":null,"cpu_us":null,"memory_peak_bytes":null,'
+    '"process_limit_hits":null}'
+)
 FAULT = (
     '{"type":"fault","job":0,"messages":0,"kind":"%s","error":"forged",'
     '"traceback":null,"limit":null,"value":null,"observed":null}'
@@ -33,10 +37,10 @@ FRAMES = {
     "time limit": [FAULT % "time_limit"],
     "cancelled": [FAULT % "cancelled"],
     "our fault": [FAULT % "sandbox_error"],
-    "exited": ['{"type":"exited","job":0,"status":0,"oom_kills":null}'],
+    "exited": [EXITED % '"job":0'],
     "other job": [(RESULT % ("true", 1)).replace('"job":0', '"job":1')],
-    "ready": ['{"type":"ready","protocol":1,"build":"x"}'],
-    "duplicate keys": ['{"type":"exited","job":1,"job":0,"status":0,"oom_kills":null}'],
+    "ready": ['{"type":"ready","protocol":3,"build":"x","seen":"","cell":0}'],
+    "duplicate keys": [EXITED % '"job":1,"job":0'],
     "garbage": ["this is no frame"],
 }
 

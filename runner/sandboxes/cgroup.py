@@ -37,7 +37,7 @@ _FILE_BYTES: Final = 65536
 _OF_SWAP: Final = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 _PERIOD_US: Final = 100_000
 _LEAST_QUOTA_US: Final = 1000
-"""The period of the CPU limit, and the least that the kernel accepts of it, in microseconds."""
+"""The kernel's period of the CPU limit, and the least that it accepts of it, in microseconds."""
 
 _POLL_S: Final = 0.005
 _ATTEMPTS: Final = 100
@@ -114,16 +114,7 @@ class JobCgroup:
         """Make the group of a cell, with the limits of its job.  Raises OSError."""
         for directory in _limited(self.parent):
             os.mkdir(directory)  # noqa: PTH102  below: cheaper than pathlib
-        self.limit(limits)
-
-    def limit(self, limits: Limits, before: Limits | None = None) -> None:
-        """Set the limits; `before` are those that it has.  Raises OSError.
-
-        Only of a group without much memory in use: the kernel refuses a limit below that.
-        """
-        for name, path, value in _limit_files(self.parent, limits):
-            if before is not None and getattr(before, name) == getattr(limits, name):
-                continue
+        for path, value in _limit_files(self.parent, limits):
             try:
                 _write(path, value)
             except FileNotFoundError:
@@ -372,28 +363,25 @@ def _limited(group: str) -> list[str]:
     return [f"{ROOT}/{name}{group}" for name in names]
 
 
-def _limit_files(group: str, limits: Limits) -> list[tuple[str, str, int | str]]:
-    """Return the limits by name, the files that hold them, and what to write there.
+def _limit_files(group: str, limits: Limits) -> list[tuple[str, int | str]]:
+    """Return the files that hold the limits of a new group, and what to write there.
 
-    Memory comes before memory with swap: each refuses to pass the other.
+    Memory comes before memory with swap: the kernel refuses a sum that is below it.
     """
     quota_us = max(_LEAST_QUOTA_US, int(limits.cpus * _PERIOD_US))
     if _is_unified():
         path = f"{ROOT}{group}"
         return [
-            ("memory_bytes", f"{path}/memory.max", limits.memory_bytes),
-            ("memory_bytes", f"{path}/memory.swap.max", 0),
-            ("processes", f"{path}/pids.max", limits.processes),
-            ("cpus", f"{path}/cpu.max", f"{quota_us} {_PERIOD_US}"),
+            (f"{path}/memory.max", limits.memory_bytes),
+            (f"{path}/memory.swap.max", 0),
+            (f"{path}/pids.max", limits.processes),
+            (f"{path}/cpu.max", f"{quota_us} {_PERIOD_US}"),
         ]
-    memory = f"{ROOT}/memory{group}"
     return [
-        ("memory_bytes", f"{memory}/memory.memsw.limit_in_bytes", -1),
-        ("memory_bytes", f"{memory}/memory.limit_in_bytes", limits.memory_bytes),
-        ("memory_bytes", f"{memory}/memory.memsw.limit_in_bytes", limits.memory_bytes),
-        ("processes", f"{ROOT}/pids{group}/pids.max", limits.processes),
-        ("cpus", f"{ROOT}/cpu{group}/cpu.cfs_period_us", _PERIOD_US),
-        ("cpus", f"{ROOT}/cpu{group}/cpu.cfs_quota_us", quota_us),
+        (f"{ROOT}/memory{group}/memory.limit_in_bytes", limits.memory_bytes),
+        (f"{ROOT}/memory{group}/memory.memsw.limit_in_bytes", limits.memory_bytes),
+        (f"{ROOT}/pids{group}/pids.max", limits.processes),
+        (f"{ROOT}/cpu{group}/cpu.cfs_quota_us", quota_us),
     ]
 
 

@@ -58,6 +58,7 @@ class Zygote:
         self.last_used = time.monotonic()
         self._policy = policy
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
 
     @property
     def can_make_cells(self) -> bool:
@@ -98,12 +99,12 @@ class Zygote:
             group.enter(pid)
             connection.send(protocol.ENTERED)
             undo.pop_all()
-        with self._lock:
+        with self._counting:
             self.cells += 1
         return Cell(group.name, spec, streams, connection, process, group, self._ended)
 
     def _ended(self) -> None:
-        with self._lock:
+        with self._counting:
             self.cells -= 1
             self.last_used = time.monotonic()
 

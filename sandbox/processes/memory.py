@@ -1,4 +1,4 @@
-"""The placement of a session parent's objects in memory, which decides most of the cost of a fork.
+"""The placement of objects in memory before a fork, which decides most of its cost.
 
 A fork and its end handle every page of the parent.  Afterwards, each page that either process
 writes to is copied first, and even looking at an object writes to it, because its references are
@@ -6,8 +6,7 @@ counted.  So objects that stay unchanged should be in huge pages, and objects th
 should be close together.
 
 All of it concerns the allocator of CPython, and only speed: with another allocator, or a kernel
-    without
-huge pages (gVisor, Linux before 6.1), the same jobs take more time.
+without huge pages (gVisor, Linux before 6.1), the same jobs take more time.
 """
 
 from __future__ import annotations
@@ -42,6 +41,15 @@ _MADV_COLLAPSE: Final = 25
 _filling: Final[list[bytes]] = []
 
 
+def regions() -> frozenset[int]:
+    """Return the numbers of the huge pages, or parts of such, that are in use for data now."""
+    return frozenset(
+        number
+        for start, end in _areas()
+        for number in range(start // _HUGE_BYTES, -(-end // _HUGE_BYTES))
+    )
+
+
 def gather() -> list[bytes | None]:
     """Make the allocator reserve at once the memory for the imports, so that it is contiguous.
 
@@ -56,13 +64,17 @@ def gather() -> list[bytes | None]:
     return many[:: _ARENA_BYTES // 2 // _LARGEST_BYTES]
 
 
-def settle() -> None:
-    """Keep all present objects unchanged for ever; called before the first fork."""
+def settle(small: frozenset[int] = frozenset()) -> None:
+    """Keep all present objects unchanged for ever; called before the first fork.
+
+    `small` are the `regions` that stay in small pages: a fork that writes to a huge one has the
+    kernel take it apart first.
+    """
     gc.collect()
     gc.freeze()  # no job's collector needs to touch them
     for size in range(3 * _STEP_BYTES, _LARGEST_BYTES + 1, _STEP_BYTES):
         _fill_holes(size)
-    _join_pages()
+    _join_pages(small)
 
 
 def _fill_holes(size: int) -> None:
@@ -78,14 +90,22 @@ def _fill_holes(size: int) -> None:
     del _filling[begin:]  # another allocator is in use
 
 
-def _join_pages() -> None:
+def _join_pages(small: frozenset[int]) -> None:
     """Make the kernel use huge pages for the present memory: a fork copies entries, not pages."""
+    for start, end in _areas():
+        for number in range(-(-start // _HUGE_BYTES), end // _HUGE_BYTES):
+            if number not in small:
+                place = ctypes.c_void_p(number * _HUGE_BYTES)
+                guard.libc.madvise(place, ctypes.c_size_t(_HUGE_BYTES), _MADV_COLLAPSE)
+
+
+def _areas() -> list[tuple[int, int]]:
+    """Return where the memory for data begins and ends, area by area."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-        areas = [line.split() for line in file]
-    for place, rights, *_ in areas:
+        lines = [line.split(maxsplit=2) for line in file]
+    found = []
+    for place, rights, _ in lines:
         if rights == "rw-p":
-            start, end = (int(each, 16) for each in place.split("-"))
-            start, end = -(-start // _HUGE_BYTES) * _HUGE_BYTES, end // _HUGE_BYTES * _HUGE_BYTES
-            if start < end:
-                size = ctypes.c_size_t(end - start)
-                guard.libc.madvise(ctypes.c_void_p(start), size, _MADV_COLLAPSE)
+            start, _, end = place.partition("-")
+            found.append((int(start, 16), int(end, 16)))
+    return found

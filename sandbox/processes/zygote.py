@@ -39,6 +39,7 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
         channel.configure_streams()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(options.socket)
+        small = memory.regions()
         kept = memory.gather() if needs_qiskit(options.modules, options.backend) else []
         warmth = warm_up(options.modules, options.backend)
         kept.clear()
@@ -59,7 +60,7 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
         ready = worker.ready(seen=confinement.describe(options.covered, options.ulimits))
         connection.sendall(protocol.encode(ready))
         with contextlib.suppress(HungUpError):
-            Zygote(connection, origin).serve()
+            Zygote(connection, origin).serve(small)
 
     worker.leave_after(serve)
 
@@ -75,12 +76,15 @@ class Zygote:
         self._poll.register(connection, select.POLLIN)
         self._poll.register(self._wakeup, select.POLLIN)
 
-    def serve(self) -> None:
-        """Serve until the host hangs up, which raises HungUpError."""
+    def serve(self, small: frozenset[int]) -> None:
+        """Serve until the host hangs up, which raises HungUpError.
+
+        `small` are the regions of memory that every cell writes to: our code, and the interpreter.
+        """
         configure_logging({})  # here, or each job would pay for it
         _end_native_threads()
         randomness.reseed_native()
-        memory.settle()
+        memory.settle(small)
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor == self._wakeup:

@@ -130,7 +130,7 @@ def upload(program: str, public: bool) -> int:  # noqa: FBT001  click passes opt
 @click.argument("program")
 @click.argument("users", nargs=-1)
 def share(program: str, users: tuple[str, ...]) -> int:
-    """Let exactly these USERS run PROGRAM and read its source; none: nobody else."""
+    """Let exactly these USERS run PROGRAM and read its source."""
     with service() as client:
         assert client is not None
         client.share(program, users)

@@ -252,8 +252,9 @@ class Workers(Generic[T]):
         while True:
             with self._changed:
                 entry = self._take()
-                if entry is None and self._wanted.wait(IDLE_S):
-                    entry = self._take()
+                if entry is None:
+                    self._wanted.wait(IDLE_S)
+                    entry = self._take()  # after a wait in vain, too: one may have just come
                 if entry is None:
                     self._threads.discard(threading.current_thread())
                     return

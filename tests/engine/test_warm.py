@@ -63,7 +63,7 @@ def test_jobs_get_warm_ones_that_share_nothing(warm, path):
     # The idle thread that the warm-up leaves: a fork has only the one that has forked.
     threads = {"container": 2, "cell": 1}
     for job, each in zip(jobs, looks, strict=True):
-        assert each[0] == []
+        assert each[0] == ["out"]
         assert each[4:] == [threads[job.record.place], "/tmp", True]
     drawn = list(zip(*looks, strict=True))[1:4]
     if jobs[0].record.place == "cell":

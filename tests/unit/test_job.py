@@ -233,6 +233,7 @@ OUR_NAMES = {
     *("status", "created", "started", "image", "node", "attempt", "memory_bytes"),
     *("record", "outcome", "usage", "evidence", "error_message", "metrics", "mismatches"),
     *("messages", "message_events", "events", "events_async", "logs", "live_logs", "log_tail"),
+    "files",
     *("cancel", "wait", "wait_async", "result", "plot", "watch"),
 }
 QISKIT_NAMES = {

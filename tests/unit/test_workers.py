@@ -276,3 +276,13 @@ def test_what_work_returns_is_called_when_its_task_has_ended_by_the_thread_of_th
     workers.submit(0, work)
     assert within(5, lambda: len(threads) == 6)
     assert (len(threads), len(set(threads))) == (6, 1)
+
+
+def test_a_task_that_comes_as_an_idle_thread_leaves_is_done(monkeypatch):
+    monkeypatch.setattr("runner.host.workers.IDLE_S", 0.001)
+    workers, done = Workers(2), []
+    for number in range(300):
+        workers.submit(number, done.append)
+        time.sleep(0.001)
+    assert workers.join(5)
+    assert done == list(range(300))

@@ -339,7 +339,10 @@ def test_a_reader_that_takes_too_long_is_killed(hold, monkeypatch):
     caller = Caller(device)
     caller.ask("run", run_body(circuit(), shots=5))
     monkeypatch.setattr(readers, "READ_S", 0.0)
-    assert "memory or time" in caller.ask("run", run_body(circuit(), shots=5))["refusal"]
+    long = circuit()
+    for _ in range(3000):  # or the answer might be there already
+        long.h(0)
+    assert "memory or time" in caller.ask("run", run_body(long, shots=5))["refusal"]
     monkeypatch.undo()
     assert "answer" in caller.ask("run", run_body(circuit(), shots=5))
 

@@ -148,7 +148,7 @@ def disable(name: str) -> int:
 @users.command()
 @click.argument("name")
 def enable(name: str) -> int:
-    """Let the disabled user NAME in again; `qrunner users token` makes a token."""
+    """Let the user NAME in again, who then needs a new token."""
     from runner.store.users import Users
 
     with kept_jobs() as store:

@@ -81,7 +81,8 @@ def test_each_job_has_its_own_messages_log_result_and_files(session):
     code = """
 import os
 open("/tmp/left", "x"); open("/dev/shm/left", "x")
-messenger.publish([number]); print("log of", number, end=""); value = [number, sorted(os.listdir("/tmp"))]
+messenger.publish([number]); print("log of", number, end="")
+value = [number, sorted(os.listdir("/tmp"))]
 """
     jobs = [session.run({"code": code, "number": number}) for number in range(5)]
     assert [job.result(60) for job in jobs] == [[number, ["left", "out"]] for number in range(5)]

@@ -98,6 +98,8 @@ class Zygote:
             os.fchown(streams.stderr.fileno(), uid, gid)
             group.enter(pid)
             connection.send(protocol.ENTERED)
+            # A second time, by the process that waits for the request.
+            self._read_ready(connection, streams, time.monotonic() + _CELL_S)
             undo.pop_all()
         with self._counting:
             self.cells += 1

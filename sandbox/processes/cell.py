@@ -69,7 +69,9 @@ class Origin:
 
 
 def main(order: protocol.Cell, streams: Sequence[int], ready: bytes, origin: Origin) -> NoReturn:
-    """Become the first process of a cell, which says `ready`; never returns.
+    """Become the first process of a cell; never returns.
+
+    It says `ready`, by which the host knows it, and its worker says so again when it is.
 
     Each page that is written to here is copied, so what can be computed by the zygote is.
     """
@@ -96,12 +98,12 @@ def main(order: protocol.Cell, streams: Sequence[int], ready: bytes, origin: Ori
         return child
 
     def work(control: int, inbox: int) -> NoReturn:
-        worker.leave_after(lambda: _work(connection, control, inbox, origin))
+        worker.leave_after(lambda: _work(connection, ready, control, inbox, origin))
 
     init.stand_guard(fork, work, [], origin.options)
 
 
-def _work(connection: int, control: int, inbox: int, origin: Origin) -> None:
+def _work(connection: int, ready: bytes, control: int, inbox: int, origin: Origin) -> None:
     worker.be_first_to_die()
     # Here, since a state that the zygote made for one cell would stay in the memory of later ones.
     randomness.renew(origin.renewals)
@@ -110,6 +112,7 @@ def _work(connection: int, control: int, inbox: int, origin: Origin) -> None:
     outlet = channel.Channel(messages=messages, results=results, log=log)
     replies = channel.move_up(inbox)
     rehearse(outlet, origin.warmth)
+    messages.write(ready)
     worker.take_request(outlet, origin.options, control, origin.warmth, replies=replies)
     # The kernel takes a process apart without a break, on a core that the host needs just now.
     time.sleep(_REST_S)

@@ -67,8 +67,10 @@ def test_the_way_of_a_job_goes_along_the_imports(imports):
         assert module == start or imports.chain_exists(start, module), path
 
 
-def test_the_session_takes_its_own_way_to_the_same_modules(imports):
-    named = re.findall(r"`((?:runner|sandbox)/[\w/]+\.py)`", SECTIONS["Many jobs in one sandbox"])
+@pytest.mark.parametrize("heading", ["Cells", "Sessions"])
+def test_cells_and_sessions_take_their_own_way_to_the_same_modules(imports, heading):
+    named = re.findall(r"`((?:runner|sandbox)/[\w/]+\.py)`", SECTIONS[heading])
+    assert named
     for path in named:
         start = "runner.supervisor" if path.startswith("runner") else "sandbox.__main__"
         assert imports.chain_exists(start, name_of(ROOT / path)), path

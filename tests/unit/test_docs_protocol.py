@@ -74,7 +74,7 @@ def test_the_limits():
     "text",
     [
         f"{channel.HIGH} and above",
-        f"and {init.GRACE_S:.0f} s\nafter the time limit",
+        f"and {init.GRACE_S:.0f} s after the time limit",
         f"hangs up, or after {init.LINGER_S:.0f} s",
         "are flushed (at most a second)",
         f"reads QPY {SAFE_QPY} or newer",

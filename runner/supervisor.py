@@ -73,8 +73,12 @@ class Supervisor:
             sandbox finds out which one works).
         warm: a pool of sandboxes that wait, warmed up, for jobs: {program: number or `Warm`}, with
             programs named as in `run` (default: no pool).  They start in the background.  True
-            means no pool, but every job's sandbox is warmed up before the job gets it.  That only
-            takes longer, and is meant for tests.
+            means no pool, but every job's sandbox is warmed up before the job gets it.  That is
+            meant for tests.
+        cells: whether warm jobs and those of sessions may have cells (default: True; the variable
+            QRUNNER_CELLS=off means False).  Without, and where `cell_obstacle` names a reason,
+            warm jobs have containers, and sessions fork, which separates their jobs less strictly
+            (docs/lifecycle.md).
         store: where jobs are kept, a path or a `Store`.  None (default) keeps messages and results
             only as long as the `Job` objects live.
         progress: called with a line of text when something takes a while, such as a build.
@@ -256,15 +260,15 @@ class Supervisor:
         user: str = "",
         owner: str | None = None,
     ) -> Session:
-        """Return a session: it runs many jobs of one program in one sandbox, one fork per job.
+        """Return a session: it runs many jobs of one program, each in a cell of its own.
 
-        A session runs many more jobs per second than one sandbox per job, but separates the jobs
-        less strictly: see docs/sessions.md.  Use it for jobs of one user, never of several.
+        A session runs many more jobs per second than `run` does.  Where there are no cells
+        (`cell_obstacle`), its jobs are forks in one sandbox, which are separated less strictly: see
+        docs/sessions.md.  Use it there for jobs of one user, never of several.
 
         Arguments:
             program, backend, limits, options, user, owner: as in `run`; they apply to all jobs.
-            sandboxes: how many jobs run at the same time, each in a sandbox of its own (default:
-                1).
+            sandboxes: how many jobs run at the same time (default: 1).
 
         Raises RequestError if the program or an argument is refused.  Nothing is started before the
         first job.

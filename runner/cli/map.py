@@ -78,12 +78,12 @@ _EVERY_S: Final = 5.0
 def map_(
     program: str, rows: str, pairs: tuple[str, ...], sandboxes: int | None, **options: Any
 ) -> int:
-    """Run PROGRAM once for each line of inputs, many jobs in one sandbox.
+    """Run PROGRAM once for each line of inputs, in one session.
 
     Writes one line of JSON per job, in the order of the inputs: the `finished` event of `qrunner
     run --format json` with `index`, counted from 0. A failed job is a line like any other; the
-    exit code is the highest of the jobs'. Jobs that share a sandbox are separated less strictly:
-    see docs/sessions.md.
+    exit code is the highest of the jobs'. Each has a cell of its own; where there are none, jobs
+    share a sandbox and are separated less strictly: see docs/sessions.md.
     """
     from runner import backends
     from runner.cli.resume import Lines, Resumed

@@ -1,8 +1,8 @@
-"""Many jobs of one program in few sandboxes: the results of `Supervisor.session` and `.map`.
+"""Many jobs of one program: the results of `Supervisor.session` and `.map`.
 
-Jobs in a session are separated less strictly than with one sandbox per job.  Sessions are therefore
-used only on explicit request, for jobs that belong together; docs/sessions.md lists what they
-share.
+Where there are no cells, jobs of a session are separated less strictly than with one sandbox per
+job.  Sessions are therefore used only on explicit request, for jobs that belong together;
+docs/sessions.md lists what they share.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from runner.policy import Limits, Policy
 from runner.sandboxes.cell import Cell, Streams, kill
 from runner.sandboxes.cgroup import JobCgroup
 from runner.sandboxes.launcher import Sandbox
-from runner.sandboxes.spec import Carrier
 from sandbox.wire import protocol
 from sandbox.wire.protocol import FrameReader, ProtocolError, Ready
 
@@ -59,11 +58,6 @@ class Zygote:
         self._policy = policy
         self._lock = threading.Lock()
         self._counting = threading.Lock()
-
-    @property
-    def can_make_cells(self) -> bool:
-        """Return True if the guest has connected through the mounted socket."""
-        return self.sandbox.carrier is Carrier.SOCKET
 
     def is_alive(self) -> bool:
         """Return True if it can be expected to make another cell."""

@@ -59,6 +59,10 @@ _ZYGOTE_LIMITS: Final = Limits(memory_bytes=4 << 30, cpus=CORES, processes=1024)
 """Generous: a zygote runs no program.  What the kernel needs for its cells counts as its memory."""
 
 
+_ZYGOTES_TRIED: Final = 2
+"""One may have died, or have been stopped, without any fault of the job that needs a cell."""
+
+
 class Supply:
     """The sandboxes of one supervisor; any number of threads may call its methods.
 
@@ -273,18 +277,22 @@ class Supply:
     ) -> Cell | None:
         if self.cell_obstacle(policy):
             return None
-        zygote = self._zygote(program, policy, waker, backend, limits.cpus, image)
-        try:
-            cell = zygote.cell(limits.for_container())
-        except (CellError, OSError) as error:
-            self._zygotes.retire(zygote)
-            log.warning("a zygote of %s is given up: %s", program.name, error)
-            if not self._has_made_cells:
-                self._cell_obstacle = str(error)
-                return None
-            raise EngineError(str(error)) from error
-        self._has_made_cells = True
-        return cell
+        problem = ""
+        for _ in range(_ZYGOTES_TRIED):
+            zygote = self._zygote(program, policy, waker, backend, limits.cpus, image)
+            try:
+                cell = zygote.cell(limits.for_container())
+            except (CellError, OSError) as error:
+                problem = str(error)
+                self._zygotes.retire(zygote)
+                log.warning("a zygote of %s is given up: %s", program.name, problem)
+                if not self._has_made_cells:
+                    self._cell_obstacle = problem
+                    return None
+            else:
+                self._has_made_cells = True
+                return cell
+        raise EngineError(problem)
 
     def _zygote(
         self,

@@ -454,7 +454,7 @@ def test_a_zygote_that_dies_before_it_is_ready_is_a_sandbox_error(path, engine):
     assert within(10, lambda: containers_of(engine, os.getpid()) == before)
 
 
-def test_a_zygote_that_does_not_answer_is_given_up_and_the_next_job_has_another(
+def test_a_zygote_that_does_not_answer_is_given_up_and_the_job_has_another(
     path, client, engine, monkeypatch
 ):
     before = containers_of(engine, os.getpid())
@@ -462,13 +462,10 @@ def test_a_zygote_that_does_not_answer_is_given_up_and_the_next_job_has_another(
         do(supervisor, path, "value = 1")
         (first,) = zygotes_of(supervisor)
         os.kill(processes_of(client, first)[1], signal.SIGSTOP)
-        monkeypatch.setattr(zygote, "_CELL_S", 1.0)
+        monkeypatch.setattr(zygote, "_CELL_S", 5.0)
         job = do(supervisor, path, "value = 2")
-        assert job.outcome == "sandbox_error"
-        assert "was not ready within 1 s" in job.record.error
-        monkeypatch.undo()
-        again = do(supervisor, path, "value = 3")
-        assert (again.result(), again.record.place) == (3, "cell")
+        assert (job.result(), job.record.place) == (2, "cell")
+        assert first not in zygotes_of(supervisor)
     assert within(10, lambda: containers_of(engine, os.getpid()) == before)
 
 

@@ -20,8 +20,8 @@ from runner.errors import RunnerError, UnknownJobError
 from runner.job import Job
 from runner.job.form import on_one_line, record_of, request_of
 from runner.job.history import History
-from runner.job.life import Keeper, Life
-from runner.job.record import Event, Evidence, JobRecord, JobStatus, Outcome, StartedEvent
+from runner.job.life import Keeper, Life, lost
+from runner.job.record import Event, JobStatus, Outcome, StartedEvent
 from runner.job.request import Request
 from runner.programs import values
 from runner.sites import wire
@@ -215,7 +215,7 @@ def _follow(connection: Connection, life: Life) -> None:
                     life.follow(JobStatus.RUNNING, event.image, datetime.now(UTC))
                 life.history.extend([event])
         except RunnerError as error:
-            life.settle(_lost(life, str(error)))
+            life.settle(lost(life, str(error)))
             return
         except (
             OSError,
@@ -227,7 +227,7 @@ def _follow(connection: Connection, life: Life) -> None:
             reason = "the stream has ended before the job"
         lost_at = lost_at or time.monotonic()
         if time.monotonic() - lost_at > PATIENCE_S:
-            life.settle(_lost(life, f"{connection.url} cannot be reached: {reason}"))
+            life.settle(lost(life, f"{connection.url} cannot be reached: {reason}"))
             return
         time.sleep(_PAUSE_S)
 
@@ -264,19 +264,6 @@ def _event(data: Mapping[str, Any]) -> Event:
     event = _event_of(json.dumps(data).encode())
     assert not isinstance(event, wire.Finished)
     return event
-
-
-def _lost(life: Life, reason: str) -> JobRecord:
-    """Return the record of a job that cannot be followed any further; it may go on there."""
-    evidence = Evidence(source="host", detail=f"the job cannot be followed any further: {reason}")
-    return JobRecord(
-        job=life.id,
-        program=life.program,
-        outcome=Outcome.INTERRUPTED,
-        error=evidence.detail,
-        evidence=evidence,
-        user=life.request.user,
-    )
 
 
 def _summary(data: Mapping[str, Any]) -> Summary:

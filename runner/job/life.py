@@ -16,7 +16,7 @@ from runner.host.trace import Trace
 from runner.job.delivery import Delivery
 from runner.job.device import Answer
 from runner.job.history import History
-from runner.job.record import JobRecord, JobStatus, Outcome, StartedEvent
+from runner.job.record import Evidence, JobRecord, JobStatus, Outcome, StartedEvent
 from runner.job.request import Request
 from sandbox.wire.protocol import JsonText
 
@@ -187,3 +187,17 @@ class Life:
     def _final(self) -> JsonText | None:
         record = self.record
         return record.result if record and record.outcome is Outcome.COMPLETED else None
+
+
+def lost(life: Life, reason: str, *, stored: bool | None = None) -> JobRecord:
+    """Return the record of a job elsewhere that cannot be followed any further."""
+    evidence = Evidence(source="host", detail=f"the job cannot be followed any further: {reason}")
+    return JobRecord(
+        job=life.id,
+        program=life.program,
+        outcome=Outcome.INTERRUPTED,
+        error=evidence.detail,
+        evidence=evidence,
+        stored=stored,
+        user=life.request.user,
+    )

@@ -20,8 +20,8 @@ from typing import Any, Final
 from runner.errors import RequestError, RunnerError, StoreError
 from runner.job import Job
 from runner.job.history import History
-from runner.job.life import Keeper, Life
-from runner.job.record import Event, Evidence, JobRecord, Outcome
+from runner.job.life import Keeper, Life, lost
+from runner.job.record import Event
 from runner.programs import Program, bundle, values
 from runner.store.jobs import Store
 from runner.store.rows import Kept, Summary
@@ -105,21 +105,7 @@ def _follow(store: Store, job: Life) -> None:
             time.sleep(POLL_S)
             store.mark_interrupted()
     except RunnerError as error:
-        job.settle(_lost(job, str(error)))
-
-
-def _lost(job: Life, reason: str) -> JobRecord:
-    """Return the record of a job that cannot be followed any further."""
-    evidence = Evidence(source="host", detail=f"the job cannot be followed any further: {reason}")
-    return JobRecord(
-        job=job.id,
-        program=job.program,
-        outcome=Outcome.INTERRUPTED,
-        error=evidence.detail,
-        evidence=evidence,
-        stored=False,
-        user=job.request.user,
-    )
+        job.settle(lost(job, str(error), stored=False))
 
 
 @contextlib.contextmanager

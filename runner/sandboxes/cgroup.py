@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import signal
@@ -81,14 +82,7 @@ class JobCgroup:
         """Return the counters as they are now; all None if there is no such group."""
         if _is_unified():
             group = f"{ROOT}{self.parent}"
-            cpu_us = _keyed(f"{group}/cpu.stat", b"usage_usec")
-            return Counters(
-                cpu_s=None if cpu_us is None else cpu_us / 1e6,
-                memory_peak_bytes=_number(f"{group}/memory.peak"),
-                oom_kills=_keyed(f"{group}/memory.events", b"oom_kill"),
-                process_limit_hits=_keyed(f"{self._inner(group)}/pids.events", b"max"),
-                tasks_peak=_number(f"{group}/pids.peak"),
-            )
+            return _read_unified(group, self._inner(group))
         memory, cpu, pids = (
             f"{ROOT}/{controller}{self.parent}" for controller in ("memory", "cpuacct", "pids")
         )
@@ -194,15 +188,7 @@ class EngineCgroup:
 
     def read(self) -> Counters:
         """Return the counters as they are now; all None once the group is gone."""
-        group = self.directory
-        cpu_us = _keyed(f"{group}/cpu.stat", b"usage_usec")
-        return Counters(
-            cpu_s=None if cpu_us is None else cpu_us / 1e6,
-            memory_peak_bytes=_number(f"{group}/memory.peak"),
-            oom_kills=_keyed(f"{group}/memory.events", b"oom_kill"),
-            process_limit_hits=_keyed(f"{group}/pids.events", b"max"),
-            tasks_peak=_number(f"{group}/pids.peak"),
-        )
+        return _read_unified(str(self.directory), str(self.directory))
 
     def memory_bytes(self) -> int | None:
         """Return the memory in use now, in bytes; None if it cannot be read."""
@@ -353,14 +339,30 @@ def _is_unified() -> bool:
     return os.access(f"{ROOT}/cgroup.controllers", os.F_OK)
 
 
+def _read_unified(group: str, inner: str) -> Counters:
+    """Return the counters of a group of version 2; `inner` is the group that has the processes."""
+    cpu_us = _keyed(f"{group}/cpu.stat", b"usage_usec")
+    return Counters(
+        cpu_s=None if cpu_us is None else cpu_us / 1e6,
+        memory_peak_bytes=_number(f"{group}/memory.peak"),
+        oom_kills=_keyed(f"{group}/memory.events", b"oom_kill"),
+        process_limit_hits=_keyed(f"{inner}/pids.events", b"max"),
+        tasks_peak=_number(f"{group}/pids.peak"),
+    )
+
+
 def _limited(group: str) -> list[str]:
     """Return the directories that limit and count the processes of a cell."""
     if _is_unified():
         return [f"{ROOT}{group}"]
-    names = ["memory", "cpu", "pids"]
-    if not os.path.samefile(f"{ROOT}/cpu", f"{ROOT}/cpuacct"):  # noqa: PTH121
-        names.append("cpuacct")
-    return [f"{ROOT}/{name}{group}" for name in names]
+    return [f"{ROOT}/{name}{group}" for name in _controllers(ROOT)]
+
+
+@functools.cache  # which are mounted together does not change
+def _controllers(root: Path) -> tuple[str, ...]:
+    """Return the hierarchies of version 1 that a cell needs, each by one name."""
+    alone = () if os.path.samefile(f"{root}/cpu", f"{root}/cpuacct") else ("cpuacct",)  # noqa: PTH121
+    return ("memory", "cpu", "pids", *alone)
 
 
 def _limit_files(group: str, limits: Limits) -> list[tuple[str, int | str]]:

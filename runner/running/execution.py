@@ -176,7 +176,7 @@ class Execution:
                     self._pass_on_what_was_said()
                 else:
                     self._move(key.fileobj, events)
-            if not is_told and self._place.is_told:
+            if not is_told and not self._place.unsent_bytes:
                 is_told = True
                 self._job.trace.mark("hand-out")
             if self._is_over():
@@ -365,7 +365,7 @@ class Execution:
                 self._read_on(self._is_settled, EVERYTHING, within_s=_STOPPING_S)
         except (ProtocolError, LimitReachedError, EngineError):
             return
-        self.is_clean = self._place.is_told and not self._is_lost() and self._is_settled()
+        self.is_clean = not self._place.unsent_bytes and not self._is_lost() and self._is_settled()
 
     def _wait_for_figures(self) -> None:
         """Let PID 1 report the end, with the figures that this host cannot read itself."""

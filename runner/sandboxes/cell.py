@@ -16,6 +16,7 @@ import signal
 import socket
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from runner.engine.forks import close_in_children
@@ -26,6 +27,7 @@ from runner.sandboxes.place import (
     SINGLE_USE_JOB,
     Account,
     Loss,
+    Outgoing,
     Piece,
     Stream,
     new_log_end,
@@ -110,16 +112,12 @@ class Cell:
         self._group = group
         self._ended = ended
         self._before_s = 0.0
-        self._unsent = memoryview(b"")
+        self._outgoing = Outgoing()
         self._open: set[Stream] = set(Stream)
 
     @property
-    def is_told(self) -> bool:
-        return not self._unsent
-
-    @property
     def unsent_bytes(self) -> int:
-        return len(self._unsent)
+        return len(self._outgoing)
 
     @property
     def has_ended(self) -> bool:
@@ -127,16 +125,13 @@ class Cell:
 
     def begin(self, request: Request) -> None:
         self._before_s = self._group.cpu_s()
-        self._say(frame(request, self.number, log_end=self.log_end))
+        self._outgoing.add(frame(request, self.number, log_end=self.log_end))
 
     def stop(self) -> None:
         self.tell(protocol.Stop(job=self.number))
 
     def tell(self, *orders: Order) -> None:
-        self._say(b"".join(map(protocol.encode, orders)))
-
-    def _say(self, said: bytes) -> None:
-        self._unsent = memoryview(bytes(self._unsent) + said if self._unsent else said)
+        self._outgoing.add(b"".join(map(protocol.encode, orders)))
 
     # --- streams --------------------------------------------------------------------------------
 
@@ -148,11 +143,11 @@ class Cell:
         ):
             reads = stream in wanted and stream in self._open
             set_events(selector, source, selectors.EVENT_READ if reads else 0)
-        set_events(selector, self._streams.stdin, selectors.EVENT_WRITE if self._unsent else 0)
+        set_events(selector, self._streams.stdin, selectors.EVENT_WRITE if self._outgoing else 0)
 
     def exchange(self, source: Any, events: int) -> list[Piece]:  # noqa: ARG002  as other places
         if source is self._streams.stdin:
-            self._send()
+            self._outgoing.send(partial(os.write, self._streams.stdin.fileno()))
             return []
         if source is self._connection:
             return self._read_messages()
@@ -164,15 +159,6 @@ class Cell:
             self._open.discard(stream)
             return []
         return [(stream, data)]
-
-    def _send(self) -> None:
-        """Write what fits; if the guest is gone, its streams end."""
-        try:
-            self._unsent = self._unsent[os.write(self._streams.stdin.fileno(), self._unsent) :]
-        except BlockingIOError:
-            return
-        except OSError:
-            self._unsent = memoryview(b"")
 
     @staticmethod
     def _read(source: io.FileIO) -> bytes | None:

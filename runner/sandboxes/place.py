@@ -12,7 +12,7 @@ import itertools
 import operator
 import secrets
 import selectors
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, Protocol, TypeAlias
@@ -106,10 +106,6 @@ class Place(Protocol):
         """The isolation between the job and the host."""
 
     @property
-    def is_told(self) -> bool:
-        """Return True if everything to be sent has been sent."""
-
-    @property
     def unsent_bytes(self) -> int:
         """Bytes that the guest has not taken yet."""
 
@@ -141,6 +137,29 @@ class Place(Protocol):
         """Return True if the carrier of the streams works, so that silence is the job's own."""
 
 
+class Outgoing:
+    """The bytes for a guest that it has not taken yet; its length is their number."""
+
+    def __init__(self) -> None:
+        self._left = memoryview(b"")
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def add(self, said: bytes) -> None:
+        """Put bytes behind what there is."""
+        self._left = memoryview(bytes(self._left) + said if self._left else said)
+
+    def send(self, write: Callable[[memoryview], int]) -> None:
+        """Write what fits, and drop everything if the guest is gone: its streams end by that."""
+        try:
+            self._left = self._left[write(self._left) :]
+        except BlockingIOError:
+            return
+        except (EngineError, OSError):
+            self._left = memoryview(b"")
+
+
 class Container:
     """A complete sandbox, used for one job.  Destroying the sandbox ends it."""
 
@@ -154,7 +173,7 @@ class Container:
         self._has_ended = False
         self._engine = engine
         self._sandbox = sandbox
-        self._unsent = memoryview(b"")
+        self._outgoing = Outgoing()
         self._messages_ended = sandbox.connection is None
 
     @property
@@ -170,31 +189,24 @@ class Container:
         return self._sandbox.spec.policy.isolation
 
     @property
-    def is_told(self) -> bool:
-        return not self._unsent
-
-    @property
     def unsent_bytes(self) -> int:
-        return len(self._unsent)
+        return len(self._outgoing)
 
     def begin(self, request: Request) -> None:
-        self._say(frame(request, self.number, log_end=self.log_end))
+        self._outgoing.add(frame(request, self.number, log_end=self.log_end))
 
     def stop(self) -> None:
         self.tell(protocol.Stop(job=self.number))
 
     def tell(self, *orders: Order) -> None:
-        self._say(b"".join(map(protocol.encode, orders)))
-
-    def _say(self, said: bytes) -> None:
-        self._unsent = memoryview(bytes(self._unsent) + said if self._unsent else said)
+        self._outgoing.add(b"".join(map(protocol.encode, orders)))
 
     # --- streams --------------------------------------------------------------------------------
 
     def watch(self, selector: selectors.BaseSelector, wanted: Collection[Stream]) -> None:
         reads = Stream.LOG in wanted or Stream.RESULTS in wanted
         events = selectors.EVENT_READ if reads and not self._has_ended else 0
-        if self._unsent:
+        if self._outgoing:
             events |= selectors.EVENT_WRITE
         set_events(selector, self._sandbox.attachment, events)
         reads = Stream.MESSAGES in wanted and not self._messages_ended
@@ -204,16 +216,9 @@ class Container:
         if source is not self._sandbox.attachment:
             return self._read_messages()
         if events & selectors.EVENT_WRITE:
-            self._send()
+            assert self._sandbox.attachment is not None
+            self._outgoing.send(self._sandbox.attachment.send)
         return self._read_streams() if events & selectors.EVENT_READ else []
-
-    def _send(self) -> None:
-        """Write what fits; if the guest is gone, its streams end."""
-        assert self._sandbox.attachment is not None
-        try:
-            self._unsent = self._unsent[self._sandbox.attachment.send(self._unsent) :]
-        except EngineError:
-            self._unsent = memoryview(b"")
 
     def _read_streams(self) -> list[Piece]:
         assert self._sandbox.attachment is not None

@@ -100,7 +100,7 @@ class Turn(Container):
         self._sandbox.refuse_waiting()
         self.tell(replace(self._order, wall_s=request.limits.timeout_s))
         # The mark after the log contains the token, which must not be in the job's request.
-        self._say(frame(request, self.number))
+        self._outgoing.add(frame(request, self.number))
 
     # --- streams --------------------------------------------------------------------------------
 

@@ -1,9 +1,8 @@
-"""One job in one place: hand out the request, transfer the streams, decide how it ended.
+"""One job in one place: hand out the request, transfer the streams, know when it is over.
 
 The thread that runs an `Execution` owns the deadline and the cancellation, and waits for no
-consumer:
-everything it reads goes into the job's history, from which other threads deliver.  The outcome is
-decided here, first by what the host observed, and last by what the guest reports.
+consumer: everything it reads goes into the job's history, from which other threads deliver.
+`runner/running/verdict.py` decides how the job ended.
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from runner.errors import EngineError
 from runner.host.interrupt import Waker
 from runner.job.device import Device, Line
 from runner.job.life import Life
-from runner.job.record import Evidence, Outcome, Usage
+from runner.job.record import Outcome, Usage
 from runner.job.request import Request
 from runner.policy import Limits
-from runner.policy.isolation import host_tasks
 from runner.running.calls import Calls
 from runner.running.pace import Pace
 from runner.running.relay import LimitReachedError, Relay
+from runner.running.verdict import Verdict, decide, ended_by, time_limit
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.place import EVERYTHING, Account, Place, Stream, set_events, usage_of
 from runner.sandboxes.spec import Carrier
 from sandbox.wire.clock import Clock
-from sandbox.wire.protocol import Fault, JsonText, Order, Pause, ProtocolError, Reply, Resume
+from sandbox.wire.protocol import JsonText, Order, Pause, ProtocolError, Reply, Resume
 
 _MESSAGES: Final = frozenset({Stream.MESSAGES})
 _OUTPUT: Final = EVERYTHING - _MESSAGES
@@ -59,18 +58,6 @@ _FIGURES_S: Final = 0.5
 
 _STOPPING_S: Final = 1.0
 """The same for a job that the host stops; after that, its place is removed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """How a job ended, known before its sandbox is removed."""
-
-    outcome: Outcome
-    evidence: Evidence = field(default_factory=Evidence)
-    result: JsonText | None = None
-    error: str | None = None
-    traceback: str | None = None
-    usage: Usage = field(default_factory=Usage)
 
 
 class Execution:
@@ -131,14 +118,16 @@ class Execution:
                 self._place.begin(request)
                 ended = self._pump()
             except (LimitReachedError, ProtocolError) as error:
-                ended = _ended_by(error)
+                ended = ended_by(error)
                 self._read_announced()
             wall_s = time.monotonic() - started
             if self._place.outlives_job:
                 self._settle(ended)
             elif not self._place.account().source:
                 self._wait_for_figures()
-        return self._verdict(ended, wall_s)
+        account = self._account()
+        verdict = decide(ended, self._relay, self._place, self._limits, account)
+        return replace(verdict, usage=self._usage(wall_s, account.usage))
 
     @contextlib.contextmanager
     def _open_line(self, request: Request) -> Iterator[None]:
@@ -217,29 +206,17 @@ class Execution:
             self._line.call(call)
 
     def _wait_limit(self) -> Verdict:
-        evidence = Evidence(
-            limit="device_wait_s",
-            value=self._limits.device_wait_s,
-            observed=round(self._calls.waited_s, 3),
-            source="host",
-            detail="the held backend had not answered by then",
-        )
-        return Verdict(outcome=Outcome.TIME_LIMIT, evidence=evidence)
+        detail = "the held backend had not answered by then"
+        limit_s = self._limits.device_wait_s
+        return time_limit("device_wait_s", limit_s, self._calls.waited_s, detail)
 
     def _time_limit(self) -> Verdict:
-        observed = round(self._clock.spent_s, 3)  # before the ping, which is not the job's time
+        spent_s = self._clock.spent_s  # before the ping, which is not the job's time
         detail = None
         if not self._place.answers(timeout_s=_PING_S):
             # It is then unknown if the program had ended before.
             detail = "the engine does not answer: results that it has not passed on are lost"
-        evidence = Evidence(
-            limit="timeout_s",
-            value=self._limits.timeout_s,
-            observed=observed,
-            source="host",
-            detail=detail,
-        )
-        return Verdict(outcome=Outcome.TIME_LIMIT, evidence=evidence)
+        return time_limit("timeout_s", self._limits.timeout_s, spent_s, detail)
 
     def _move(self, source: object, events: int) -> None:
         """Send pending data to the place, and process what has arrived from it."""
@@ -380,110 +357,6 @@ class Execution:
         is_whole = self._place.exit_status is not None and self._relay.log_ended
         return (is_whole and Stream.MESSAGES in self._ended) or self._is_lost()
 
-    # --- deciding -------------------------------------------------------------------------------
-
-    def _verdict(self, ended: Verdict | None, wall_s: float) -> Verdict:
-        """Apply the order: complete result, cancelled, host's limit, violation, guest's report."""
-        relay = self._relay
-        account = self._account()
-        counters, source = account.counters, account.source
-        usage = self._usage(wall_s, account.usage)
-        value = relay.result.value if relay.result else None
-        if relay.result is not None and not isinstance(relay.end, Fault):
-            evidence = self._completed_evidence(ended)
-            verdict = Verdict(outcome=Outcome.COMPLETED, evidence=evidence)
-        else:
-            verdict = ended or self._limit_in_cgroup(counters, source) or self._report(counters)
-        evidence = self._with_missing(verdict.evidence)
-        return replace(verdict, evidence=evidence, result=value, usage=usage)
-
-    def _with_missing(self, evidence: Evidence) -> Evidence:
-        """Add a note if fewer messages have arrived than the guest announced."""
-        announced, arrived = self._relay.announced, self._relay.messages
-        if arrived >= announced:
-            return evidence
-        missing = f"{announced} messages were announced, and {arrived} have arrived"
-        detail = missing if evidence.detail is None else f"{evidence.detail}; {missing}"
-        return replace(evidence, source=evidence.source or "host", detail=detail)
-
-    def _completed_evidence(self, ended: Verdict | None) -> Evidence:
-        """Describe what happened between a published final result and the end of `main`."""
-        if ended is not None:
-            return ended.evidence
-        note = getattr(self._relay.end, "note", None)
-        if note is None and self._relay.end is None and self._relay.exited is not None:
-            note = f"main ended with status {self._relay.exited.status} after its final result"
-        return Evidence(detail=note, source="guest") if note else Evidence()
-
-    def _report(self, counters: Counters) -> Verdict:
-        """Return the guest's report about its own program, or NO_RESULT if there is none."""
-        end = self._relay.end
-        if isinstance(end, Fault):
-            evidence = Evidence()
-            if end.kind == Outcome.PROCESS_LIMIT:
-                detail = "main failed because no more processes or threads could be started"
-                evidence = self._process_evidence("guest", detail)
-            elif end.limit is not None:
-                evidence = Evidence(
-                    limit=end.limit, value=end.value, observed=end.observed, source="guest"
-                )
-            return Verdict(
-                outcome=Outcome(end.kind),
-                evidence=evidence,
-                error=end.error,
-                traceback=end.traceback,
-            )
-        exited = self._relay.exited
-        status = exited.status if exited is not None else self._place.exit_status
-        if status is not None:
-            who = "the program's process" if exited is None else self._place.first_process
-            how = f"exit code {status}" if status >= 0 else f"signal {-status}"
-            detail = f"{who} ended with {how} before there was a result"
-            return Verdict(
-                outcome=Outcome.NO_RESULT, evidence=Evidence(source="guest", detail=detail)
-            )
-        return self._lost_place(counters)
-
-    def _lost_place(self, counters: Counters) -> Verdict:
-        """Find out why the place ended without a report of its first process."""
-        loss = self._place.loss()
-        if loss.out_of_memory:
-            return self._memory_limit(counters.memory_peak_bytes, "engine")
-        if loss.exit_code is not None:
-            return self._ended_as_a_whole(counters, loss.detail)
-        evidence = Evidence(source="engine", detail=loss.detail)
-        return Verdict(outcome=Outcome.SANDBOX_ERROR, evidence=evidence, error=loss.detail)
-
-    def _ended_as_a_whole(self, counters: Counters, detail: str) -> Verdict:
-        """Name the limit at which the whole sandbox died, else assume that the program ended it."""
-        peak = counters.memory_peak_bytes
-        if peak is not None and peak >= self._limits.memory_bytes:
-            return self._memory_limit(peak, "cgroup")
-        if (counters.tasks_peak or 0) >= host_tasks(self._place.isolation, self._limits.processes):
-            evidence = self._process_evidence("cgroup", "the kernel inside could not grow")
-            return Verdict(outcome=Outcome.PROCESS_LIMIT, evidence=evidence)
-        return Verdict(outcome=Outcome.NO_RESULT, evidence=Evidence(source="engine", detail=detail))
-
-    def _limit_in_cgroup(self, counters: Counters, source: str) -> Verdict | None:
-        if counters.oom_kills:
-            return self._memory_limit(counters.memory_peak_bytes, source)
-        if counters.process_limit_hits:
-            refused = f"{counters.process_limit_hits} attempts to start one more were refused"
-            evidence = self._process_evidence(source, refused)
-            return Verdict(outcome=Outcome.PROCESS_LIMIT, evidence=evidence)
-        return None
-
-    def _process_evidence(self, source: str, detail: str) -> Evidence:
-        limit = self._limits.processes
-        return Evidence(
-            limit="processes", value=limit, observed=limit, source=source, detail=detail
-        )
-
-    def _memory_limit(self, observed: float | None, source: str) -> Verdict:
-        limit = self._limits.memory_bytes
-        evidence = Evidence(limit="memory_bytes", value=limit, observed=observed, source=source)
-        return Verdict(outcome=Outcome.MEMORY_LIMIT, evidence=evidence)
-
     # --- measuring ------------------------------------------------------------------------------
 
     def _account(self) -> Account:
@@ -531,10 +404,3 @@ class Execution:
             stderr_bytes=self._relay.stderr_bytes,
             sources={**dict.fromkeys(counted, "host"), **known.sources},
         )
-
-
-def _ended_by(error: LimitReachedError | ProtocolError) -> Verdict:
-    if isinstance(error, LimitReachedError):
-        return Verdict(outcome=error.outcome, evidence=error.evidence)
-    evidence = Evidence(source="host", detail=str(error))
-    return Verdict(outcome=Outcome.PROTOCOL_VIOLATION, evidence=evidence)

@@ -25,9 +25,10 @@ from runner.errors import RequestError, RunnerError
 from runner.host.interrupt import CancelledError, check
 from runner.host.workers import Workers
 from runner.policy import Policy
-from runner.running.execution import Execution, Verdict
+from runner.running.execution import Execution
 from runner.running.supply import Supply, place_of
 from runner.running.task import Task, our_fault
+from runner.running.verdict import Verdict
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
 from runner.sandboxes.spec import Holding, Kind

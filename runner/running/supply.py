@@ -25,8 +25,8 @@ from runner.policy import Limits, Policy, is_podman
 from runner.policy.isolation import Isolation
 from runner.programs import Program
 from runner.programs.imports import modules
-from runner.running.execution import Verdict
 from runner.running.task import Task
+from runner.running.verdict import Verdict
 from runner.sandboxes import cgroup, residence
 from runner.sandboxes.cell import Cell
 from runner.sandboxes.launcher import ImageGoneError, Sandbox

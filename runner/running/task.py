@@ -25,7 +25,7 @@ from runner.job.record import Evidence, JobRecord, Outcome
 from runner.job.request import Request
 from runner.policy import Policy
 from runner.programs import Program, values
-from runner.running.execution import Verdict
+from runner.running.verdict import Verdict
 from runner.running.versions import versions
 from runner.sandboxes.spec import Holding, Kind
 from sandbox.wire import protocol

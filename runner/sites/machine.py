@@ -19,10 +19,11 @@ from runner.host.workers import Workers
 from runner.images import ImageStore
 from runner.policy import Limits, Policy
 from runner.programs import Program
-from runner.running.execution import Execution, Verdict
+from runner.running.execution import Execution
 from runner.running.lanes import Lanes, Queue
 from runner.running.supply import Supply, place_of
 from runner.running.task import Task
+from runner.running.verdict import Verdict
 from runner.sandboxes.pool import Pool, Warm
 from runner.sandboxes.spec import Carrier
 from runner.sandboxes.starts import CORES, memory_share

@@ -30,8 +30,8 @@ from runner.job.record import (
 )
 from runner.policy import Limits
 from runner.programs import Program
-from runner.running.execution import Verdict
 from runner.running.task import Task, our_fault
+from runner.running.verdict import Verdict
 from runner.sites.cluster import AnyEngine, Capacity, identity
 from runner.sites.wire import (
     AttemptEvent,

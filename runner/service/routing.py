@@ -26,6 +26,7 @@ from runner.errors import RunnerError, StoreError, our_own
 from runner.job import Job
 from runner.service.faults import RefusedError, body_of, later, not_found, status_of
 from runner.service.identity import caller_of
+from runner.service.jobs import MAX_PAGE
 from runner.service.programs import may_read
 from runner.store.uploads import Upload
 from runner.store.users import Role, User
@@ -40,6 +41,11 @@ KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 SMALL: Final = 64 * KIB
 """The largest body of requests that carry neither a program nor inputs."""
+
+WHOLE: Final = {"type": "integer", "minimum": 0}
+TEXTS: Final = {"type": "array", "items": {"type": "string"}}
+PAGE: Final = {"limit": {**WHOLE, "maximum": MAX_PAGE}, "skip": WHOLE}
+"""Schemas of what several routes take."""
 
 NOBODY: Final = User(name="", role=Role.USER, created=0)
 _WIDEST: Final = 1 << 53
@@ -160,6 +166,30 @@ class Route:
     query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gives: tuple[int, str] = (200, "")
     is_repeated: bool = False
+
+
+def route(
+    method: str,
+    path: str,
+    needs: Needs,
+    answer: Callable[[Call], Response],
+    status: int = HTTPStatus.OK,
+    *,
+    kind: str | None = None,
+    **more: Any,
+) -> Route:
+    """Return a route that does what the first line of its function says.
+
+    `kind` is the content type of its answer, "" for none (default: JSON, none for 204); `more` are
+    further attributes of `Route`.
+    """
+    does = (answer.__doc__ or "").partition("\n")[0]
+    if kind is None:
+        kind = "" if status == HTTPStatus.NO_CONTENT else "application/json"
+    gives = (int(status), kind)
+    return Route(
+        method=method, path=path, needs=needs, answer=answer, does=does, gives=gives, **more
+    )
 
 
 async def answered(route: Route, desk: Desk, request: Request) -> Response:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from runner.running.versions import versions
 from runner.service.faults import RefusedError
 from runner.service.identity import access_token
-from runner.service.routing import Call, Needs, Route, checked_user, empty, json_of
+from runner.service.routing import Call, Needs, Route, checked_user, empty, json_of, route
 
 AUTH: Final = "/api"
 """Where the older clients are told to log in."""
@@ -109,20 +109,15 @@ def logout(_: Call) -> Response:
     return empty()
 
 
-def _route(method: str, path: str, answer: Any, needs: Needs = Needs.USER) -> Route:
-    does = (answer.__doc__ or "").partition("\n")[0]
-    return Route(method=method, path=path, needs=needs, answer=answer, does=does)
-
-
-ROUTES: Final = (
-    _route("GET", f"{AUTH}/version", version, Needs.NOTHING),
-    _route("POST", f"{AUTH}/users/loginWithToken", login, Needs.NOTHING),
-    _route("GET", f"{AUTH}/users/me", addresses),
-    _route("GET", f"{AUTH}/Network", instances),
-    _route("POST", "/identity/token", exchange, Needs.NOTHING),
-    _route("POST", "/v3/resources/search", found),
-    _route("GET", f"/{PLAN}", plan),
-    _route("GET", f"{RUNTIME}/instances/usage", usage),
-    _route("GET", f"{RUNTIME}/instance", qctrl),
-    _route("POST", f"{RUNTIME}/logout", logout),
+ROUTES: Final[tuple[Route, ...]] = (
+    route("GET", f"{AUTH}/version", Needs.NOTHING, version),
+    route("POST", f"{AUTH}/users/loginWithToken", Needs.NOTHING, login),
+    route("GET", f"{AUTH}/users/me", Needs.USER, addresses),
+    route("GET", f"{AUTH}/Network", Needs.USER, instances),
+    route("POST", "/identity/token", Needs.NOTHING, exchange),
+    route("POST", "/v3/resources/search", Needs.USER, found),
+    route("GET", f"/{PLAN}", Needs.USER, plan),
+    route("GET", f"{RUNTIME}/instances/usage", Needs.USER, usage),
+    route("GET", f"{RUNTIME}/instance", Needs.USER, qctrl),
+    route("POST", f"{RUNTIME}/logout", Needs.USER, logout),
 )

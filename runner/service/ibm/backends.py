@@ -13,7 +13,7 @@ from runner.policy import Limits
 from runner.running.versions import versions
 from runner.service.faults import not_found
 from runner.service.ibm.account import AUTH, INSTANCE, RUNTIME
-from runner.service.routing import Call, Needs, Route, json_of
+from runner.service.routing import Call, Needs, Route, json_of, route
 
 _ONLINE: Final = "2021-05-10T00:00:00Z"
 _MOST_QUBITS: Final = 63
@@ -124,20 +124,15 @@ def hub_fits(text: str | None) -> bool:
     return text is None or text == "/".join(INSTANCE)
 
 
-def _route(path: str, answer: Any) -> Route:
-    does = (answer.__doc__ or "").partition("\n")[0]
-    return Route(method="GET", path=path, needs=Needs.USER, answer=answer, does=does)
-
-
-ROUTES: Final = (
-    _route(f"{_DEVICES}/v/1", devices),
-    _route(f"{_DEVICES}/{{backend}}/properties", properties),
-    _route(f"{_DEVICES}/{{backend}}/defaults", defaults),
-    _route(f"{AUTH}/Backends/{{backend}}/queue/status", state),
-    _route(f"{_DEVICES}/{{backend}}/queue/status", state),
-    _route(f"{RUNTIME}/backends", listed),
-    _route(f"{RUNTIME}/backends/{{backend}}/configuration", described),
-    _route(f"{RUNTIME}/backends/{{backend}}/properties", properties),
-    _route(f"{RUNTIME}/backends/{{backend}}/defaults", defaults),
-    _route(f"{RUNTIME}/backends/{{backend}}/status", state),
+ROUTES: Final[tuple[Route, ...]] = (
+    route("GET", f"{_DEVICES}/v/1", Needs.USER, devices),
+    route("GET", f"{_DEVICES}/{{backend}}/properties", Needs.USER, properties),
+    route("GET", f"{_DEVICES}/{{backend}}/defaults", Needs.USER, defaults),
+    route("GET", f"{AUTH}/Backends/{{backend}}/queue/status", Needs.USER, state),
+    route("GET", f"{_DEVICES}/{{backend}}/queue/status", Needs.USER, state),
+    route("GET", f"{RUNTIME}/backends", Needs.USER, listed),
+    route("GET", f"{RUNTIME}/backends/{{backend}}/configuration", Needs.USER, described),
+    route("GET", f"{RUNTIME}/backends/{{backend}}/properties", Needs.USER, properties),
+    route("GET", f"{RUNTIME}/backends/{{backend}}/defaults", Needs.USER, defaults),
+    route("GET", f"{RUNTIME}/backends/{{backend}}/status", Needs.USER, state),
 )

@@ -21,11 +21,13 @@ from runner.service.ibm.account import INSTANCE, RUNTIME
 from runner.service.ibm.backends import hub_fits, names
 from runner.service.ibm.values import Reader, from_client
 from runner.service.jobs import Order
-from runner.service.own import flag, moment
-from runner.service.routing import MIB, Call, Needs, Route, empty, json_of, json_text
+from runner.service.reading import flag, moment
+from runner.service.routing import MIB, Call, Needs, Route, empty, json_of, json_text, route
 from runner.store.rows import Query
 from sandbox.wire.protocol import MAX_INPUTS_BYTES
 
+_JOB: Final = f"{RUNTIME}/jobs/{{job}}"
+_SESSION: Final = f"{RUNTIME}/sessions/{{session}}"
 _PAGE: Final = 10
 _MOST: Final = 200
 _NEW: Final = "new"
@@ -318,38 +320,26 @@ def _zulu(stamp: str | None) -> str | None:
     return None if stamp is None else stamp.replace("+00:00", "Z")
 
 
-def _route(method: str, path: str, answer: Any, needs: Needs = Needs.JOB, **more: Any) -> Route:
-    does = (answer.__doc__ or "").partition("\n")[0]
-    return Route(
-        method=method,
-        path=f"{RUNTIME}{path}",
-        needs=needs,
-        answer=answer,
-        does=does,
-        **more,
-    )
-
-
-ROUTES: Final = (
-    _route(
+ROUTES: Final[tuple[Route, ...]] = (
+    route(
         "POST",
-        "/jobs",
-        submitted,
+        f"{RUNTIME}/jobs",
         Needs.USER,
+        submitted,
         most_bytes=MAX_INPUTS_BYTES + MIB,
         is_repeated=True,
     ),
-    _route("GET", "/jobs", listed, Needs.USER),
-    _route("GET", "/jobs/{job}", shown),
-    _route("DELETE", "/jobs/{job}", deleted),
-    _route("GET", "/jobs/{job}/results", results),
-    _route("GET", "/jobs/{job}/interim_results", interim),
-    _route("GET", "/jobs/{job}/logs", logs),
-    _route("GET", "/jobs/{job}/metrics", metrics),
-    _route("POST", "/jobs/{job}/cancel", cancelled),
-    _route("PUT", "/jobs/{job}/tags", tagged),
-    _route("POST", "/sessions", session_opened, Needs.USER),
-    _route("GET", "/sessions/{session}", session_shown, Needs.USER),
-    _route("PATCH", "/sessions/{session}", session_changed, Needs.USER),
-    _route("DELETE", "/sessions/{session}/close", session_closed, Needs.USER),
+    route("GET", f"{RUNTIME}/jobs", Needs.USER, listed),
+    route("GET", _JOB, Needs.JOB, shown),
+    route("DELETE", _JOB, Needs.JOB, deleted),
+    route("GET", f"{_JOB}/results", Needs.JOB, results),
+    route("GET", f"{_JOB}/interim_results", Needs.JOB, interim),
+    route("GET", f"{_JOB}/logs", Needs.JOB, logs),
+    route("GET", f"{_JOB}/metrics", Needs.JOB, metrics),
+    route("POST", f"{_JOB}/cancel", Needs.JOB, cancelled),
+    route("PUT", f"{_JOB}/tags", Needs.JOB, tagged),
+    route("POST", f"{RUNTIME}/sessions", Needs.USER, session_opened),
+    route("GET", _SESSION, Needs.USER, session_shown),
+    route("PATCH", _SESSION, Needs.USER, session_changed),
+    route("DELETE", f"{_SESSION}/close", Needs.USER, session_closed),
 )

@@ -16,11 +16,13 @@ from runner.programs.manifest import DEFAULT_ENTRY, MANIFEST_NAMES
 from runner.service.archives import decoded
 from runner.service.faults import RefusedError
 from runner.service.ibm.account import RUNTIME
-from runner.service.own import iso
 from runner.service.programs import may_read
-from runner.service.routing import MIB, SMALL, Call, Needs, Route, empty, json_of
+from runner.service.reading import iso
+from runner.service.routing import MIB, Call, Needs, Route, empty, json_of, route
 from runner.store.uploads import Upload
 
+_ALL: Final = f"{RUNTIME}/programs"
+_ONE: Final = f"{_ALL}/{{program}}"
 _METADATA: Final = "program_metadata.json"
 _PAGE: Final = 20
 _MOST: Final = 200
@@ -150,27 +152,13 @@ def _data(upload: Upload, program: Program) -> dict[str, Any]:
     }
 
 
-def _route(
-    method: str, path: str, answer: Any, needs: Needs = Needs.OWNER, *, most_bytes: int = SMALL
-) -> Route:
-    does = (answer.__doc__ or "").partition("\n")[0]
-    return Route(
-        method=method,
-        path=f"{RUNTIME}/programs{path}",
-        needs=needs,
-        answer=answer,
-        does=does,
-        most_bytes=most_bytes,
-    )
-
-
-ROUTES: Final = (
-    _route("GET", "", listed, Needs.USER),
-    _route("POST", "", uploaded, Needs.USER, most_bytes=_PROGRAM_BYTES),
-    _route("GET", "/{program}", shown, Needs.PROGRAM),
-    _route("PATCH", "/{program}", changed, most_bytes=MIB),
-    _route("PUT", "/{program}/data", replaced, most_bytes=_PROGRAM_BYTES),
-    _route("PUT", "/{program}/public", published),
-    _route("PUT", "/{program}/private", withdrawn),
-    _route("DELETE", "/{program}", deleted),
+ROUTES: Final[tuple[Route, ...]] = (
+    route("GET", _ALL, Needs.USER, listed),
+    route("POST", _ALL, Needs.USER, uploaded, most_bytes=_PROGRAM_BYTES),
+    route("GET", _ONE, Needs.PROGRAM, shown),
+    route("PATCH", _ONE, Needs.OWNER, changed, most_bytes=MIB),
+    route("PUT", f"{_ONE}/data", Needs.OWNER, replaced, most_bytes=_PROGRAM_BYTES),
+    route("PUT", f"{_ONE}/public", Needs.OWNER, published),
+    route("PUT", f"{_ONE}/private", Needs.OWNER, withdrawn),
+    route("DELETE", _ONE, Needs.OWNER, deleted),
 )

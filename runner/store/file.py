@@ -151,6 +151,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (job, position)
         ) WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE sessions (
+            digest TEXT PRIMARY KEY,
+            token TEXT REFERENCES tokens (digest) ON DELETE CASCADE,
+            expires REAL NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX sessions_by_token ON sessions (token)",
+    ),
 )
 """The statements from each schema version to the next.  A new file executes all of them."""
 

@@ -81,7 +81,7 @@ class Users:
             self._check_enabled(db, name)
             db.execute(
                 "INSERT INTO tokens (digest, user, created, expires) VALUES (?, ?, ?, ?)",
-                (_digest(token), name, now, None if valid_s is None else now + valid_s),
+                (digest_of(token), name, now, None if valid_s is None else now + valid_s),
             )
         return token
 
@@ -115,7 +115,7 @@ class Users:
 
     def of_token(self, token: str) -> User | None:
         """Return the user whose token this is; None if it is unknown, expired or revoked."""
-        digest = _digest(token)
+        digest = digest_of(token)
         with self._file.reading() as db:
             row = db.execute(
                 "SELECT digest, name, role, users.created FROM tokens JOIN users ON name = user "
@@ -157,7 +157,8 @@ class Users:
             raise RequestError(msg)
 
 
-def _digest(token: str) -> str:
+def digest_of(token: str) -> str:
+    """Return what the file holds of a token."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 

@@ -202,15 +202,17 @@ def _draw_counts(axes: Axes, name: str, counts: dict[str, float], bars: int) -> 
     axes.set_title(f"{what}, {_text(name, _MAX_LABEL)}" if name else what, fontsize=10)
 
 
-def thinned(xs: list[float], ys: list[float]) -> tuple[list[float], list[float], int]:
+def thinned(
+    xs: list[float], ys: list[float], most: int = MAX_POINTS
+) -> tuple[list[float], list[float], int]:
     """Return the points to draw, and the number of points in each group.
 
     Of each group the least and the greatest point are kept, so no peak is lost, however narrow.
-    Up to `MAX_POINTS` points are all kept, with 1.
+    Up to `most` points are all kept, with 1.
     """
-    if len(xs) <= MAX_POINTS:
+    if len(xs) <= most:
         return xs, ys, 1
-    every = math.ceil(2 * len(xs) / MAX_POINTS)
+    every = math.ceil(2 * len(xs) / most)
     kept: list[int] = []
     for start in range(0, len(xs), every):
         group = range(start, min(start + every, len(xs)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from runner.display import escape, shortened
 from runner.encoded.counts import amount, counts_in_text, largest
@@ -49,6 +49,15 @@ class View:
     trouble: str | None
 
 
+class Bar(NamedTuple):
+    """One outcome in some counts, as escaped text: `drawn` is a bar of characters."""
+
+    key: str
+    amount: str
+    share: str
+    drawn: str
+
+
 def page(view: View) -> str:
     """Return a job as one HTML element of bounded size."""
     colour = _COLOURS[view.is_good]
@@ -82,26 +91,32 @@ def _result(result: JsonText | None) -> list[str]:
     shown = [f"<p>result {_code(result, MAX_RESULT)}</p>"] if not found else []
     for name, counts in found:
         shown.append(f"<p>counts {_code(name, MAX_MESSAGE) if name else ''}</p>")
-        shown.append(_table(_bars(counts)))
+        shown.append(_table([_row(each) for each in bars(counts)]))
     return shown
 
 
-def _bars(counts: Mapping[str, float]) -> list[tuple[str, ...]]:
+def bars(counts: Mapping[str, float]) -> list[Bar]:
+    """Return the most frequent outcomes of some counts, and one row for all others."""
     most = largest(counts, MAX_BARS)
     # Characters, because notebooks that are not trusted lose styles.
-    rows: list[tuple[str, ...]] = [
-        (
-            _code(key, MAX_MESSAGE),
+    found = [
+        Bar(
+            shortened(key, MAX_MESSAGE),
             amount(count),
             f"{count / most.total:.1%}",
-            f'<span style="color:{_COLOURS[None]}">{"█" * round(_BAR * count / longest)}</span>',
+            "█" * round(_BAR * count / most.rows[0][1]),
         )
         for key, count in most.rows
-        for longest in [most.rows[0][1]]
     ]
     if most.others:
-        rows.append((f"{most.others} more", amount(most.rest), f"{most.rest / most.total:.1%}", ""))
-    return rows
+        share = f"{most.rest / most.total:.1%}"
+        found.append(Bar(f"{most.others} more", amount(most.rest), share, ""))
+    return found
+
+
+def _row(bar: Bar) -> tuple[str, ...]:
+    drawn = f'<span style="color:{_COLOURS[None]}">{bar.drawn}</span>' if bar.drawn else ""
+    return f"<code>{html.escape(bar.key)}</code>", bar.amount, bar.share, drawn
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:

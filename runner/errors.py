@@ -25,6 +25,7 @@ value, then why, then what to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -53,7 +54,14 @@ class SourceOnlyError(ManifestError):
 
 
 class InputsError(RequestError):
-    """The inputs do not fit the program: not JSON, too large, or against its schema."""
+    """The inputs do not fit the program: not JSON, too large, or against its schema.
+
+    `problems` are the single ones in it, if it has several.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class UnknownProgramError(RequestError):

@@ -215,6 +215,10 @@ class Job(RuntimeJobNames):
                 await sleeper.sleep()
         return record
 
+    def events_so_far(self) -> list[Event]:
+        """Return the events so far, messages still encoded, without waiting."""
+        return self._life.history.since()
+
     def message_events(self) -> list[MessageEvent]:
         """Return the interim results published so far, still encoded, without waiting."""
         return self._life.history.messages()

@@ -43,7 +43,7 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
         problems = program.signature.problems(set(inputs)) + problems
     if problems:
         msg = f"inputs of {program.name!r} do not fit: " + "; ".join(problems)
-        raise InputsError(msg)
+        raise InputsError(msg, problems)
     return text
 
 

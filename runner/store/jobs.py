@@ -8,16 +8,19 @@ the same file.  `runner/store/rows.py` defines how a job is written as rows, and
 from __future__ import annotations
 
 import difflib
+import json
 import os
+import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, Self
 
 from runner.errors import RequestError, StoreError, UnknownJobError
 from runner.host.closing import Closing
+from runner.host.forms import value_of
 from runner.host.processes import HostProcess
 from runner.job.device import Answer
-from runner.job.record import Event
+from runner.job.record import Event, LogEvent, MessageEvent, Usage
 from runner.job.request import Request
 from runner.policy import parse_size
 from runner.store import rows
@@ -32,6 +35,9 @@ _DAY_S: Final = 86400
 
 _PRUNED_AT_ONCE: Final = 50
 _COLUMNS: Final = rows.SUMMARY
+_OF_EVENTS: Final = (
+    "kind, seq, time, content, jobs.id, program FROM events JOIN jobs ON number = job"
+)
 
 
 class Store:
@@ -268,6 +274,14 @@ class Store:
             ).fetchall()
             return [rows.summary(row[1:], rows.tags_of(db, row[0])) for row in found]
 
+    def usages(self, job_ids: Sequence[str]) -> dict[str, Usage]:
+        """Return what some jobs have used, by their ids; those that have not ended are left out."""
+        marks = ", ".join("?" * len(job_ids))
+        statement = f"SELECT id, json_extract(record, '$.usage') FROM jobs WHERE id IN ({marks})"  # noqa: S608
+        with self._file.reading() as db:
+            found = db.execute(statement, job_ids).fetchall()
+        return {job_id: value_of(Usage, json.loads(usage)) for job_id, usage in found if usage}
+
     def cpu_s(self, user: str, since: float) -> float:
         """Return the CPU seconds of a user's jobs that have ended since then."""
         with self._file.reading() as db:
@@ -321,12 +335,47 @@ class Store:
         """Return at most `limit` events of a job, from position `start` on."""
         with self._file.reading() as db:
             found = db.execute(
-                "SELECT kind, seq, time, content, jobs.id, program FROM events "
-                "JOIN jobs ON number = job WHERE jobs.id = ? AND position >= ? "
+                f"SELECT {_OF_EVENTS} WHERE jobs.id = ? AND position >= ? "
                 "ORDER BY position LIMIT ?",
                 (job_id, start, -1 if limit is None else limit),
             ).fetchall()
         return [rows.event(row) for row in found]
+
+    def messages(
+        self, job_id: str, start: int | None, limit: int, *, attempt: int = 1
+    ) -> list[MessageEvent]:
+        """Return at most `limit` messages of a job's last `attempt`: those from number `start` on.
+
+        None means the last ones.
+        """
+        begin, order = (0, "DESC") if start is None else (start, "ASC")
+        with self._file.reading() as db:
+            first = 0 if attempt == 1 else _start_of_last_attempt(db, job_id)
+            # Every message has a position, so a position is never below the message's number.
+            found = db.execute(
+                f"SELECT {_OF_EVENTS} WHERE jobs.id = ? AND position >= ? "
+                f"AND kind = 'message' AND seq >= ? ORDER BY position {order} LIMIT ?",
+                (job_id, first + begin, begin, limit),
+            ).fetchall()
+        events = [rows.event(row) for row in (found if start is not None else reversed(found))]
+        return [each for each in events if isinstance(each, MessageEvent)]
+
+    def log_tail(self, job_id: str, most_bytes: int) -> str:
+        """Return the end of a job's log: `most_bytes`, or up to one piece of it more."""
+        pieces: list[str] = []
+        with self._file.reading() as db:
+            for row in db.execute(
+                f"SELECT {_OF_EVENTS} WHERE jobs.id = ? "
+                "AND kind NOT IN ('message', 'started', 'file') ORDER BY position DESC",
+                (job_id,),
+            ):
+                event = rows.event(row)
+                assert isinstance(event, LogEvent)
+                pieces.append(event.text)
+                most_bytes -= len(row[3])
+                if most_bytes <= 0:
+                    break
+        return "".join(reversed(pieces))
 
     def answers(self, job_id: str) -> list[Answer]:
         """Return what the held backend of a job answered, in order; empty if nothing is kept."""
@@ -351,6 +400,16 @@ class Store:
                 "SELECT id FROM jobs WHERE process = ? AND outcome IS NULL AND cancel", (process,)
             ).fetchall()
         return [str(each) for (each,) in found]
+
+
+def _start_of_last_attempt(db: sqlite3.Connection, job_id: str) -> int:
+    """Return the position of the last start of a job that a cluster has run more than once."""
+    row = db.execute(
+        "SELECT coalesce(max(position), 0) FROM events JOIN jobs ON number = job "
+        "WHERE jobs.id = ? AND kind = 'started'",
+        (job_id,),
+    ).fetchone()
+    return int(row[0])
 
 
 def open_default(environment: Mapping[str, str] = os.environ) -> Store:

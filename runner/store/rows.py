@@ -91,6 +91,7 @@ class Query:
 
     `outcomes` are values of `Outcome` or of `JobStatus`; times are seconds since the epoch.
     `program_id`, `session` and `key` are those of the request's `Origin`, `backend` is a name.
+    `before` is a job: only those match that were submitted before it, none if it is unknown.
     """
 
     program: str | None = None
@@ -104,6 +105,7 @@ class Query:
     session: str | None = None
     key: str | None = None
     backend: str | None = None
+    before: str | None = None
     limit: int | None = 10
     skip: int = 0
     descending: bool = True
@@ -234,6 +236,7 @@ def conditions(query: Query) -> tuple[str, list[Any]]:
         ("session = ?", query.session),
         ("key = ?", query.key),
         ("json_extract(request, '$.backend.name') = ?", query.backend),
+        ("(created, number) < (SELECT created, number FROM jobs WHERE id = ?)", query.before),
         *(("number IN (SELECT job FROM tags WHERE tag = ?)", tag) for tag in query.tags),
     ):
         if value is not None:

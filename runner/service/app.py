@@ -23,6 +23,7 @@ from runner.service.ibm import ROUTES as IBM_ROUTES
 from runner.service.ibm.stream import PATHS as STREAM_PATHS
 from runner.service.ibm.stream import stream
 from runner.service.openapi import described
+from runner.service.pages import ROUTES as PAGES
 from runner.service.routing import Call, Needs, Route, answered, json_of
 
 _SLASHES: Final = re.compile(r"/{2,}")
@@ -47,7 +48,7 @@ DESCRIPTION: Final = Route(
     gives=(200, "application/json"),
 )
 
-ROUTES: Final[tuple[Route, ...]] = (*own.ROUTES, DESCRIPTION, *IBM_ROUTES)
+ROUTES: Final[tuple[Route, ...]] = (*own.ROUTES, DESCRIPTION, *IBM_ROUTES, *PAGES)
 """Every address with the right that it needs; the streams of IBM's older clients come besides."""
 
 

@@ -11,7 +11,7 @@ import binascii
 import io
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -39,6 +39,17 @@ def from_json(files: object) -> dict[str, bytes]:
             raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
         _take(found, str(name), decoded(text, f"files: {name!r:.80}"))
     return found
+
+
+def from_files(files: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+    """Return files that arrive one by one, all of which may stand in one directory.
+
+    Raises ManifestError.
+    """
+    found: dict[str, bytes] = {}
+    for name, content in files:
+        _take(found, name, content)
+    return _without_top(found)
 
 
 def to_json(files: Mapping[str, bytes]) -> dict[str, Any]:

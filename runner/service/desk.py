@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from runner.host.forms import data_of
+from runner.job import Job
 from runner.policy.rules import Rules
-from runner.service.jobs import Jobs
+from runner.programs.values import as_sent, loaded
+from runner.service.attempts import Attempts
+from runner.service.jobs import Jobs, Order
+from runner.service.link import Link
 from runner.service.metrics import Metrics
 from runner.service.programs import Programs
 from runner.service.repeats import Repeats
@@ -11,7 +16,8 @@ from runner.service.streams import Streams
 from runner.store import Store
 from runner.store.audit import Audit
 from runner.store.rows import Query
-from runner.store.users import Users
+from runner.store.sessions import Sessions
+from runner.store.users import User, Users
 from runner.supervisor import Supervisor
 
 
@@ -27,6 +33,9 @@ class Desk:
         self.rules = rules
         self.is_single_user = is_single_user
         self.users = Users(store.file)
+        self.sessions = Sessions(store.file)
+        self.attempts = Attempts()
+        self.link = Link()
         self.audit = Audit(store.file)
         self.jobs = Jobs(store, supervisor, rules)
         self.programs = Programs(store, supervisor, self.users, rules)
@@ -34,6 +43,23 @@ class Desk:
         self.metrics = Metrics()
         self.repeats = Repeats()
         self._store = store
+
+    def again(self, user: User, job: Job) -> Job:
+        """Run the program of a job again, with its inputs, and return the new job.
+
+        Raises RefusedError if the program is gone, or no longer for this user.
+        """
+        program, origin = self.programs.of_job(job, user)
+        request = job.request
+        order = Order(
+            inputs=as_sent(loaded(request.inputs)),
+            backend=request.backend,
+            options={**request.options, "tags": job.tags},
+            limits=data_of(request.limits),
+            origin=origin,
+            replay_of=job.id,
+        )
+        return self.jobs.submit(user, program, order)
 
     @property
     def is_ready(self) -> bool:

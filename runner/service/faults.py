@@ -46,9 +46,10 @@ def later(why: str) -> RefusedError:
     )
 
 
-def too_much(message: str) -> RefusedError:
-    """Return the refusal for a quota that is used up."""
-    return RefusedError(HTTPStatus.TOO_MANY_REQUESTS, message, {"Retry-After": "60"})
+def too_much(message: str, *, after_s: float = 60) -> RefusedError:
+    """Return the refusal for a quota that is used up; `after_s` says when to try again."""
+    headers = {"Retry-After": f"{after_s:.0f}"}
+    return RefusedError(HTTPStatus.TOO_MANY_REQUESTS, message, headers)
 
 
 _STATUS: Final[tuple[tuple[type[RunnerError], HTTPStatus], ...]] = (

@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from runner.errors import UnknownJobError
 from runner.job import Job
+from runner.job.record import Event, LogEvent, MessageEvent, StartedEvent, Usage
 from runner.job.request import Origin
+from runner.policy import Limits
 from runner.policy.rules import Rules
 from runner.programs import Program
 from runner.running.requests import checked
@@ -36,7 +38,7 @@ MAX_KEY_CHARS: Final = 255
 class Order:
     """What a client asks of a job, beside the program; the values are those of `Supervisor.run`.
 
-    `inputs` are encoded already.
+    `inputs` are encoded already; `replay_of` is the id of the job that this one repeats.
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -44,6 +46,16 @@ class Order:
     options: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
+    replay_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """Part of what a job has said; `last` is the number of the last event in it while it runs."""
+
+    messages: list[MessageEvent]
+    log: str
+    last: int | None
 
 
 class Jobs:
@@ -72,8 +84,12 @@ class Jobs:
             limits = self._supervisor.limits_of(program, order.limits)
             backend = self._supervisor.describe(order.backend, user.name)
             request = checked(program, order.inputs, limits, backend, order.options, user.name)
-            request = dataclasses.replace(request, origin=order.origin)
+            request = dataclasses.replace(request, origin=order.origin, replay_of=order.replay_of)
             return self._supervisor.accept(program, request)
+
+    def limits_of(self, program: Program) -> Limits:
+        """Return the limits that a job of a program has unless it asks for lower ones."""
+        return self._supervisor.limits_of(program)
 
     @contextlib.contextmanager
     def _once(self, user: User, key: str) -> Iterator[Job | None]:
@@ -105,6 +121,26 @@ class Jobs:
         """Return the summaries of the jobs that `search` returns."""
         own = dataclasses.replace(query, user=user.name)
         return self._store.summaries(own), self._store.count(own)
+
+    def newest(self, user: User, query: Query) -> list[tuple[Summary, Usage]]:
+        """Return the user's jobs that match, and what each has used; nothing counts them all."""
+        found = self._store.summaries(dataclasses.replace(query, user=user.name))
+        used = self._store.usages([each.id for each in found])
+        return [(each, used.get(each.id, Usage())) for each in found]
+
+    def said(self, job: Job, start: int | None = None, *, most: int, log_bytes: int) -> Said:
+        """Return what a job has said: at most `most` messages, and the end of the log.
+
+        The messages are those from number `start` on, None: the last ones.
+        """
+        record = job.record
+        if record is None or not record.stored:
+            return _said(job.events_so_far(), start, most, log_bytes)
+        return Said(
+            messages=self._store.messages(job.id, start, most, attempt=record.attempt),
+            log=self._store.log_tail(job.id, log_bytes),
+            last=None,
+        )
 
     def whole(self, job: Job) -> str:
         """Return everything that is kept of a job, as a line of JSON."""
@@ -156,3 +192,13 @@ def _same(earlier: Job, program: Program, order: Order) -> Job:
         )
         raise RefusedError(HTTPStatus.CONFLICT, msg)
     return earlier
+
+
+def _said(events: list[Event], start: int | None, most: int, log_bytes: int) -> Said:
+    """Return what a job has said so far, all of it at the same moment."""
+    starts = [n for n, each in enumerate(events) if isinstance(each, StartedEvent)]
+    attempt = events[starts[-1] :] if starts else events
+    messages = [each for each in attempt if isinstance(each, MessageEvent)]
+    log = "".join(each.text for each in attempt if isinstance(each, LogEvent))
+    found = messages[-most:] if start is None else messages[start:][:most]
+    return Said(messages=found, log=log[-log_bytes:], last=len(events) - 1)

@@ -16,6 +16,8 @@ from typing import Final
 from packaging.utils import canonicalize_name
 
 from runner.errors import ManifestError
+from runner.job import Job
+from runner.job.request import Origin
 from runner.policy.rules import Rules
 from runner.programs import Program, of_files
 from runner.service.faults import RefusedError, later, not_found, too_much
@@ -79,6 +81,14 @@ class Programs:
         self._package(program)
         return self.uploads.update(upload, program.name, bundle)
 
+    def put(self, user: User, files: Mapping[str, bytes], *, name: str = "") -> Upload:
+        """Upload a program, or a new version of the user's own of its name.  Raises as `add`."""
+        own = self.uploads.find(self._checked(files, name).name, user.name)
+        if own is None or own.owner != user.name:
+            return self.add(user, files, name=name)
+        self.update(own, files)
+        return self.find(own.id, user)
+
     def find(self, name: str, user: User) -> Upload:
         """Return the program with this id, or the user's own of this name.
 
@@ -98,6 +108,22 @@ class Programs:
             msg = "version"
             raise not_found(msg, f"{version or upload.version} of {upload.id}")
         return program
+
+    def of_job(self, job: Job, user: User) -> tuple[Program, Origin]:
+        """Return the program of a user's job, and where it came from, for a job like it.
+
+        Raises RefusedError (404) if it is gone, or no longer for this user.
+        """
+        origin = job.request.origin
+        if origin.program_id:
+            program = self.read(self.find(origin.program_id, user), origin.version)
+            return program, Origin(program_id=origin.program_id, version=origin.version)
+        digest = self._store.load(job.id).bundle  # it came with the job
+        found = None if digest is None else self._read(digest)
+        if found is None:
+            msg = "program"
+            raise not_found(msg, job.program)
+        return found, Origin()
 
     def _read_from_store(self, digest: str) -> Program | None:
         return kept.read_program(self._store, digest)

@@ -19,13 +19,23 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
 from runner.errors import RunnerError, StoreError, our_own
 from runner.job import Job
 from runner.service.faults import RefusedError, body_of, later, not_found, status_of
-from runner.service.identity import caller_of
+from runner.service.forms import form_of
+from runner.service.identity import (
+    PROOF,
+    caller_of,
+    is_by_cookie,
+    proof_of,
+    proves,
+    reader_of_pages,
+    session_of,
+)
 from runner.service.jobs import MAX_PAGE
 from runner.service.programs import may_read
 from runner.store.uploads import Upload
@@ -81,13 +91,15 @@ class Needs(StrEnum):
 class Call:
     """One request whose caller has the right that its route needs.
 
-    `job` and `upload` are those in the path, None where it names none.
+    `job` and `upload` are those in the path, None where it names none; `form` is the form in the
+    body, if it is one.
     """
 
     desk: Desk
     request: HTTPConnection
     user: User
     body: bytes = b""
+    form: FormData = field(default_factory=FormData)
     _job: Job | None = None
     _upload: Upload | None = None
 
@@ -102,6 +114,11 @@ class Call:
         """The program in the path."""
         assert self._upload is not None
         return self._upload
+
+    @property
+    def proof(self) -> str:
+        """What a form has to send back to change anything."""
+        return proof_of(session_of(self.request))
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -141,6 +158,11 @@ class Call:
         return int(text)
 
 
+def refusal_as_json(_: HTTPConnection, status: HTTPStatus, message: str) -> Response:
+    """Return a refusal as every client of the API reads it."""
+    return JSONResponse(body_of(status, message), status)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One address of the service.
@@ -154,6 +176,8 @@ class Route:
         takes: a JSON Schema of the body, None if it has none.
         gives: what it answers: a status, and a name in the description's schemas, "" for none.
         is_repeated: True if clients ask again where they got no answer, and it must count once.
+        is_page: True for what people see in a browser: its body is a form.
+        refusal: the function that makes a refusal a response.
     """
 
     method: str
@@ -166,6 +190,8 @@ class Route:
     query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gives: tuple[int, str] = (200, "")
     is_repeated: bool = False
+    is_page: bool = False
+    refusal: Callable[[HTTPConnection, HTTPStatus, str], Response] = refusal_as_json
 
 
 def route(
@@ -206,10 +232,10 @@ async def answered(route: Route, desk: Desk, request: Request) -> Response:
     except ClientDisconnect:
         return Response(status_code=HTTPStatus.BAD_REQUEST)
     except RunnerError as error:
-        response = _refusal(error, name)
+        response = _refusal(route, request, error, name)
     except Exception as error:
         log.exception("request %s failed inside the service", name)
-        response = _refusal(RunnerError(our_own(error)), name)
+        response = _refusal(route, request, RunnerError(our_own(error)), name)
     response.headers["uber-trace-id"] = name
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -285,13 +311,30 @@ def found_for(needs: Needs, call: Call) -> None:
 
 
 async def _call(route: Route, desk: Desk, request: Request) -> Call:
-    user = await run_in_threadpool(caller_of, desk, request)
+    who = reader_of_pages if route.is_page else caller_of
+    user = await run_in_threadpool(who, desk, request)
     if route.needs is not Needs.NOTHING:
         user = checked_user(route.needs, user)
-    body = b""
+    call = Call(desk=desk, request=request, user=user or NOBODY)
     if request.method in {"POST", "PUT", "PATCH"}:
-        body = await _body(request, route.most_bytes, desk.rules.request_s)
-    return Call(desk=desk, request=request, user=user or NOBODY, body=body)
+        call.body = await _body(request, route.most_bytes, desk.rules.request_s)
+        if route.is_page:
+            call.form = await form_of(request.headers, call.body)
+    if request.method not in {"GET", "HEAD"} and (route.is_page or session_of(request)):
+        _check_proof(call)
+    return call
+
+
+def _check_proof(call: Call) -> None:
+    """Raise RefusedError (403) for a change that a page of another site may have asked for."""
+    given = call.request.headers.get("x-csrf-token") or call.form.get(PROOF, "")
+    session = session_of(call.request)
+    if is_by_cookie(call.request) and not proves(session, str(given)):
+        msg = (
+            "this did not come from a page of this service, or the page is too old: reload it and "
+            "try again; the browser must take cookies, and a proxy set X-Forwarded-Proto"
+        )
+        raise RefusedError(HTTPStatus.FORBIDDEN, msg)
 
 
 def checked_user(needs: Needs, user: User | None) -> User:
@@ -329,15 +372,16 @@ def _too_long(most: int) -> RefusedError:
     return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, msg, {"Connection": "close"})
 
 
-def _refusal(error: RunnerError, name: str) -> Response:
+def _refusal(route: Route, request: HTTPConnection, error: RunnerError, name: str) -> Response:
     if isinstance(error, StoreError):
         log.warning("request %s: %s", name, error)
         error = later("the service's store cannot be used now")
     status = status_of(error)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("request %s: %s", name, error)
-    headers = error.headers if isinstance(error, RefusedError) else {}
-    return JSONResponse(body_of(status, str(error)), status, headers)
+    response = route.refusal(request, status, str(error))
+    response.headers.update(error.headers if isinstance(error, RefusedError) else {})
+    return response
 
 
 def unknown_address(path: str) -> Response:

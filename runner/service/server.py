@@ -26,6 +26,8 @@ from runner.errors import RequestError, RunnerError
 from runner.service.app import application
 from runner.service.certificates import self_signed
 from runner.service.desk import Desk
+from runner.service.pages.rendering import SIGN_IN
+from runner.service.pages.signing import ONCE
 
 log = logging.getLogger(__name__)
 
@@ -252,6 +254,8 @@ def run(desk: Desk, listening: Listening, say: Callable[[str], object]) -> None:
             shown = f"[{host}]" if ":" in host else host
             scheme = "https" if listening.has_tls else "http"
             where = f"{scheme}://{shown}:{port}"
+            if desk.is_single_user:
+                desk.link.announce_to(functools.partial(_say_link, say, where))
         for path in filter(None, (listening.path, listening.beside)):
             try:
                 listener = opened.enter_context(unix_socket(path))
@@ -263,6 +267,10 @@ def run(desk: Desk, listening: Listening, say: Callable[[str], object]) -> None:
                 local = Listening(path=path)
                 servers.append((_Server(_config(_from_unix(app), desk, local)), listener))
         asyncio.run(_serve(desk, servers, functools.partial(say, f"serving at {where}")))
+
+
+def _say_link(say: Callable[[str], object], where: str, secret: str) -> None:
+    say(f"open {where}{SIGN_IN}?{ONCE}={secret} in a browser: this link works once")
 
 
 def _allow_files(connections: int) -> None:

@@ -1,0 +1,165 @@
+"""Programs: what there is, what each takes, how to run it, and how to upload and share one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from http import HTTPStatus
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from starlette.datastructures import UploadFile
+from starlette.responses import Response
+
+from runner.errors import ImageError, RequestError
+from runner.job.request import Origin
+from runner.programs import Program
+from runner.service import archives
+from runner.service.faults import RefusedError, status_of
+from runner.service.own.programs import MOST_BYTES
+from runner.service.pages.fields import Field, fields_of
+from runner.service.pages.rendering import address, page, see
+from runner.service.pages.running import form_of, submitted, typed
+from runner.service.programs import may_read
+from runner.service.routing import Call, Needs
+from runner.store.rows import Query
+from sandbox.wire.protocol import MAX_INPUTS_BYTES
+
+_ROWS: Final = 50
+_JOBS: Final = 10
+_MAX_SOURCE: Final = 64 << 10
+"""Of a longer file, only the beginning is on the page."""
+
+
+def listed(call: Call) -> Response:
+    """Show the programs that the user may run, the newest first."""
+    skip = call.number("skip", 0)
+    uploads = call.desk.programs.uploads
+    found = uploads.all(call.user.name, limit=_ROWS + 1, skip=skip)
+    return page(
+        call,
+        "programs.html",
+        programs=found[:_ROWS],
+        user=call.user.name,
+        earlier=max(0, skip - _ROWS) if skip else None,
+        later=skip + _ROWS if len(found) > _ROWS else None,
+    )
+
+
+# --- one program ----------------------------------------------------------------------------------
+
+
+def shown(call: Call) -> Response:
+    """Show a program: what it takes as a form, its source, versions and last jobs."""
+    program = call.desk.programs.read(call.upload, call.number("version", 0) or None)
+    return _shown(call, program, fields_of(program))
+
+
+def _shown(
+    call: Call,
+    program: Program,
+    fields: list[Field],
+    mistakes: Sequence[str] = (),
+    status: HTTPStatus = HTTPStatus.OK,
+) -> Response:
+    upload = call.upload
+    reads = may_read(upload, call.user)
+    return page(
+        call,
+        "program.html",
+        status,
+        upload=upload,
+        program=program,
+        version=call.number("version", 0) or upload.version,
+        is_own=upload.owner == call.user.name,
+        source=_source(program) if reads else None,
+        versions=call.desk.programs.uploads.versions(upload) if reads else [],
+        jobs=call.desk.jobs.newest(call.user, Query(program_id=upload.id, limit=_JOBS)),
+        form=form_of(call, program, fields, mistakes),
+    )
+
+
+def _source(program: Program) -> list[tuple[str, str, int]]:
+    """Return name, text and size of each file; what is no text has none."""
+    return [
+        (name, content[:_MAX_SOURCE].decode(errors="replace"), len(content))
+        for name, content in sorted(program.files.items())
+    ]
+
+
+def run(call: Call) -> Response:
+    """Run a program with what was typed, or show the form again with what is wrong in it."""
+    version = call.number("version", 0) or call.upload.version
+    program = call.desk.programs.read(call.upload, version)
+    origin = Origin(program_id=call.upload.id, version=version)
+    return submitted(call, program, origin, partial(_shown, call, program))
+
+
+# --- uploading ------------------------------------------------------------------------------------
+
+
+def ask_for_upload(call: Call) -> Response:
+    """Ask for a program to upload."""
+    return page(call, "upload.html", mistake="", name="")
+
+
+def upload(call: Call) -> Response:
+    """Upload a program, or a new version of the user's own of that name."""
+    name = typed(call, "name")
+    try:
+        files, stem = _files(call)
+        new = call.desk.programs.put(call.user, files, name=name or stem)
+    except (RequestError, ImageError) as error:
+        return page(call, "upload.html", status_of(error), mistake=str(error), name=name)
+    return see(f"/programs/{new.id}")
+
+
+def _files(call: Call) -> tuple[dict[str, bytes], str]:
+    """Return the files that were chosen, and the name that they suggest.  Raises RequestError."""
+    chosen = [each for each in call.form.getlist("files") if isinstance(each, UploadFile)]
+    named = [(each.filename or "", each.file.read()) for each in chosen if each.filename]
+    if not named:
+        msg = "no file was chosen: choose a .py file, an archive, or the files of a program"
+        raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
+    first = PurePosixPath(named[0][0].replace("\\", "/"))
+    if len(named) == 1 and first.suffix in {".tar", ".tgz", ".gz"}:
+        return archives.from_tar(named[0][1]), first.name.partition(".")[0]
+    if len(named) == 1 and first.suffix == ".py":
+        return archives.from_files([("program.py", named[0][1])]), first.stem
+    return archives.from_files(named), first.parts[0] if len(first.parts) > 1 else ""
+
+
+# --- what the owner may do ------------------------------------------------------------------------
+
+
+def publish(call: Call) -> Response:
+    """Let everybody run a program, or only its owner and those it is shared with."""
+    call.desk.programs.publish(call.upload, public=typed(call, "public") == "yes")
+    return see(f"/programs/{call.upload.id}")
+
+
+def share(call: Call) -> Response:
+    """Set whom a program is shared with."""
+    names = [each.strip() for each in typed(call, "users").split(",") if each.strip()]
+    call.desk.programs.share(call.upload, names)
+    return see(f"/programs/{call.upload.id}")
+
+
+def delete(call: Call) -> Response:
+    """Delete a program; its jobs stay."""
+    call.desk.programs.uploads.delete(call.upload)
+    return see("/programs")
+
+
+_BIG: Final[dict[str, Any]] = {"most_bytes": MOST_BYTES}
+
+ROUTES: Final = (
+    address("GET", "/programs", Needs.USER, listed),
+    address("GET", "/upload", Needs.USER, ask_for_upload),
+    address("POST", "/upload", Needs.USER, upload, **_BIG),
+    address("GET", "/programs/{program}", Needs.PROGRAM, shown),
+    address("POST", "/programs/{program}", Needs.PROGRAM, run, most_bytes=MAX_INPUTS_BYTES),
+    address("POST", "/programs/{program}/public", Needs.OWNER, publish),
+    address("POST", "/programs/{program}/shares", Needs.OWNER, share),
+    address("POST", "/programs/{program}/delete", Needs.OWNER, delete),
+)

@@ -101,6 +101,7 @@ class Supply:
         self._rootful = True
         self._own_cgroup = False
         self._engine_cgroup = False
+        self._home = ""
 
     def work(
         self,
@@ -262,8 +263,8 @@ class Supply:
             return f"there are none under {policy.isolation}"
         if self._carrier_now() is not Carrier.SOCKET:
             return "they need a socket that can be mounted, and frames go over stdio here"
-        if not self._own_cgroup:
-            return "this process may not make control groups: it takes root and cgroupfs"
+        if not (self._own_cgroup or self._engine_cgroup):
+            return "this process may not make control groups: it takes root on the engine's machine"
         return self._cell_obstacle
 
     def _cell(
@@ -275,7 +276,7 @@ class Supply:
         backend: str,
         image: str | None = None,
     ) -> Cell | None:
-        if self.cell_obstacle(policy):
+        if self.cell_obstacle(policy) or not self._has_home():
             return None
         problem = ""
         for _ in range(_ZYGOTES_TRIED):
@@ -293,6 +294,18 @@ class Supply:
                 self._has_made_cells = True
                 return cell
         raise EngineError(problem)
+
+    def _has_home(self) -> bool:
+        """Return True if there is a control group for those of cells; makes it if needed."""
+        with self._preparing:
+            if not self._home:
+                assert self._janitor is not None
+                try:
+                    self._home = cgroup.delegated(self.process, self._janitor.pid)
+                except OSError as error:
+                    self._cell_obstacle = f"systemd delegates no control group: {error}"
+                    log.warning("no cells are made: %s", self._cell_obstacle)
+        return bool(self._home)
 
     def _zygote(
         self,
@@ -320,7 +333,7 @@ class Supply:
             except BaseException:
                 self.discard(sandbox)
                 raise
-            return Zygote(sandbox, policy)
+            return Zygote(sandbox, policy, self._home)
 
         digest = image or self._images.program_digest(program.files, program.pins)
         key = digest, policy, backend, int(cpus)
@@ -400,6 +413,7 @@ class Supply:
             driver = info.cgroup_driver if self._engine.is_local else ""
             self._own_cgroup = cgroup.is_usable(driver=driver)
             self._engine_cgroup = cgroup.is_found(driver=driver)
+            self._home = cgroup.home_of(self.process) if self._own_cgroup else ""
             sweep(self._engine)
             self._move_in()
             self._is_prepared = True

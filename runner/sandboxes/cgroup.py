@@ -3,9 +3,12 @@
 The engine makes the container's group inside a parent group that this module names and removes.
 The parent outlives the container, so its figures are exact and final.  A cell has one group, which
 this module makes, with the limits of the job; it is beside those of containers, as cgroup v2 wants
-no processes in a group that has groups.  This needs an engine on this machine with the cgroupfs
-driver, and a caller who may remove the group (root).  Without these there is no `JobCgroup`, and
-figures come from the engine or the guest, or are null.
+no processes in a group that has groups.  This needs an engine on this machine, and a caller who may
+remove the group (root).
+
+With the cgroupfs driver all of these groups are below one of ours, at the top.  With the systemd
+driver groups belong to systemd, which makes those of containers (`EngineCgroup`); it delegates one
+to us for the cells (`delegated`).  Elsewhere figures come from the guest.
 
 cgroup v1 and v2 differ in where the files are and in what a parent counts: v1 counts out-of-memory
 kills and refused forks only in the container's own group, so these two are lost with it.
@@ -19,9 +22,11 @@ import functools
 import logging
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +38,18 @@ log = logging.getLogger(__name__)
 ROOT: Final = Path("/sys/fs/cgroup")
 TOP: Final = "qrunner"
 """Name of the group that contains all groups of this runner."""
+
+SLICE: Final = "qrunner.slice"
+"""Name of the slice of systemd that contains the groups which it delegates to this runner."""
+
+_KEEPER: Final = "keeper"
+_CELLS_NEED: Final = ("memory", "cpu", "pids")
+_START_UNIT: Final = (
+    *("busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"),
+    *("org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))"),
+)
+_DELEGATION_S: Final = 10.0
+"""How long systemd may take to delegate a group, in seconds."""
 
 _FILE_BYTES: Final = 65536
 _OF_SWAP: Final = ("memory.swap.max", "memory.memsw.limit_in_bytes")
@@ -64,19 +81,19 @@ def is_usable(*, driver: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class JobCgroup:
-    """The group of one sandbox; `name` is unique within its process.
+    """The group of one sandbox; `home` is the group above it, `name` is unique in there.
 
     With `is_whole` it has the processes itself; else the engine's group inside has them.
     """
 
-    process: HostProcess
+    home: str
     name: str
     is_whole: bool = False
 
     @property
     def parent(self) -> str:
         """The path of the group, in the form that the engine takes for a container."""
-        return f"/{TOP}/{self.process}/{self.name}"
+        return f"{self.home}/{self.name}"
 
     def read(self) -> Counters:
         """Return the counters as they are now; all None if there is no such group."""
@@ -228,6 +245,53 @@ def find(container: str, pid: int) -> EngineCgroup | None:
     parts = Path(line.removeprefix("0::/")).parts
     depth = next((n for n, part in enumerate(parts, 1) if container in part), 0)
     return EngineCgroup(ROOT.joinpath(*parts[:depth])) if depth else None
+
+
+def delegated(process: HostProcess, keeper: int) -> str:
+    """Have systemd delegate a group to `process` for its cells; return it, as a `home`.
+
+    It is a scope of the process `keeper`, and goes when that has ended and the cells have too.
+    Raises OSError with the reason if there is none to be had.
+    """
+    unit = f"{TOP}-{process}-{keeper}.scope"
+    home = f"/{SLICE}/{unit}"
+    _order_scope(unit, keeper)
+    deadline = time.monotonic() + _DELEGATION_S
+    while keeper not in _processes(Path(f"{ROOT}{home}")):
+        if time.monotonic() >= deadline:
+            msg = f"systemd has not made {unit} within {_DELEGATION_S:g} s"
+            raise TimeoutError(msg)
+        time.sleep(_POLL_S)
+    inner = f"{ROOT}{home}/{_KEEPER}"  # a group with groups that have limits has no processes
+    os.mkdir(inner)  # noqa: PTH102
+    _write(f"{inner}/cgroup.procs", keeper)
+    _write(f"{ROOT}{home}/cgroup.subtree_control", " ".join(f"+{each}" for each in _CELLS_NEED))
+    return home
+
+
+def _order_scope(unit: str, process: int) -> None:
+    """Ask systemd for a transient scope around a process.  Raises OSError."""
+    properties = {
+        "PIDs": ("au", 1, process),
+        "Delegate": ("b", "true"),
+        "Slice": ("s", SLICE),
+        "CollectMode": ("s", "inactive-or-failed"),
+    }
+    given = [len(properties), *chain(*((name, *value) for name, value in properties.items()))]
+    command = [*_START_UNIT, unit, "fail", *map(str, given), "0"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_DELEGATION_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(str(error)) from error
+    if done.returncode != 0:
+        raise OSError(done.stderr.strip() or f"busctl exited with status {done.returncode}")
+
+
+def home_of(process: HostProcess) -> str:
+    """Return the group of one process where groups are ours from the top."""
+    return f"/{TOP}/{process}"
 
 
 def make_groups(process: HostProcess) -> None:

@@ -135,7 +135,11 @@ class Sandbox:
         for _ in range(_NAME_ATTEMPTS):
             uid = random_uid(rootful=self.spec.rootful)
             self.name = f"qrunner-{uid}"
-            own = JobCgroup(self.spec.process, str(uid)) if self.spec.own_cgroup else None
+            own = (
+                JobCgroup(cgroup.home_of(self.spec.process), str(uid))
+                if self.spec.own_cgroup
+                else None
+            )
             config = container_config(
                 self.spec.policy,
                 self.spec.limits,

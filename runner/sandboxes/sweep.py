@@ -113,6 +113,10 @@ class Janitor:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def close(self) -> None:
         """End it without a sweep."""
         try:

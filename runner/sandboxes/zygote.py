@@ -47,15 +47,16 @@ class CellError(EngineError):
 class Zygote:
     """Makes cells; any thread may call its methods.  `sandbox` must be ready, and is taken over.
 
-    `cells` is the number of cells that there are, `last_used` when one was made or ended last, as
-    `time.monotonic` has it.
+    `home` is the control group that those of cells are made in.  `cells` is the number of cells
+    that there are, `last_used` when one was made or ended last, as `time.monotonic` has it.
     """
 
-    def __init__(self, sandbox: Sandbox, policy: Policy) -> None:
+    def __init__(self, sandbox: Sandbox, policy: Policy, home: str) -> None:
         self.sandbox = sandbox
         self.cells = 0
         self.last_used = time.monotonic()
         self._policy = policy
+        self._home = home
         self._lock = threading.Lock()
         self._counting = threading.Lock()
 
@@ -77,7 +78,7 @@ class Zygote:
             shm_bytes=self._policy.shm_bytes,
             shm_inodes=self._policy.shm_inodes,
         )
-        group = JobCgroup(spec.process, f"{self.sandbox.name}-{number}", is_whole=True)
+        group = JobCgroup(self._home, f"{self.sandbox.name}-{number}", is_whole=True)
         with contextlib.ExitStack() as undo:
             streams = Streams()
             undo.callback(streams.close)

@@ -9,6 +9,7 @@ import pytest
 from runner import Supervisor
 from runner.engine import OWN_LABEL
 from runner.job.handle import trace_of
+from runner.sandboxes import cgroup
 from tests.engine.traces import traces_of
 from tests.waiting import within
 
@@ -115,3 +116,16 @@ def test_nothing_is_left_of_a_full_pool_whose_supervisor_is_killed(engine, child
     process.kill()
     process.wait()
     assert within(15, lambda: not traces_of(engine, process.pid))
+
+
+def test_where_systemd_delegates_no_group_jobs_have_containers_and_it_is_said_why(
+    path, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(cgroup, "is_usable", lambda **_: False)
+    monkeypatch.setattr(cgroup, "is_found", lambda **_: True)
+    monkeypatch.setenv("PATH", str(tmp_path))  # systemd's busctl is not there
+    with Supervisor(warm=True) as supervisor:
+        jobs = [supervisor.run(path) for _ in range(2)]
+        assert [job.wait(60).place for job in jobs] == ["container"] * 2
+        assert "systemd delegates no control group: " in supervisor.cell_obstacle()
+        assert "busctl" in supervisor.cell_obstacle()

@@ -274,6 +274,7 @@ def ending(job):
     return record.outcome, seen, record.error and record.error.partition(":")[0]
 
 
+@pytest.mark.outcomes
 @pytest.mark.parametrize("name", BEYOND)
 def test_a_limit_ends_a_cell_as_it_ends_a_container(cells, containers, path, name):
     code, limits = BEYOND[name]
@@ -315,6 +316,7 @@ def test_all_of_a_program_is_in_its_cells_group_from_its_first_line_on(program):
         assert len(processes_in(f"/{each.sandbox.name}-")) == 7  # the first one and the worker too
 
 
+@pytest.mark.outcomes
 def test_each_job_is_charged_with_its_own_time_and_memory(cells, path):
     burn = """
 import time
@@ -493,6 +495,7 @@ def test_a_zygote_that_nobody_uses_goes(path, engine, monkeypatch):
         assert (again.result(), again.record.place) == (1, "cell")
 
 
+@pytest.mark.outcomes
 def test_nothing_is_left_of_cells_whose_supervisor_is_killed(engine, child, path):
     code = """
     supervisor = Supervisor(warm={path: 2})

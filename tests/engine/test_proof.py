@@ -29,6 +29,7 @@ class DeafEngine(Engine):
         return super().create({**config, "HostConfig": host}, **options)
 
 
+@pytest.mark.outcomes
 @pytest.mark.parametrize(
     ("isolation", "unheard", "said"),
     [

@@ -155,6 +155,7 @@ def test_floods_are_cut_and_their_rest_reaches_nobody(plain):
     assert (after.result(), after.logs(), list(after.messages())) == (before, "", [])
 
 
+@pytest.mark.outcomes
 def test_memory_and_processes_are_limited_and_counted_per_job(plain):
     before = do(plain, WHO).result()
     job = do(plain, "x = bytearray(600 << 20)")
@@ -180,6 +181,7 @@ def test_cancel_ends_a_running_and_a_queued_job(session):
     assert list(queued.messages()) == []
 
 
+@pytest.mark.outcomes
 def test_a_job_that_ends_the_parent_ends_honestly_and_the_next_has_a_new_sandbox(plain):
     before = do(plain, WHO).result()
     kill = "import os, time; os.kill(os.getppid(), 9); time.sleep(9)"

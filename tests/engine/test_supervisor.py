@@ -90,6 +90,7 @@ FAILING = {
 }
 
 
+@pytest.mark.outcomes
 @pytest.mark.under_runsc
 @pytest.mark.parametrize("outcome", FAILING)
 def test_a_failing_program_is_an_outcome_not_an_exception(supervisor, program, outcome):
@@ -167,6 +168,7 @@ def test_after_a_published_result_an_error_keeps_it_and_a_limit_completes(superv
     assert record.evidence.limit == "timeout_s"
 
 
+@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_the_time_limit_ends_a_program_that_ignores_everything(supervisor, program):
     path = program(
@@ -187,6 +189,7 @@ def test_the_time_limit_ends_a_program_that_ignores_everything(supervisor, progr
     assert time.monotonic() - started < 15
 
 
+@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_memory_is_limited_and_the_outcome_says_so(supervisor, program):
     path = program("def main(b, m):\n    x = bytearray(600 << 20)\n    return len(x)\n")
@@ -198,6 +201,7 @@ def test_memory_is_limited_and_the_outcome_says_so(supervisor, program):
     assert record.usage.oom_kills == 1 or (dies_whole and record.usage.oom_kills is None)
 
 
+@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_processes_are_limited_and_the_outcome_says_so(supervisor, program):
     path = program(
@@ -214,6 +218,7 @@ def test_processes_are_limited_and_the_outcome_says_so(supervisor, program):
     assert record.evidence.value == 40
 
 
+@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_limits_met_inside_are_errors_of_the_program_with_numbers(supervisor, program):
     path = program("def main(b, m):\n    m.publish('x' * 2000)\n")
@@ -225,6 +230,7 @@ def test_limits_met_inside_are_errors_of_the_program_with_numbers(supervisor, pr
     assert (record.outcome, record.evidence.limit) == ("result_limit", "result_bytes")
 
 
+@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_an_output_flood_is_cut_and_ends_the_job(supervisor, program):
     path = program("import os\ndef main(b, m):\n    while True: os.write(1, b'y' * 65536)\n")
@@ -233,6 +239,7 @@ def test_an_output_flood_is_cut_and_ends_the_job(supervisor, program):
     assert record.evidence.observed > 20 << 20
 
 
+@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_bytes_that_are_not_the_protocol_are_a_violation(supervisor, program):
     path = program(
@@ -252,6 +259,7 @@ def test_bytes_that_are_not_the_protocol_are_a_violation(supervisor, program):
     assert record.outcome == "protocol_violation"
 
 
+@pytest.mark.outcomes
 def test_inputs_are_refused_before_a_sandbox_is_used(supervisor, program):
     path = program("def main(b, m, x, y=1): ...\n")
     with pytest.raises(InputsError, match=r"unknown input 'z'.*missing input 'x'"):
@@ -262,6 +270,7 @@ def test_inputs_are_refused_before_a_sandbox_is_used(supervisor, program):
         supervisor.run(path, {"x": 1}, backend="moon")
 
 
+@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_cancel_ends_a_running_and_a_queued_job(sandboxing, program):
     path = program(
@@ -379,6 +388,7 @@ def test_leaving_the_block_ends_what_it_started(sandboxing, program, engine):
     assert not {*containers_of(engine, os.getpid())} - before
 
 
+@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_the_container_is_gone_soon_after_its_supervisor_is_killed(sandboxing, program, engine):
     path = program("import time\ndef main(b, m):\n    m.publish('up')\n    time.sleep(120)\n")

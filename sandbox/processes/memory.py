@@ -38,7 +38,7 @@ _MOST_IN_HOLES: Final = 4096
 _HUGE_BYTES: Final = 2 * protocol.MIB
 _MADV_COLLAPSE: Final = 25
 
-_filling: Final[list[bytes]] = []
+_filling: Final[list[object]] = []
 
 
 def regions() -> frozenset[int]:
@@ -72,7 +72,7 @@ def settle(small: frozenset[int] = frozenset()) -> None:
     """
     gc.collect()
     gc.freeze()  # no job's collector needs to touch them
-    for size in range(3 * _STEP_BYTES, _LARGEST_BYTES + 1, _STEP_BYTES):
+    for size in range(_STEP_BYTES, _LARGEST_BYTES + 1, _STEP_BYTES):
         _fill_holes(size)
     _join_pages(small)
 
@@ -81,13 +81,22 @@ def _fill_holes(size: int) -> None:
     """Use the free places of one size among the objects, so that new objects share new pages."""
     row, before, begin = 0, 0, len(_filling)
     for _ in range(_MOST_IN_HOLES):
-        _filling.append(bytes(size - _EMPTY_BYTES))
+        _filling.append(_object_of(size))
         place = id(_filling[-1])
         row = row + 1 if place - before == size else 0
         before = place
         if row == _ROW:
             return
     del _filling[begin:]  # another allocator is in use
+
+
+def _object_of(size: int) -> object:
+    """Return a new object of this size, which the garbage collector does not know."""
+    if size == _STEP_BYTES:
+        return object()
+    if size == 2 * _STEP_BYTES:
+        return float(size)
+    return bytes(size - _EMPTY_BYTES)
 
 
 def _join_pages(small: frozenset[int]) -> None:

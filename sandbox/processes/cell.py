@@ -8,13 +8,16 @@ container, and its worker runs the job.  Nothing of a program has run before tha
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
-from sandbox.processes import guard, init, kernel, randomness, worker
+from sandbox.processes import init, kernel, randomness, worker
+from sandbox.processes.kernel import Call
 from sandbox.processes.rehearsal import rehearse
 from sandbox.stack.warmup import Warmth
 from sandbox.wire import channel, protocol
@@ -28,6 +31,8 @@ _SHM: Final = "/dev/shm"  # noqa: S108
 _ALL: Final = 1 << 20
 """Above the highest descriptor of a sandbox."""
 
+_RLIMIT_SIGPENDING: Final = 11
+
 _REST_S: Final = 0.05
 """How long a worker that is done waits for the host to end the cell, in seconds."""
 
@@ -37,78 +42,108 @@ SIGNALS: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """What a cell hides of its own `/proc` and its surroundings: what there is of it here."""
+    """The calls that build the walls of any cell of a zygote, in the order of their names here.
 
-    directories: tuple[str, ...]
-    files: tuple[str, ...]
-    readonly: tuple[str, ...]
+    `ids` map the user and the group, `files` are the file systems but for those that are the
+    cell's own, `connection` leads to the host, `screens` hide the way to it, and `vows` give up
+    what all of this took.
+    """
+
+    ids: Sequence[Call]
+    files: Sequence[Call]
+    connection: Sequence[Call]
+    screens: Sequence[Call]
+    vows: Sequence[Call]
 
     @classmethod
     def around(cls, options: Options) -> Walls:
-        """Return those of the options that exist; looked up once, by the zygote."""
-        there = [each for each in options.masked if os.path.lexists(each)]
-        directories = tuple(filter(os.path.isdir, there))
+        """Return the walls that these options describe; called once, by the zygote.
+
+        Of the paths to mask and to make read-only, those count that exist here.
+        """
+        masked = [each for each in options.masked if os.path.lexists(each)]
+        directories = [*filter(os.path.isdir, masked)]
+        empty = os.path.dirname(options.socket)  # noqa: PTH120
         return cls(
-            directories=directories,
-            files=tuple(each for each in there if each not in directories),
-            readonly=tuple(filter(os.path.lexists, options.readonly)),
+            ids=_keep_ids(os.getuid(), os.getgid()),
+            files=[
+                kernel.call(f"enter {_TMP}", "chdir", _TMP.encode()),
+                kernel.mount("proc", "/proc", "proc", _UNUSABLE),
+                *(
+                    kernel.mount("/dev/null", each, "", kernel.MS_BIND)
+                    for each in masked
+                    if each not in directories
+                ),
+                *itertools.chain(*map(_freeze, filter(os.path.lexists, options.readonly))),
+            ],
+            connection=kernel.connect(options.socket, channel.HIGH),
+            screens=[
+                kernel.mount("tmpfs", empty, "tmpfs", _SEALED, "mode=555,size=4k,nr_inodes=1"),
+                *(kernel.mount(empty, each, "", kernel.MS_BIND) for each in directories),
+            ],
+            vows=[
+                kernel.hide_groups(),
+                kernel.limit(_RLIMIT_SIGPENDING, SIGNALS),
+                *kernel.drop_capabilities(),
+                kernel.refuse_for_good(),
+                kernel.let_others_look(allowed=False),
+            ],
         )
+
+    def entrance(self, order: protocol.Cell, streams: Sequence[int], ready: bytes) -> list[Call]:
+        """Return the calls with which a cell begins, up to its first word to the host."""
+        return [
+            *(kernel.call("take a stream", "dup2", each, at) for at, each in enumerate(streams)),
+            kernel.call("close all others", "close_range", len(streams), _ALL, 0),
+            *self.ids,
+            kernel.mount("", "/", "", kernel.MS_PRIVATE | kernel.MS_REC),
+            _scratch(_TMP, order.tmp_bytes, order.tmp_inodes),
+            _scratch(_SHM, order.shm_bytes, order.shm_inodes),
+            *self.files,
+            *self.connection,
+            kernel.call("say ready", "write", channel.HIGH, ready, ctypes.c_size_t(len(ready))),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a zygote gives to each of its cells."""
 
-    uid: int
-    gid: int
     options: Options
     walls: Walls
     warmth: Warmth
     renewals: Sequence[randomness.Renewal]
-    resource: Any
 
 
-def main(order: protocol.Cell, streams: Sequence[int], ready: bytes, origin: Origin) -> NoReturn:
+def main(entrance: Sequence[Call], ready: bytes, origin: Origin) -> NoReturn:
     """Become the first process of a cell; never returns.
 
     It says `ready`, by which the host knows it, and its worker says so again when it is.
-
-    Each page that is written to here is copied, so what can be computed by the zygote is.
     """
-    for target, each in enumerate(streams):
-        os.dup2(each, target)
-    os.closerange(len(streams), _ALL)
-    _map_ids(origin.uid, origin.gid)
-    _build_file_systems(order, origin.walls)
-    connection = channel.connected(origin.options.socket)
-    os.write(connection, ready)
-    _hide(origin)
-    origin.resource.setrlimit(origin.resource.RLIMIT_SIGPENDING, (SIGNALS, SIGNALS))
-    if os.read(connection, 1) != protocol.ENTERED:
+    kernel.perform(entrance)
+    kernel.perform(origin.walls.screens)
+    if os.read(channel.HIGH, 1) != protocol.ENTERED:
         os._exit(0)  # nobody wants this cell any more
     # From here on its memory counts as the job's, and that of the worker from its beginning.
-    kernel.hide_groups()
-    kernel.drop_capabilities()
-    kernel.refuse_for_good()
-    guard.be_closed()
+    kernel.perform(origin.walls.vows)
 
     def fork() -> int:
         if child := kernel.fork():
-            os.close(connection)  # it ends with the worker
+            os.close(channel.HIGH)  # it ends with the worker
         return child
 
     def work(control: int, inbox: int) -> NoReturn:
-        worker.leave_after(lambda: _work(connection, ready, control, inbox, origin))
+        worker.leave_after(lambda: _work(ready, control, inbox, origin))
 
     init.stand_guard(fork, work, [], origin.options)
 
 
-def _work(connection: int, ready: bytes, control: int, inbox: int, origin: Origin) -> None:
+def _work(ready: bytes, control: int, inbox: int, origin: Origin) -> None:
     worker.be_first_to_die()
     # Here, since a state that the zygote made for one cell would stay in the memory of later ones.
     randomness.renew(origin.renewals)
     results, log = channel.take_output()
-    messages = channel.FrameWriter(connection)
+    messages = channel.FrameWriter(channel.HIGH)
     outlet = channel.Channel(messages=messages, results=results, log=log)
     replies = channel.move_up(inbox)
     rehearse(outlet, origin.warmth)
@@ -118,39 +153,23 @@ def _work(connection: int, ready: bytes, control: int, inbox: int, origin: Origi
     time.sleep(_REST_S)
 
 
-def _map_ids(uid: int, gid: int) -> None:
-    """Keep the ids: inside, there are no others."""
-    guard.be_open()  # else /proc/self belongs to root
-    for name, content in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{uid} {uid} 1"),
-        ("gid_map", f"{gid} {gid} 1"),
-    ):
-        descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
-        os.write(descriptor, content.encode())
-        os.close(descriptor)
+def _keep_ids(uid: int, gid: int) -> list[Call]:
+    """Return the calls that keep the ids: inside, there are no others."""
+    return [
+        kernel.let_others_look(allowed=True),  # else /proc/self belongs to root
+        *kernel.write_file("/proc/self/setgroups", "deny"),
+        *kernel.write_file("/proc/self/uid_map", f"{uid} {uid} 1"),
+        *kernel.write_file("/proc/self/gid_map", f"{gid} {gid} 1"),
+    ]
 
 
-def _build_file_systems(order: protocol.Cell, walls: Walls) -> None:
-    kernel.mount("", "/", "", kernel.MS_PRIVATE | kernel.MS_REC)
-    _mount_scratch(_TMP, order.tmp_bytes, order.tmp_inodes)
-    _mount_scratch(_SHM, order.shm_bytes, order.shm_inodes)
-    os.chdir(_TMP)
-    kernel.mount("proc", "/proc", "proc", _UNUSABLE)
-    for each in walls.files:
-        kernel.mount("/dev/null", each, "", kernel.MS_BIND)
-    for each in walls.readonly:
-        kernel.mount(each, each, "", kernel.MS_BIND | kernel.MS_REC)
-        kernel.mount("", each, "", kernel.MS_BIND | kernel.MS_REMOUNT | _SEALED)
+def _freeze(path: str) -> list[Call]:
+    return [
+        kernel.mount(path, path, "", kernel.MS_BIND | kernel.MS_REC),
+        kernel.mount("", path, "", kernel.MS_BIND | kernel.MS_REMOUNT | _SEALED),
+    ]
 
 
-def _mount_scratch(path: str, size: int, inodes: int) -> None:
-    kernel.mount("tmpfs", path, "tmpfs", _UNUSABLE, f"mode=1777,size={size},nr_inodes={inodes}")
-
-
-def _hide(origin: Origin) -> None:
-    """Cover the way to the host's socket, and what is masked, with an empty directory."""
-    empty = os.path.dirname(origin.options.socket)  # noqa: PTH120
-    kernel.mount("tmpfs", empty, "tmpfs", _SEALED, "mode=555,size=4k,nr_inodes=1")
-    for each in origin.walls.directories:
-        kernel.mount(empty, each, "", kernel.MS_BIND)
+def _scratch(path: str, size: int, inodes: int) -> Call:
+    options = f"mode=1777,size={size},nr_inodes={inodes}"
+    return kernel.mount("tmpfs", path, "tmpfs", _UNUSABLE, options)

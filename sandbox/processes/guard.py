@@ -13,7 +13,7 @@ import os
 import signal
 from typing import Final
 
-_PR_SET_DUMPABLE: Final = 4
+PR_SET_DUMPABLE: Final = 4
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 # Python already ignores SIGPIPE and SIGXFSZ.  Real faults (SIGSEGV and the like) kill even when
@@ -33,12 +33,12 @@ def protect() -> None:
 
 def be_closed() -> None:
     """Let no other process look into this one or trace it."""
-    _prctl(_PR_SET_DUMPABLE, 0)
+    _prctl(PR_SET_DUMPABLE, 0)
 
 
 def be_open() -> None:
     """Let this process own its entries below `/proc/self`; else they belong to root."""
-    _prctl(_PR_SET_DUMPABLE, 1)
+    _prctl(PR_SET_DUMPABLE, 1)
 
 
 def become_ordinary() -> None:
@@ -57,9 +57,13 @@ def open_wakeup() -> tuple[int, int]:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    _signal.signal(int(signal.SIGCHLD), _wake_up)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     return reader, writer
+
+
+def _wake_up(*_: object) -> None:
+    """Do nothing: the byte in the pipe is all."""
 
 
 def adopt_orphans() -> None:

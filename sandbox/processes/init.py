@@ -59,6 +59,7 @@ def main(options: Options, work: Callable[[int, int], NoReturn], *, collects: bo
     pumps = [Pump(STDOUT), Pump(STDERR)] if collects else []
 
     def work_behind(control: int, inbox: int) -> NoReturn:
+        confinement.lower(options.ulimits)
         for each in pumps:
             each.give()
         work(control, inbox)
@@ -82,7 +83,6 @@ def stand_guard(
     child = fork()
     if child == 0:
         guard.become_ordinary()
-        confinement.lower(options.ulimits)
         for descriptor in (wakeup, wakeup_write, control):
             os.close(descriptor)
         inbox.keep_reader()

@@ -1,18 +1,25 @@
-"""The kernel's calls that a zygote and its cells need, and that Python does not offer.
+"""The kernel's calls with which a zygote makes a cell.
 
-Each raises OSError with the call's name.  None of them is left to a program: `refuse_for_good`
-installs a filter that takes away what the zygote's seccomp profile allows beyond that of a
-container (`runner.policy.isolation.ZYGOTE_CALLS`).
+`clone` and `fork` are functions.  All others are prepared as values, each a `Call`, and made by
+`perform`: a process that has just been cloned copies a page of memory for nearly every line of
+Python that it runs, and so it runs one line for all of them.
+
+None of them is left to a program: `refuse_for_good` installs a filter that takes away what the
+zygote's seccomp profile allows beyond that of a container
+(`runner.policy.isolation.ZYGOTE_CALLS`).
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import platform
 import signal
+import socket
 import struct
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final, TypeAlias
 
 from sandbox.processes import guard
 
@@ -39,11 +46,11 @@ MS_BIND: Final = 4096
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
 
+_PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_SECCOMP: Final = 22
 _SECCOMP_MODE_FILTER: Final = 2
 _CAPABILITY_VERSION_3: Final = 0x20080522
-_MAX_CAPABILITIES: Final = 64
 
 _AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _NUMBERS: Final = {
@@ -85,11 +92,6 @@ def clone(flags: int) -> int:
     return _checked(child, "clone into new namespaces")
 
 
-def hide_groups() -> None:
-    """Make the control group of this process the topmost that it and all below it can see."""
-    _checked(guard.libc.unshare(CLONE_NEWCGROUP), "unshare the control groups")
-
-
 def fork() -> int:
     """Fork as `os.fork` does, but without the hooks of Python's modules.
 
@@ -102,38 +104,106 @@ def fork() -> int:
     return _checked(child, "fork")
 
 
-def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """Mount a file system, or change a mount."""
-    done = guard.libc.mount(
+Call: TypeAlias = tuple[str, Any, tuple[Any, ...]]
+"""A call to be made: what it is for, the function of the C library, and the arguments."""
+
+
+def perform(calls: Iterable[Call]) -> None:
+    """Make these calls in their order.  Raises OSError at the first that fails."""
+    for what, function, arguments in calls:
+        if function(*arguments) < 0:
+            _checked(-1, what)
+
+
+def call(what: str, name: str, *arguments: Any) -> Call:
+    """Return a call of a function that answers with a negative number if it fails.
+
+    An argument that is wider than an `int` of C must be a value of `ctypes`.
+    """
+    return what, getattr(_quick, name), arguments
+
+
+def write_file(path: str, content: str) -> list[Call]:
+    """Return the calls that write a short text; 3 must be the lowest descriptor that is free."""
+    data = content.encode()
+    return [
+        call(f"open {path}", "open", path.encode(), os.O_WRONLY | os.O_CLOEXEC),
+        call(f"write to {path}", "write", 3, data, ctypes.c_size_t(len(data))),
+        call(f"close {path}", "close", 3),
+    ]
+
+
+def connect(path: str, descriptor: int) -> list[Call]:
+    """Return the calls that connect `descriptor` to a socket; 3 must be free, as for a file."""
+    address = struct.pack("H108s", socket.AF_UNIX, path.encode())
+    return [
+        call("make a socket", "socket", int(socket.AF_UNIX), int(socket.SOCK_STREAM), 0),
+        call(f"connect to {path}", "connect", 3, address, len(address)),
+        call("move the connection up", "dup3", 3, descriptor, os.O_CLOEXEC),
+        call("close the socket", "close", 3),
+    ]
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> Call:
+    """Return the call that mounts a file system, or changes a mount."""
+    return call(
+        f"mount {target}",
+        "mount",
         source.encode(),
         target.encode(),
         kind.encode(),
         ctypes.c_ulong(flags),
         options.encode() or None,
     )
-    _checked(done, f"mount {target}")
 
 
-def drop_capabilities() -> None:
-    """Give up all capabilities, and the possibility to get any of them back."""
-    for number in range(_MAX_CAPABILITIES):
-        if guard.libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0) != 0:
-            break  # the kernel has no capability of this number
+def limit(number: int, value: int) -> Call:
+    """Return the call that sets a resource limit of this process, for good."""
+    both = struct.pack("QQ", value, value)
+    return call(f"set resource limit {number}", "setrlimit", number, both)
+
+
+def let_others_look(*, allowed: bool) -> Call:
+    """Return the call that opens this process to others of its user, or closes it."""
+    return _prctl("set whether this process is dumpable", guard.PR_SET_DUMPABLE, int(allowed))
+
+
+def hide_groups() -> Call:
+    """Return the call that makes the control group of this process the topmost that it can see."""
+    return call("unshare the control groups", "unshare", CLONE_NEWCGROUP)
+
+
+def drop_capabilities() -> list[Call]:
+    """Return the calls that give up all capabilities, and the possibility to get any back."""
+    known = itertools.takewhile(
+        lambda number: _quick.prctl(_PR_CAPBSET_READ, ctypes.c_ulong(number), 0, 0, 0) >= 0,
+        itertools.count(),
+    )
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    _checked(guard.libc.capset(header, bytes(24)), "capset")
+    return [
+        *(_prctl(f"give up capability {number}", _PR_CAPBSET_DROP, number) for number in known),
+        call("capset", "capset", header, bytes(24)),
+    ]
 
 
-def refuse_for_good() -> None:
-    """Refuse, for this process and all below it, what only a zygote may do.
+def refuse_for_good() -> Call:
+    """Return the call that refuses, to a process and all below it, what only a zygote may do.
 
     Filters add up: what one of them refuses stays refused.
     """
     machine = platform.machine()
-    program = _filter(_AUDIT_ARCH[machine], _NUMBERS[machine])
-    code = ctypes.create_string_buffer(program)
-    described = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    done = guard.libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), described, 0, 0)
-    _checked(done, "install a seccomp filter")
+    lines = _filter(_AUDIT_ARCH[machine], _NUMBERS[machine])
+    program = ctypes.byref(_Program(len(lines) // 8, lines))
+    what = "install a seccomp filter"
+    return call(what, "prctl", _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), program, 0, 0)
+
+
+class _Program(ctypes.Structure):
+    _fields_: ClassVar[Any] = [("length", ctypes.c_ushort), ("lines", ctypes.c_char_p)]
+
+
+def _prctl(what: str, option: int, value: int) -> Call:
+    return call(what, "prctl", option, ctypes.c_ulong(value), 0, 0, 0)
 
 
 def _filter(architecture: int, numbers: dict[str, int]) -> bytes:

@@ -8,6 +8,7 @@ so nothing of a job may ever get there.
 
 from __future__ import annotations
 
+import _socket
 import array
 import contextlib
 import os
@@ -17,6 +18,7 @@ import traceback
 from typing import Final, NoReturn
 
 from sandbox.processes import cell, confinement, guard, kernel, memory, randomness, worker
+from sandbox.processes.rehearsal import rehearse
 from sandbox.program import loader
 from sandbox.program.job import configure_logging
 from sandbox.stack.warmup import needs_qiskit, warm_up
@@ -26,6 +28,9 @@ from sandbox.wire.options import Options
 _STREAMS: Final = 3
 _LOG: Final = 2
 _ORDER_BYTES: Final = 4096
+
+_REHEARSALS: Final = 16
+"""After so many calls the interpreter has adapted a function's code, and writes to it no more."""
 
 
 class HungUpError(Exception):
@@ -37,7 +42,7 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
 
     def serve() -> None:
         channel.configure_streams()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = _socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(options.socket)
         small = memory.regions()
         kept = memory.gather() if needs_qiskit(options.modules, options.backend) else []
@@ -47,15 +52,16 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
         renewals = randomness.find()
         randomness.renew(renewals)  # what cannot be is an error here, and not in a job
         warmth = loader.clear_early(options.program, warmth)
-        walls = cell.Walls.around(options)
+        confinement.lower(options.ulimits)
+        nowhere = channel.FrameWriter(_LOG)
+        outlet = channel.Channel(messages=nowhere, results=nowhere, log=_LOG)
+        for _ in range(_REHEARSALS):
+            rehearse(outlet, warmth)
         origin = cell.Origin(
-            uid=os.getuid(),
-            gid=os.getgid(),
             options=options,
-            walls=walls,
+            walls=cell.Walls.around(options),
             warmth=warmth,
             renewals=randomness.without_memory(renewals),
-            resource=confinement.resources(),
         )
         ready = worker.ready(seen=confinement.describe(options.covered, options.ulimits))
         connection.sendall(protocol.encode(ready))
@@ -68,7 +74,7 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
 class Zygote:
     """Makes a cell for each order of the host, and collects those that have ended."""
 
-    def __init__(self, connection: socket.socket, origin: cell.Origin) -> None:
+    def __init__(self, connection: _socket.socket, origin: cell.Origin) -> None:
         self._connection = connection
         self._origin = origin
         self._wakeup, _ = guard.open_wakeup()
@@ -110,19 +116,20 @@ class Zygote:
     def _make(self, order: protocol.Cell, streams: list[int]) -> None:
         """Make a cell; what prevents that is written to the job's log, which then ends."""
         ready = protocol.encode(worker.ready(cell=order.number))
+        entrance = self._origin.walls.entrance(order, streams, ready)
         try:
             if kernel.clone(kernel.NAMESPACES) == 0:
-                self._become_cell(order, streams, ready)
+                self._become_cell(entrance, ready)
         except OSError as error:
             os.write(streams[_LOG], f"no cell can be made: {error}\n".encode())
         finally:
             for each in streams:
                 os.close(each)
 
-    def _become_cell(self, order: protocol.Cell, streams: list[int], ready: bytes) -> NoReturn:
+    def _become_cell(self, entrance: list[kernel.Call], ready: bytes) -> NoReturn:
         try:
             self._connection.detach()  # closed with all others, and its number used again
-            cell.main(order, streams, ready, self._origin)
+            cell.main(entrance, ready, self._origin)
         except BaseException:  # noqa: BLE001  nothing may return into the zygote's code
             with contextlib.suppress(BaseException):
                 os.write(_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))

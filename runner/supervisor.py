@@ -322,7 +322,7 @@ class Supervisor:
             sandboxes=count,
             user=_user(user, owner),
         )
-        return MappedJobs(session, inputs_list, callback, ahead=WINDOW * count)
+        return session.mapped(inputs_list, callback, ahead=WINDOW * count)
 
     def job(self, name: str, *, user: str | None = None) -> Job:
         """Return the job with this id: one of this supervisor's jobs, or one from the store.

@@ -174,6 +174,7 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
     if address is not None:
         reading = partial(inputs_of, inputs, pairs)
         how = {"form": form, "plain": plain, "detached": detached, "address": address}
+        options["trace"] = traced
         return remote.run_there(program, reading, named, asked, **how, **options)
     if detached:
         msg = "--detach needs a service, where the job goes on: `qrunner serve`, or --server"

@@ -103,15 +103,15 @@ def _value(text: str) -> Any:
 
 def _result_of(named: str) -> Any:
     """Return the result of a kept job, or the part that a JSON Pointer after its name selects."""
-    from runner.cli.common import kept_jobs
+    from runner.cli.source import jobs_anywhere
     from runner.encoded.parts import select
     from runner.errors import InputsError
     from runner.programs.values import as_encoded
 
     job, slash, pointer = named.partition("/")
-    with kept_jobs() as store:
-        job_id = store.find(job)
-        record = store.load(job_id).record
+    with jobs_anywhere() as jobs:
+        job_id = jobs.find(job)
+        record = jobs.load(job_id).record
     if record is None:
         msg = f"job {job_id} has not ended: `qrunner result {job}` waits for it"
         raise InputsError(msg)

@@ -181,10 +181,9 @@ def files(job: str, directory: Path | None) -> int:
     from runner.display import one_line
     from runner.errors import RequestError
     from runner.policy import size
-    from runner.store.kept import open_job
 
-    with kept_jobs() as store:
-        found = open_job(store, store.find(job)).files
+    with jobs_anywhere() as store:
+        found = store.open(store.find(job)).files
     if directory is None:
         table(("file", "size"), [(one_line(n), size(len(each))) for n, each in found.items()])
         return 0

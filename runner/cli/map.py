@@ -5,13 +5,18 @@ Only these lines go to stdout, or to the file of `-o`; progress goes to stderr.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import click
 
@@ -26,6 +31,8 @@ from runner.cli.common import (
     supervisor,
 )
 from runner.cli.inputs import inputs_of_pairs, pairs_option, rows_of
+from runner.cli.remote import limits_of, refuse_operators_options
+from runner.cli.source import service
 from runner.cli.terminal import Screen, can_move_cursor, columns_of, speaks_unicode
 from runner.cli.text import as_text
 from runner.display import one_line
@@ -34,8 +41,11 @@ from runner.job.words import because
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from runner.cli.resume import Resumed
+    from runner.client import Client
     from runner.errors import InputsError
     from runner.job import Job
+    from runner.running.session import MappedJobs
 
 _EVERY_S: Final = 5.0
 """Interval at which progress is reported in a pipe, in seconds."""
@@ -59,7 +69,7 @@ _EVERY_S: Final = 5.0
     "--sandboxes",
     type=click.IntRange(1),
     metavar="N",
-    help="How many jobs run at the same time (one per core).",
+    help="How many jobs run at the same time (one per core; a service decides).",
 )
 @click.option("--store/--no-store", default=True, help="Keep the jobs, for `qrunner jobs` (yes).")
 @click.option(
@@ -78,47 +88,111 @@ _EVERY_S: Final = 5.0
 def map_(
     program: str, rows: str, pairs: tuple[str, ...], sandboxes: int | None, **options: Any
 ) -> int:
-    """Run PROGRAM once for each line of inputs, in one session.
+    """Run PROGRAM once for each line of inputs, in one session, or at a service.
 
     Writes one line of JSON per job, in the order of the inputs: the `finished` event of `qrunner
     run --format json` with `index`, counted from 0. A failed job is a line like any other; the
     exit code is the highest of the jobs'. Each has a cell of its own; where there are none, jobs
     share a sandbox and are separated less strictly: see docs/sessions.md.
     """
-    from runner import backends
     from runner.cli.resume import Lines, Resumed
-    from runner.programs import find
 
-    named, output, resume = (options.pop(each) for each in ("backend", "output", "resume"))
+    output, resume = options.pop("output"), options.pop("resume")
     if resume and output is None:
         msg = "--resume goes on with the file of -o: name that, too"
         raise click.UsageError(msg)
-    found, given = find(program), rows_of(rows)
-    backend = backends.describe(None if named is None else backends.read(named))
-    tags, is_kept = options.pop("tags"), options.pop("store")
-    tag = f"map-{secrets.token_hex(4)}"
-    asked = {"tags": (*tags, *([tag] if is_kept else [])), "log_level": options.pop("log_level")}
-    chosen = settings(options)
-    with (
-        keeping(wanted=is_kept) as store,
-        Lines(output, resume=resume) as lines,
-        _view(found.name, on_stdout=output is None) as tally,
-        supervisor(chosen, store=store, progress=tally.doing) as running,
-    ):
-        all_rows = tally.reading(_with(inputs_of_pairs(pairs), given))
-        resumed = Resumed(lines, found, backend, all_rows)
-        jobs = running.map(found, resumed, backend=backend, options=asked, sandboxes=sandboxes)
-        with jobs:
-            for job in jobs:
-                index = resumed.write(job)
-                tally.note(job, index)
-        resumed.finish()
+    is_kept, tag = options["store"], f"map-{secrets.token_hex(4)}"
+    tags = (*options.pop("tags"), *([tag] if is_kept else []))
+    asked = {"tags": tags, "log_level": options.pop("log_level")}
+    with service() as client:
+        place = _here if client is None else partial(_there, client)
+        name, common, text_of, jobs_of = place(program, asked, sandboxes, **options)
+        given = rows_of(rows)
+        with (
+            Lines(output, resume=resume) as lines,
+            _view(name, on_stdout=output is None) as tally,
+        ):
+            all_rows = tally.reading(_with(inputs_of_pairs(pairs), given))
+            resumed = Resumed(lines, common, text_of, all_rows)
+            with jobs_of(resumed, tally.doing) as jobs:
+                for job in jobs:
+                    tally.note(job, resumed.write(job))
+            resumed.finish()
     tally.tell()
     if is_kept and tally.count:
         say(f"kept with the tag {tag}: qrunner jobs --tag {tag}, qrunner plot --tag {tag}")
     if resumed.again:
         say(f"{resumed.again} jobs had completed before, and were not run again")
     return tally.exit_code
+
+
+_Place: TypeAlias = (
+    "tuple[str, str, Callable[[Mapping[str, Any]], str], "
+    "Callable[[Resumed, Callable[[str], object]], AbstractContextManager[MappedJobs]]]"
+)
+"""The program's name, `common` and `text_of` of `Resumed`, and what runs the rows' jobs."""
+
+
+def _here(
+    program: str,
+    asked: Mapping[str, Any],
+    sandboxes: int | None,
+    *,
+    backend: str | None,
+    store: bool,
+    **options: Any,
+) -> _Place:
+    """Return how a program runs on this machine."""
+    from runner import backends
+    from runner.cli.resume import identity
+    from runner.programs import find, values
+    from sandbox.wire.protocol import MAX_INPUTS_BYTES
+
+    found = find(program)
+    device = backends.describe(None if backend is None else backends.read(backend))
+    chosen = settings(options)
+
+    @contextlib.contextmanager
+    def jobs_of(rows: Resumed, doing: Callable[[str], object]) -> Iterator[MappedJobs]:
+        with (
+            keeping(wanted=store) as kept,
+            supervisor(chosen, store=kept, progress=doing) as running,
+            running.map(found, rows, backend=device, options=asked, sandboxes=sandboxes) as jobs,
+        ):
+            yield jobs
+
+    text_of = partial(values.check_inputs, found, limit_bytes=MAX_INPUTS_BYTES)
+    return found.name, identity(found, device), text_of, jobs_of
+
+
+def _there(
+    client: Client,
+    program: str,
+    asked: Mapping[str, Any],
+    sandboxes: int | None,
+    *,
+    backend: str | None,
+    **options: Any,
+) -> _Place:
+    """Return how a program runs at a service."""
+    from runner.backends import read
+    from runner.cli.resume import identity
+    from runner.programs import Program, values
+
+    refuse_operators_options(options)
+    found, limits = client.find(program), limits_of(options)
+    device = None if backend is None else read(backend)
+
+    def jobs_of(rows: Resumed, _: Callable[[str], object]) -> MappedJobs:
+        return client.map(
+            found, rows, backend=device, limits=limits, options=asked, sandboxes=sandboxes
+        )
+
+    if isinstance(found, Program):
+        common = identity(found, device)
+    else:
+        common = json.dumps([asdict(found), device])
+    return found.name, common, values.sent_text, jobs_of
 
 
 def _with(

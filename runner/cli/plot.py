@@ -11,7 +11,8 @@ from typing import Final
 
 import click
 
-from runner.cli.common import JOB, kept_jobs, say
+from runner.cli.common import JOB, say
+from runner.cli.source import jobs_anywhere
 
 MAX_JOBS: Final = 10_000
 """How many jobs of a tag are drawn, the oldest first."""
@@ -102,7 +103,7 @@ def plot(  # noqa: PLR0913  click passes options so
     if output is not None:
         form_of(output)
     wanted = Wanted(fields=fields, by=by, counts=counts)
-    with kept_jobs() as store:
+    with jobs_anywhere() as store:
         if tag is not None:
             query = Query(tags=(tag,), limit=MAX_JOBS, descending=False)
             loaded = (store.load(each.id) for each in store.summaries(query))

@@ -12,7 +12,7 @@ from runner.cli.common import FORMATS, PROGRAM, output_for, say, show_job
 from runner.cli.results import writer
 from runner.cli.source import server, service
 
-_HERE_ONLY: Final = ("isolation", "allow_missing", "cluster", "retries", "config")
+_HERE_ONLY: Final = ("isolation", "allow_missing", "cluster", "retries", "config", "trace")
 CHOICES: Final = (*_HERE_ONLY, "timeout", "memory", "cpus")
 """Options of the operator: who gives one wants to decide, and not a service that runs here."""
 
@@ -38,11 +38,8 @@ def run_there(  # noqa: PLR0913  keywords only but for the first four
     from runner.errors import RunnerError
     from runner.programs import find
 
-    given = [name for name in _HERE_ONLY if options.get(name)]
-    if given:
-        name = given[0].replace("_", "-")
-        msg = f"--{name} is the operator's: a service decides that for itself"
-        raise click.UsageError(msg)
+    if server():
+        refuse_operators_options(options)
     with output_for(form, program, writer(plain=plain)) as output:
         try:
             limits = limits_of(options)
@@ -64,6 +61,18 @@ def run_there(  # noqa: PLR0913  keywords only but for the first four
         except RunnerError as error:
             output.refused(program, error)
             return error.exit_code
+
+
+def refuse_operators_options(options: Mapping[str, Any]) -> None:
+    """Refuse what a service decides for itself.  Raises click.UsageError."""
+    given = [name for name in _HERE_ONLY if options.get(name)]
+    if given:
+        name = given[0].replace("_", "-")
+        msg = f"--{name} is the operator's: a service decides that for itself"
+        raise click.UsageError(msg)
+    if not options.get("store", True):
+        msg = "--no-store: a service keeps every job; `qrunner delete` removes it"
+        raise click.UsageError(msg)
 
 
 def limits_of(options: Mapping[str, Any]) -> dict[str, float]:

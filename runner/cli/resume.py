@@ -12,15 +12,14 @@ import hashlib
 import json
 import sys
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from runner.cli.output import finished_line
 from runner.display import inert_json
 from runner.errors import InputsError, RequestError
-from runner.programs import values
-from sandbox.wire.protocol import MAX_INPUTS_BYTES, MAX_RESULT_BYTES
+from sandbox.wire.protocol import MAX_RESULT_BYTES
 
 if TYPE_CHECKING:
     from runner.job import Job
@@ -113,32 +112,30 @@ class Lines:
                 place += len(line)
 
 
+def identity(program: Program, backend: object) -> str:
+    """Return what the jobs of a map have in common, beside their inputs."""
+    files = {name: hashlib.sha256(each).hexdigest() for name, each in program.files.items()}
+    return json.dumps([backend, files, [str(pin) for pin in program.pins]], sort_keys=True)
+
+
 class Resumed:
     """The rows of a map without those whose jobs have completed before; an iterator.
 
     Rows are read ahead of the jobs; `write` puts the lines of both kinds into the rows' order.
+    `common` is what all the jobs share; `text_of` returns the inputs of a row as a job has them, or
+    raises InputsError.
     """
 
     def __init__(
         self,
         lines: Lines,
-        program: Program,
-        backend: Mapping[str, Any],
+        common: str,
+        text_of: Callable[[Mapping[str, Any]], str],
         rows: Iterator[Mapping[str, Any] | InputsError],
     ) -> None:
         self._lines = lines
-        self._program = program
-        files = program.files
-        self._start = hashlib.sha256(
-            json.dumps(
-                [
-                    backend,
-                    {name: hashlib.sha256(each).hexdigest() for name, each in files.items()},
-                    [str(pin) for pin in program.pins],
-                ],
-                sort_keys=True,
-            ).encode()
-        )
+        self._start = hashlib.sha256(common.encode())
+        self._text_of = text_of
         self._rows = enumerate(rows)
         self._running: deque[int] = deque()
         self._completed: deque[tuple[int, bytes]] = deque()
@@ -180,7 +177,7 @@ class Resumed:
         if not self._lines.has_earlier:
             return None
         try:
-            text = values.check_inputs(self._program, row, limit_bytes=MAX_INPUTS_BYTES)
+            text = self._text_of(row)
         except InputsError:
             return None  # refused again, in its place
         return self._lines.completed(self._key(text))

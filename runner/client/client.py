@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
 
 from runner.client.connection import Connection
-from runner.client.remote import RemoteJobs
-from runner.errors import UnknownProgramError
+from runner.client.remote import RemoteJobs, refused
+from runner.errors import InputsError, UnknownProgramError
 from runner.host.closing import Closing
 from runner.job import Job
 from runner.job.delivery import Callback
 from runner.job.options import checked_options
-from runner.job.request import NO_INPUTS, Request
+from runner.job.request import Request
 from runner.policy import Limits
 from runner.programs import Program, find, values
 from runner.programs.manifest import MANIFEST_NAMES
+from runner.running.session import WINDOW, MappedJobs
 from runner.store.rows import Query
 
 SERVER: Final = "QRUNNER_SERVER"
@@ -55,11 +59,20 @@ def connect(
         address, token or environment.get(TOKEN) or None, ca or environment.get(CA) or None
     )
     try:
-        connection.json("GET", "/v1/me")
+        me = connection.json("GET", "/v1/me")
     except BaseException:
         connection.close()
         raise
-    return Client(connection)
+    return Client(connection, me["user"] or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """A version of a program at the service."""
+
+    id: str
+    name: str
+    version: int
 
 
 class Client:
@@ -69,8 +82,9 @@ class Client:
     and RequestError if it refuses.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, user: str) -> None:
         self._connection = connection
+        self._user = user
         self._jobs = RemoteJobs(connection)
         self._close = Closing(f"connection to {connection.url}", connection.close)
 
@@ -93,7 +107,7 @@ class Client:
 
     def run(  # noqa: PLR0913  keywords only but for the first two
         self,
-        program: str | os.PathLike[str] | Program,
+        program: str | os.PathLike[str] | Program | Uploaded,
         inputs: Mapping[str, Any] | None = None,
         *,
         backend: str | Mapping[str, Any] | None = None,
@@ -111,29 +125,91 @@ class Client:
 
         The job goes on when this process ends, or loses the connection; `job` finds it again.
         """
-        asked = checked_options(options or {})
-        content: dict[str, Any] = {
-            "inputs": values.encoded(dict(inputs or {}), "inputs"),
-            "backend": backend if isinstance(backend, (str, type(None))) else dict(backend),
-            "options": {"log_level": asked["log_level"], "tags": list(asked["tags"])},
-            "limits": dict(limits or {}),
-        }
-        key = secrets.token_hex(16)
-        answer = None
-        if not isinstance(program, Program) and _may_be_there(program):
-            try:
-                there = {**content, "program": os.fspath(program)}
-                answer = self._connection.json("POST", "/v1/jobs", content=there, key=key)
-            except UnknownProgramError:
-                pass  # then it must be here
-        if answer is None:
-            found = program if isinstance(program, Program) else find(program)
-            content |= {"files": _files(found), "name": found.name, "path": str(found.path)}
-            answer = self._connection.json("POST", "/v1/jobs", content=content, key=key)
-        job = self._jobs.started(answer, _request(content, answer))
+        order = _order(backend, limits, options)
+        if isinstance(program, (Program, Uploaded)):
+            job = self._submit(_target(program), inputs, order)
+        else:
+            job = self._submit_named(program, inputs, order)
         if callback is not None or on_final is not None:
             job.stream_results(callback or _ignore, on_final)
         return job
+
+    def map(  # noqa: PLR0913  keywords only but for the first two
+        self,
+        program: str | os.PathLike[str] | Program | Uploaded,
+        inputs_list: Iterable[Mapping[str, Any] | InputsError],
+        *,
+        backend: str | Mapping[str, Any] | None = None,
+        limits: Mapping[str, float] | None = None,
+        options: Mapping[str, Any] | None = None,
+        callback: Callback | None = None,
+        sandboxes: int | None = None,
+    ) -> MappedJobs:
+        """Run a program once for each of many inputs; yield each ended job, in the order of inputs.
+
+        `sandboxes` is how many jobs run at the same time; by default the service decides that among
+        the `WINDOW` jobs that are submitted ahead.  The rest is as in `Supervisor.map`.
+        """
+        found = program if isinstance(program, (Program, Uploaded)) else self.find(program)
+        order, target = _order(backend, limits, options), _target(found)
+        live: set[Job] = set()
+
+        def run(inputs: Mapping[str, Any]) -> Job:
+            live.difference_update([each for each in live if each.record is not None])
+            job = self._submit(target, inputs, order)
+            if "files" in target:  # they are there now
+                target.clear()
+                target["program_of"] = job.id
+            live.add(job)
+            if callback is not None:
+                job.stream_results(callback)
+            return job
+
+        def cancel() -> None:
+            for each in live:
+                each.cancel()
+
+        return MappedJobs(
+            run,
+            partial(refused, found.name, user=self._user),
+            inputs_list,
+            Closing(f"map of {found.name}", cancel),
+            ahead=sandboxes or WINDOW,
+        )
+
+    def find(self, program: str | os.PathLike[str]) -> Program | Uploaded:
+        """Return the program that `program` names at the service; if there is none, one here.
+
+        Raises UnknownProgramError, ManifestError.
+        """
+        if _may_be_there(program):
+            with contextlib.suppress(UnknownProgramError):
+                there = self._connection.json("GET", _path(os.fspath(program)))
+                return Uploaded(id=there["id"], name=there["name"], version=there["version"])
+        return find(program)
+
+    def _submit_named(
+        self,
+        program: str | os.PathLike[str],
+        inputs: Mapping[str, Any] | None,
+        order: Mapping[str, Any],
+    ) -> Job:
+        """Submit the program of this name at the service; if there is none, the one here."""
+        if _may_be_there(program):
+            with contextlib.suppress(UnknownProgramError):
+                return self._submit({"program": os.fspath(program)}, inputs, order)
+        return self._submit(_target(find(program)), inputs, order)
+
+    def _submit(
+        self,
+        target: Mapping[str, Any],
+        inputs: Mapping[str, Any] | None,
+        order: Mapping[str, Any],
+    ) -> Job:
+        content = {**order, **target, "inputs": values.encoded(dict(inputs or {}), "inputs")}
+        key = secrets.token_hex(16)
+        answer = self._connection.json("POST", "/v1/jobs", content=content, key=key)
+        return self._jobs.started(answer, _request(content, answer))
 
     def job(self, name: str) -> Job:
         """Return the job with this id, with the only id that begins so, or the `last`.
@@ -182,9 +258,8 @@ class Client:
         found = program if isinstance(program, Program) else find(program)
         content: dict[str, Any] = {"files": _files(found), "name": found.name}
         query = {"name": found.name}
-        me = self._connection.json("GET", "/v1/me")["user"]
         for each in self._connection.json("GET", "/v1/programs", query=query)["programs"]:
-            if each["owner"] == me:
+            if (each["owner"] or "") == self._user:
                 self._connection.json("PUT", _path(each["id"]), content=content)
                 if public:
                     self.publish(each["id"])
@@ -216,6 +291,27 @@ def _may_be_there(program: str | os.PathLike[str]) -> bool:
     return os.sep not in text and not text.endswith(".py") and not Path(text).is_dir()
 
 
+def _target(program: Program | Uploaded) -> dict[str, Any]:
+    """Return which program a request is for: one there, or the files of one here."""
+    if isinstance(program, Uploaded):
+        return {"program": program.id, "version": program.version}
+    return {"files": _files(program), "name": program.name, "path": str(program.path)}
+
+
+def _order(
+    backend: str | Mapping[str, Any] | None,
+    limits: Mapping[str, float] | None,
+    options: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return what a request says beside program and inputs."""
+    asked = checked_options(options or {})
+    return {
+        "backend": backend if isinstance(backend, (str, type(None))) else dict(backend),
+        "options": {"log_level": asked["log_level"], "tags": list(asked["tags"])},
+        "limits": dict(limits or {}),
+    }
+
+
 def _files(program: Program) -> dict[str, str]:
     """Return a program's files, with a manifest that says all that is known of it here."""
     files = dict(program.files)
@@ -244,7 +340,7 @@ def _request(content: Mapping[str, Any], answer: Mapping[str, Any]) -> Request:
     backend = content["backend"]
     return Request(
         program=answer["program"],
-        inputs=values.as_text(content["inputs"]) if content["inputs"] else NO_INPUTS,
+        inputs=values.as_text(content["inputs"]),
         backend=backend if isinstance(backend, dict) else {"name": backend, "options": {}},
         options={"log_level": content["options"]["log_level"]},
         limits=Limits(**answer["limits"]),

@@ -40,6 +40,9 @@ SILENCE_S: Final = 60.0
 PATIENCE_S: Final = 60.0
 """How long a service may be away before that is an error: as long as its restart may take."""
 
+_CONNECTIONS: Final = 64
+"""Kept open at most; jobs that are followed at the same time have one each."""
+
 _PROBE_S: Final = 2.0
 _PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 2.0
@@ -61,6 +64,8 @@ class Connection:
         self._token = token
         self._session = requests.Session()
         self._session.trust_env = not _is_here(self.url)  # no proxy leads to this machine
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
         if self.url.startswith(_UNIX):
             path = self.url.removeprefix(_UNIX)
             self._base = "http://localhost"
@@ -220,7 +225,7 @@ class _UnixConnection(urllib3.connection.HTTPConnection):
 
 class _UnixPool(urllib3.connectionpool.HTTPConnectionPool):
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", maxsize=10)
+        super().__init__("localhost", maxsize=_CONNECTIONS)
         self._path = path
 
     def _new_conn(self) -> _UnixConnection:

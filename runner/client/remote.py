@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -16,12 +17,12 @@ import requests
 import urllib3
 
 from runner.client.connection import PATIENCE_S, Connection
-from runner.errors import RunnerError, UnknownJobError
+from runner.errors import InputsError, RunnerError, UnknownJobError
 from runner.job import Job
 from runner.job.form import on_one_line, record_of, request_of
 from runner.job.history import History
 from runner.job.life import Keeper, Life, lost
-from runner.job.record import Event, JobStatus, Outcome, StartedEvent
+from runner.job.record import Event, Evidence, JobRecord, JobStatus, Outcome, StartedEvent
 from runner.job.request import Request
 from runner.programs import values
 from runner.sites import wire
@@ -65,15 +66,25 @@ class RemoteJobs:
 
     def summaries(self, query: Query) -> list[Summary]:
         """Return the summaries of the jobs that match."""
+        found: list[Summary] = []
+        while (left := _PAGE if query.limit is None else query.limit - len(found)) > 0:
+            most = min(left, _PAGE)
+            page = self._page(query, most, query.skip + len(found))
+            found += page
+            if len(page) < most:
+                break
+        return found
+
+    def _page(self, query: Query, limit: int, skip: int) -> list[Summary]:
         asked: dict[str, Any] = {
             "program": query.program,
-            "outcome": query.outcomes[0] if query.outcomes else None,
+            "outcome": list(query.outcomes),
             "pending": None if query.pending is None else str(query.pending).lower(),
             "tag": list(query.tags),
             "created_after": _iso(query.created_after),
             "created_before": _iso(query.created_before),
-            "limit": _PAGE if query.limit is None else query.limit,
-            "skip": query.skip,
+            "limit": limit,
+            "skip": skip,
             "order": "descending" if query.descending else "ascending",
         }
         given = {name: value for name, value in asked.items() if value is not None}
@@ -196,6 +207,28 @@ def open_job(connection: Connection, kept: Kept) -> Job:
     return Job(life)
 
 
+def refused(name: str, error: InputsError, *, user: str) -> Job:
+    """Return a job of `user` that has ended as `invalid_inputs`; `error` is the reason."""
+    request = Request(program=name, user=user)
+    life = Life(
+        f"job-{secrets.token_hex(8)}",
+        name,
+        decode=values.decode,
+        on_cancel=lambda: None,
+        request=request,
+    )
+    record = JobRecord(
+        job=life.id,
+        program=name,
+        outcome=Outcome.INVALID_INPUTS,
+        error=str(error),
+        evidence=Evidence(source="host", detail=str(error)),
+        user=user,
+    )
+    life.settle(record)
+    return Job(life)
+
+
 def _cancel(connection: Connection, job_id: str) -> None:
     connection.text("POST", f"{path_of(job_id)}/cancel")
 
@@ -209,6 +242,7 @@ def _follow(connection: Connection, life: Life) -> None:
             for number, event in _stream(connection, life.id, last):
                 lost_at, last = None, number
                 if isinstance(event, wire.Finished):
+                    life.compare = _said(event.mismatches)
                     life.settle(event.record)
                     return
                 if isinstance(event, StartedEvent):
@@ -230,6 +264,11 @@ def _follow(connection: Connection, life: Life) -> None:
             life.settle(lost(life, f"{connection.url} cannot be reached: {reason}"))
             return
         time.sleep(_PAUSE_S)
+
+
+def _said(mismatches: Sequence[str]) -> Callable[..., list[str]]:
+    """Return the comparison with the manifest, which the service has made."""
+    return lambda *_: list(mismatches)
 
 
 def _all_events(connection: Connection, job_id: str) -> Iterator[Event]:

@@ -81,6 +81,11 @@ def as_text(data: Any) -> JsonText:
     return JsonText(json.dumps(data))
 
 
+def sent_text(inputs: Mapping[str, Any]) -> JsonText:
+    """Return inputs as the text that a client sends.  Raises InputsError."""
+    return as_text(encoded(dict(inputs), "inputs"))
+
+
 def loaded(text: str | bytes) -> Any:
     """Return what JSON text says, with NaN and infinities tagged.  Raises ValueError.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, Self
 
 from runner.errors import InputsError, RequestError
@@ -69,13 +70,26 @@ class Session:
             _check_container(lowered.for_container(), self._limits.for_container())
         return self._submit(inputs, lowered, callback=callback, on_final=on_final)
 
+    def mapped(
+        self,
+        inputs_list: Iterable[Mapping[str, Any] | InputsError],
+        callback: Callback | None,
+        *,
+        ahead: int,
+    ) -> MappedJobs:
+        """Return the jobs for many inputs, which end with the session: see `Supervisor.map`."""
+        self._close.rename(f"map of {self.program.name}")
+        run = partial(self.run, callback=callback)
+        reject = partial(refused, self.program, user=self.user)
+        return MappedJobs(run, reject, inputs_list, self._close, ahead=ahead)
+
     def close(self) -> None:
         """Cancel jobs that have not ended, and give the sandboxes back."""
         self._close()
 
 
 class MappedJobs(Iterator[Job]):
-    """The jobs of `Supervisor.map`, in the order of their inputs, each one after it has ended.
+    """The jobs of a `map`, in the order of their inputs, each one after it has ended.
 
     Closes itself at the end.  `close`, or leaving it as a context manager, cancels the jobs that
     have not ended.
@@ -83,15 +97,15 @@ class MappedJobs(Iterator[Job]):
 
     def __init__(
         self,
-        session: Session,
+        run: Callable[[Mapping[str, Any]], Job],
+        reject: Callable[[InputsError], Job],
         inputs_list: Iterable[Mapping[str, Any] | InputsError],
-        callback: Callback | None,
+        close: Closing,
         *,
         ahead: int,
     ) -> None:
-        self._session = session
-        session._close.rename(f"map of {session.program.name}")
-        self._jobs = _run_all(session, inputs_list, callback, ahead)
+        self._close = close
+        self._jobs = _run_all(run, reject, inputs_list, ahead)
 
     def __enter__(self) -> Self:
         return self
@@ -108,14 +122,14 @@ class MappedJobs(Iterator[Job]):
 
     def close(self) -> None:
         """Cancel jobs that have not ended, and give the sandboxes back; yields no more jobs."""
-        self._session.close()
+        self._close()
         self._jobs = iter(())
 
 
 def _run_all(
-    session: Session,
+    run: Callable[[Mapping[str, Any]], Job],
+    reject: Callable[[InputsError], Job],
     inputs_list: Iterable[Mapping[str, Any] | InputsError],
-    callback: Callback | None,
     ahead: int,
 ) -> Iterator[Job]:
     """Yield each job when it has ended; read at most `ahead` inputs ahead of it."""
@@ -124,9 +138,9 @@ def _run_all(
         try:
             if isinstance(inputs, InputsError):
                 raise inputs
-            jobs.append(session.run(inputs, callback=callback))
+            jobs.append(run(inputs))
         except InputsError as error:
-            jobs.append(refused(session.program, error, user=session.user))
+            jobs.append(reject(error))
         while len(jobs) >= ahead or (jobs and jobs[0].record is not None):
             yield _ended(jobs.popleft())
     while jobs:

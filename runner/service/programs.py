@@ -118,7 +118,7 @@ class Programs:
         if origin.program_id:
             program = self.read(self.find(origin.program_id, user), origin.version)
             return program, Origin(program_id=origin.program_id, version=origin.version)
-        digest = self._store.load(job.id).bundle  # it came with the job
+        digest = self._store.bundle_of(job.id)  # it came with the job
         found = None if digest is None else self._read(digest)
         if found is None:
             msg = "program"

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 
 from runner.errors import RunnerError, StoreError, our_own
 from runner.job import Job
-from runner.service.faults import RefusedError, body_of, later, not_found, status_of
+from runner.service.faults import RefusedError, body_of, later, status_of
 from runner.service.forms import form_of
 from runner.service.identity import (
     PROOF,
@@ -382,13 +382,6 @@ def _refusal(route: Route, request: HTTPConnection, error: RunnerError, name: st
     response = route.refusal(request, status, str(error))
     response.headers.update(error.headers if isinstance(error, RefusedError) else {})
     return response
-
-
-def unknown_address(path: str) -> Response:
-    """Return the answer for an address that no route has."""
-    return JSONResponse(
-        body_of(HTTPStatus.NOT_FOUND, str(not_found("address", path))), HTTPStatus.NOT_FOUND
-    )
 
 
 def empty(status: HTTPStatus = HTTPStatus.NO_CONTENT) -> Response:

@@ -157,9 +157,13 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The attempt is over, with the node's record of it."""
+    """The attempt is over, with the node's record of it.
+
+    `mismatches` is what a service says of values that differ from the program's manifest.
+    """
 
     record: JobRecord
+    mismatches: tuple[str, ...] = ()
 
 
 AttemptEvent: TypeAlias = (
@@ -205,7 +209,8 @@ def _event(line: bytes) -> AttemptEvent:
             head, found, rest = line.partition(mark)
             content, text = json.loads(head + b"}"), _text(found, rest)
             if content["event"] == "finished":
-                return Finished(record=form.finished_of(content, text))
+                mismatches = tuple(map(str, content.get("mismatches", ())))
+                return Finished(record=form.finished_of(content, text), mismatches=mismatches)
             return form.message_of(content, text)
     content = json.loads(line)
     event: AttemptEvent = forms.value_of(_KINDS[content["event"]], content)

@@ -387,6 +387,12 @@ class Store:
             ).fetchall()
         return [Answer(verb=verb, signature=text, body=JsonText(b)) for verb, text, b in found]
 
+    def bundle_of(self, job_id: str) -> str | None:
+        """Return the digest of a job's program, None if the job or its program is not kept."""
+        with self._file.reading() as db:
+            row = db.execute("SELECT bundle FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return row[0] if row else None
+
     def bundle(self, digest: str) -> bytes | None:
         """Return the files of a program, None if they have been removed."""
         with self._file.reading() as db:

@@ -83,6 +83,43 @@ def test_a_job_there_fails_and_is_cancelled_as_here(client):
     assert late.evidence.value == 1
 
 
+def test_many_jobs_run_there_as_here(client):
+    heard = []
+    rows = [{"result": 0, "messages": ["x"]}, {"nonsense": 1}, {"fail": "as asked"}, {"result": 3}]
+    with client.map(
+        ECHO, rows, backend="none", callback=lambda _, message: heard.append(message)
+    ) as jobs:
+        found = list(jobs)
+    assert [job.outcome for job in found] == [
+        *("completed", "invalid_inputs", "program_error", "completed")
+    ]
+    assert (found[0].result(), found[3].result(), heard) == (0, 3, ["x"])
+    assert "nonsense" in found[1].wait().error
+
+
+def test_a_map_there_runs_so_many_at_a_time_and_leaves_nothing_behind(client):
+    program = client.upload(ECHO)
+    rows = ({"result": n, "seconds": 0 if n == 0 else 100} for n in range(100))
+    with client.map(program, rows, backend="none", sandboxes=2) as jobs:
+        assert next(jobs).result() == 0
+        assert 1 <= len(client.jobs(pending=True)) <= 2
+    assert within(30, lambda: not client.jobs(pending=True))
+
+
+def test_the_program_of_an_earlier_job_is_for_its_user_only(client, service):
+    job = client.run(ECHO, {"result": 1}, backend="none")
+    assert job.result(timeout=60) == 1
+    uploaded = client.run(client.upload(ECHO), {"result": 1}, backend="none")
+    content = {"program_of": job.id, "inputs": {"result": 2}, "backend": "none"}
+    url = f"{service.url}/v1/jobs"
+    answer = service.client("alice").post(url, json=content)
+    assert service.wait(answer.json()["job"])["result"] == 2
+    assert service.client("bob").post(url, json=content).status_code == 404
+    content["program_of"] = uploaded.id
+    answer = service.client("alice").post(url, json=content)
+    assert service.wait(answer.json()["job"])["result"] == 2
+
+
 def test_what_is_refused_says_why(client, service):
     with pytest.raises(InputsError, match="nonsense"):
         client.run(ECHO, {"nonsense": 1})
@@ -194,6 +231,82 @@ def test_a_detached_job_goes_on_and_can_be_cancelled(service):
     assert qrunner(service, "show", job).returncode == 0
     cancelled = qrunner(service, "cancel", job)
     assert (cancelled.returncode, "cancelled" in cancelled.stderr) == (0, True), cancelled.stderr
+
+
+def lines_of(text):
+    found = [json.loads(line) for line in text.splitlines()]
+    volatile = {"job", "usage", "timestamps", "image", "stored", "user", "versions"}
+    return [{name: each[name] for name in set(each) - volatile} for each in found]
+
+
+def test_a_map_there_has_the_output_and_the_exit_code_of_here(service, tmp_path):
+    rows = "\n".join(json.dumps(each) for each in ({"result": 1}, {"fail": "x"}, {"nonsense": 2}))
+    command = ["map", str(ECHO), "--inputs", "-", "--backend", "none"]
+    there = qrunner(service, *command, input=rows)
+    environment = {**service.environment, "QRUNNER_STORE": str(tmp_path / "store")}
+    local = subprocess.run(
+        [sys.executable, "-m", "runner", *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        input=rows,
+    )
+    assert there.returncode == local.returncode == 2, there.stderr
+    seen, expected = lines_of(there.stdout), lines_of(local.stdout)
+    for one, other in zip(seen, expected, strict=True):
+        differing = {name for name in one | other if one.get(name) != other.get(name)}
+        # Whatever ran there has another place; what was refused had none, and no policy.
+        refused = {"isolation", "policy"} if one["outcome"] == "invalid_inputs" else {"place"}
+        assert differing <= {"request_sha256", *refused}, differing
+    assert "3 jobs: 1 completed" in there.stderr
+    tag = there.stderr.partition("kept with the tag ")[2].partition(":")[0]
+    assert len(qrunner(service, "jobs", "--tag", tag, "--format", "json").stdout.splitlines()) == 2
+
+
+def test_a_map_there_is_gone_on_with(service, tmp_path):
+    path, program = tmp_path / "r.jsonl", qrunner(service, "programs", "upload", str(ECHO)).stdout
+    command = ["map", program.strip(), "--backend", "none", "-o", str(path), "--resume"]
+    first = qrunner(service, *command, "--inputs", '[{"result": 1}]')
+    assert (first.returncode, len(lines_of(path.read_text()))) == (0, 1), first.stderr
+    more = '[{"result": 0}, {"result": 1}, {"result": 2}]'
+    again = qrunner(service, *command, "--inputs", more)
+    assert "1 jobs had completed before" in again.stderr
+    assert [each["result"] for each in lines_of(path.read_text())] == [0, 1, 2]
+    for option in (["--no-store"], ["--isolation", "runc"]):
+        refused = qrunner(service, *command, "--inputs", more, *option)
+        assert (refused.returncode, option[0] in refused.stderr) == (2, True), refused.stderr
+
+
+def test_what_differs_from_the_manifest_is_said_as_here(service, tmp_path):
+    (tmp_path / "program.yaml").write_text("name: odd\nspec: {return_values: {type: string}}\n")
+    (tmp_path / "program.py").write_text("def main(b, m): return 1\n")
+    done = qrunner(service, "run", str(tmp_path), "--backend", "none", "--format", "json")
+    assert "result" in json.loads(done.stdout.splitlines()[-1])["mismatches"][0]
+
+
+def test_a_result_there_is_an_input_of_the_next_job(service):
+    first = qrunner(service, "run", "--detach", str(ECHO), "--backend", "none", "-i", "result=[7]")
+    job = first.stdout.strip()
+    assert qrunner(service, "result", job).stdout == "[7]\n"
+    command = ["run", str(ECHO), "--backend", "none", "-i", f"result=@job:{job}/0"]
+    assert qrunner(service, *command).stdout == "7\n"
+
+
+def test_pictures_files_and_long_lists_of_jobs_there_are_as_here(service, tmp_path):
+    (tmp_path / "leaves.py").write_text(
+        "def main(b, m):\n    open('/out/a.txt', 'w').write('x')\n    return {'0': 1, '1': 3}\n"
+    )
+    done = qrunner(service, "run", "--detach", str(tmp_path / "leaves.py"), "--backend", "none")
+    job = done.stdout.strip()
+    assert qrunner(service, "result", job).returncode == 0
+    assert "a.txt" in qrunner(service, "files", job).stdout
+    assert qrunner(service, "files", job, "-o", str(tmp_path / "out")).returncode == 0
+    assert (tmp_path / "out" / "a.txt").read_text() == "x"
+    drawn = qrunner(service, "plot", job, "-o", str(tmp_path / "p.svg"))
+    assert (drawn.returncode, (tmp_path / "p.svg").exists()) == (0, True), drawn.stderr
+    both = qrunner(service, "jobs", "--outcome", "completed", "--limit", "900")
+    assert (both.returncode, job in both.stdout) == (0, True), both.stderr
 
 
 def test_programs_on_the_command_line(service):

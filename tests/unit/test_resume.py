@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from runner.cli.resume import KEY, Lines, Resumed
+from runner.cli.resume import KEY, Lines, Resumed, identity
 from runner.errors import InputsError, RequestError
 from runner.job.record import JobRecord, Outcome
 from runner.programs import Program, values
@@ -27,7 +28,9 @@ LATER = replace(PROGRAM, files={"program.py": b"def main(b, m, n): pass"})
 
 def run(lines, rows, *, program=PROGRAM, fails=(), stop=None):
     """Map the rows as the command does; return which were run, and how many were not again."""
-    resumed, ran = Resumed(lines, program, {"name": "none"}, iter(rows)), []
+    text_of = partial(values.check_inputs, program, limit_bytes=100)
+    resumed = Resumed(lines, identity(program, {"name": "none"}), text_of, iter(rows))
+    ran = []
     for row in list(resumed):
         if stop is not None and len(ran) == stop:
             return ran, resumed.again
@@ -40,7 +43,7 @@ def run(lines, rows, *, program=PROGRAM, fails=(), stop=None):
             outcome=Outcome.PROGRAM_ERROR if failed else Outcome.COMPLETED,
             result=None if failed else json.dumps(row["n"]),
         )
-        inputs = "{}" if refused else values.check_inputs(program, row, limit_bytes=100)
+        inputs = "{}" if refused else text_of(row)
         request = SimpleNamespace(inputs=inputs)
         resumed.write(SimpleNamespace(wait=lambda r=record: r, mismatches=list, request=request))
     resumed.finish()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from runner.host.forms import data_of
@@ -43,6 +44,7 @@ _ORDER: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
         "program": {"type": "string"},
+        "program_of": {"type": "string"},
         "name": {"type": "string"},
         "path": {"type": "string"},
         "version": {"type": "integer", "minimum": 1},
@@ -57,7 +59,7 @@ _ORDER: Final[dict[str, Any]] = {
 
 
 def add_job(call: Call) -> Response:
-    """Run a program.
+    """Run a program: one at the service, the files in the body, or those of an earlier job.
 
     Repeating the request with the same header `Idempotency-Key` gives the same job.
     """
@@ -77,6 +79,10 @@ def add_job(call: Call) -> Response:
         files = archives.from_json(content["files"])
         names = (member(content, each, str, "") for each in ("name", "path"))
         program = programs.given(files, *names)
+    elif "program_of" in content:
+        earlier = call.desk.jobs.find(member(content, "program_of", str, ""), call.user)
+        program, source = programs.of_job(earlier, call.user)
+        origin = dataclasses.replace(origin, program_id=source.program_id, version=source.version)
     else:
         upload = programs.find(member(content, "program", str, ""), call.user)
         version = member(content, "version", int, upload.version)
@@ -100,9 +106,9 @@ def add_job(call: Call) -> Response:
 def list_jobs(call: Call) -> Response:
     """Return the user's jobs that match, the newest first."""
     query = call.query
-    outcome = query.get("outcome")
-    if outcome is not None and outcome not in _OUTCOMES:
-        msg = f"outcome is {outcome!r:.80}: one of {', '.join(_OUTCOMES)}"
+    outcomes = call.request.query_params.getlist("outcome")
+    if unknown := sorted(set(outcomes) - set(_OUTCOMES)):
+        msg = f"outcome is {unknown[0]!r:.80}: one of {', '.join(_OUTCOMES)}"
         raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
     found, count = call.desk.jobs.summaries(
         call.user,
@@ -110,7 +116,7 @@ def list_jobs(call: Call) -> Response:
             program=query.get("program"),
             program_id=query.get("program_id"),
             session=query.get("session"),
-            outcomes=() if outcome is None else (outcome,),
+            outcomes=tuple(outcomes),
             pending=flag(query, "pending"),
             tags=tuple(call.request.query_params.getlist("tag")),
             created_after=moment(query, "created_after"),
@@ -154,7 +160,9 @@ async def _stream(call: Call, start: int) -> AsyncIterator[str]:
             yield f"id: {number}\ndata: {form.event_text(event, strict)}\n\n"
             number += 1
         record = await job.wait_async()
-        yield f"id: {number}\ndata: {form.finished_text(record, strict, mismatches=[])}\n\n"
+        mismatches = await run_in_threadpool(job.mismatches)
+        text = form.finished_text(record, strict, mismatches=mismatches)
+        yield f"id: {number}\ndata: {text}\n\n"
 
 
 def result(call: Call) -> Response:
@@ -239,7 +247,7 @@ def _is_descending(order: str) -> bool:
 _FILTERS: Final[dict[str, Mapping[str, Any]]] = {
     **PAGE,
     **{name: {"type": "string"} for name in ("program", "program_id", "session")},
-    "outcome": {"enum": _OUTCOMES},
+    "outcome": {"type": "array", "items": {"enum": _OUTCOMES}},
     "pending": {"type": "boolean"},
     "tag": TEXTS,
     "created_after": {"type": "string", "format": "date-time"},

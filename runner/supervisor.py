@@ -67,6 +67,7 @@ class Supervisor:
         policy: the hardening of every sandbox (default: `Policy()`, the strictest).
         isolation: the engine runtime, "runc" or "runsc" (default: the policy's).
         max_jobs: how many jobs may run at once; more jobs wait (default: four per core).
+        max_jobs_of_user: how many of them may be of one user (default None: all).
         memory_budget_bytes: the most that the memory limits of the running jobs may add up to; more
             jobs wait (default: 9/10 of the machine's memory; one job may always run).
         carrier: how the host talks to a sandbox, "socket" or "stdio" (default None: the first
@@ -102,6 +103,7 @@ class Supervisor:
         policy: Policy | None = None,
         isolation: str | None = None,
         max_jobs: int | None = None,
+        max_jobs_of_user: int | None = None,
         memory_budget_bytes: int | None = None,
         carrier: str | None = None,
         warm: Mapping[str | os.PathLike[str], int | Warm] | bool = False,
@@ -128,7 +130,7 @@ class Supervisor:
                 if warm or engine is not None or carrier is not None:
                     msg = "warm, engine and carrier are for one machine: cluster nodes have theirs"
                     raise RequestError(msg)
-                there = _remote(cluster, max_jobs)
+                there = _remote(cluster, max_jobs, max_jobs_of_user)
                 self._site = opened.enter_context(contextlib.closing(there))
             else:
                 here = Machine(
@@ -136,6 +138,7 @@ class Supervisor:
                     policy=self._policy,
                     carrier=carrier,
                     max_jobs=max_jobs,
+                    max_jobs_of_user=max_jobs_of_user,
                     memory_budget_bytes=memory_budget_bytes,
                     warm=warm is True,
                     cells=cells and os.environ.get(CELLS_VARIABLE) != "off",
@@ -469,6 +472,10 @@ class Supervisor:
         """
         self._close()
 
+    def held_backends(self, user: str) -> list[str]:
+        """Return the names of the operator's held backends that a user may call."""
+        return self._holders.names(user)
+
     def describe(self, backend: AnyBackend, user: str) -> dict[str, Any]:
         """Return the description of a backend.  Starts the holder of one that this host holds.
 
@@ -524,13 +531,13 @@ def _has_our_guest(kept: Kept) -> bool:
     return kept.record is not None and kept.record.versions.get("guest") == build_id()
 
 
-def _remote(cluster: str | AnyEngine, max_jobs: int | None) -> Remote:
+def _remote(cluster: str | AnyEngine, max_jobs: int | None, max_jobs_of_user: int | None) -> Remote:
     from runner.sites.engines import open_engine
     from runner.sites.remote import Remote
 
     opened = open_engine(cluster) if isinstance(cluster, str) else cluster
     try:
-        return Remote(opened, max_jobs)
+        return Remote(opened, max_jobs, max_jobs_of_user)
     except BaseException:
         opened.close()
         raise

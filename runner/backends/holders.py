@@ -136,9 +136,13 @@ class Holders:
             return self._named(backend)
         return self._object(backend) if is_backend(backend) else None
 
-    def names(self) -> list[str]:
-        """Return the names of the operator's backends."""
-        return list(self._definitions)
+    def names(self, user: str | None = None) -> list[str]:
+        """Return the names of the operator's backends: all, or those that a user may call."""
+        return [
+            name
+            for name, each in self._definitions.items()
+            if user is None or each.users is None or user in each.users
+        ]
 
     def _definition(self, name: str) -> HeldBackend | None:
         """Return the definition of a name; `FAMILY:NAME` is what the factory of FAMILY calls NAME.

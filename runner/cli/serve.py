@@ -76,7 +76,10 @@ def serve(**options: Any) -> int:
         raise RequestError(msg)
     chosen = settings(options)
     _log_requests()
-    with kept_jobs() as store, supervisor(chosen, store=store) as running:
+    with (
+        kept_jobs() as store,
+        supervisor(chosen, store=store, max_jobs_of_user=chosen.service.running or None) as running,
+    ):
         desk = Desk(running, store, chosen.service, is_single_user=is_single)
         if not desk.users.all() and listening.address is not None and not is_single:
             say("there are no users yet: `qrunner users add NAME` makes one, and prints a token")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -34,6 +34,7 @@ class _Entry(Generic[T]):
     work: Callable[[T], object]
     weight: int
     group: Hashable
+    user: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +48,27 @@ class _Rest:
 class Workers(Generic[T]):
     """Runs `work(task)` for each task; a task is live from `submit` until its work has returned.
 
-    At most `limit` tasks run at the same time.  Their weights, including what rests, add up to at
-    most `budget` (None: no limit; a single task may always run).  Users take turns, and the tasks
-    of one user run in the order of submission.  The next task waits until there is room, and no
-    other one overtakes it, so heavy tasks do not starve.  If `work` returns a function, it is
-    called when the task is no longer live, by a thread that then takes the next task; so a task
-    that it submits needs no new thread.
+    At most `limit` tasks run at the same time, at most `most_of_user` of one user (None: no limit);
+    a user who has so many delays no other.  Their weights, including what rests, add up to at most
+    `budget` (None: no limit; a single task may always run).  Users take turns, and the tasks of one
+    user run in the order of submission.  The next task waits until there is room, and no other one
+    overtakes it, so heavy tasks do not starve.  If `work` returns a function, it is called when the
+    task is no longer live, by a thread that then takes the next task; so a task that it submits
+    needs no new thread.
     """
 
-    def __init__(self, limit: int, *, budget: int | None = None) -> None:
+    def __init__(
+        self, limit: int, *, budget: int | None = None, most_of_user: int | None = None
+    ) -> None:
         self._limit = limit
         self._budget = budget
+        self._most_of_user = most_of_user
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
         self._wanted = threading.Condition(lock)
         self._waiting: OrderedDict[str, OrderedDict[T, _Entry[T]]] = OrderedDict()
+        self._held_back: dict[str, OrderedDict[T, _Entry[T]]] = {}
+        self._running_of: Counter[str] = Counter()
         self._users: dict[T, str] = {}
         self._live: set[T] = set()
         self._weights: dict[T, int] = {}
@@ -89,8 +96,9 @@ class Workers(Generic[T]):
             if self._closed:
                 msg = "this Supervisor is closed: make a new one"
                 raise RequestError(msg)
-            queue = self._waiting.setdefault(user, OrderedDict())
-            queue[task] = _Entry(task, work, weight, group)
+            queues = self._held_back if self._has_enough(user) else self._waiting
+            queue = queues.setdefault(user, OrderedDict())
+            queue[task] = _Entry(task, work, weight, group, user)
             self._users[task] = user
             self._live.add(task)
             try:
@@ -171,6 +179,18 @@ class Workers(Generic[T]):
 
     # --- with the lock held -----------------------------------------------------------------------
 
+    def _has_enough(self, user: str) -> bool:
+        """Return True if as many tasks of a user run as may."""
+        return self._most_of_user is not None and self._running_of[user] >= self._most_of_user
+
+    def _has_run(self, user: str) -> None:
+        """Count a task that has ended; its user gets a turn again, behind the others."""
+        self._running_of[user] -= 1
+        if not self._running_of[user]:
+            del self._running_of[user]
+        if user in self._held_back and not self._has_enough(user):
+            self._waiting[user] = self._held_back.pop(user)
+
     def _start_threads(self) -> None:
         """Have a thread take the next task if it may run now and no thread is on its way."""
         idle = len(self._threads) - self._running
@@ -222,9 +242,12 @@ class Workers(Generic[T]):
         user, queue = next(iter(self._waiting.items()))
         task, entry = queue.popitem(last=False)
         del self._users[task]
+        self._running_of[user] += 1
         self._waiting.move_to_end(user)
         if not queue:
             del self._waiting[user]
+        elif self._has_enough(user):
+            self._held_back[user] = self._waiting.pop(user)
         self._weigh(entry)
         self._running += 1
         self._start_threads_or_leave_it()
@@ -241,9 +264,10 @@ class Workers(Generic[T]):
 
     def _forget(self, task: T) -> None:
         user = self._users.pop(task)
-        del self._waiting[user][task]
-        if not self._waiting[user]:
-            del self._waiting[user]
+        queues = self._waiting if user in self._waiting else self._held_back
+        del queues[user][task]
+        if not queues[user]:
+            del queues[user]
         self._live.discard(task)
 
     # --- in a thread ------------------------------------------------------------------------------
@@ -262,6 +286,7 @@ class Workers(Generic[T]):
             with self._changed:
                 self._weight -= self._weights.pop(entry.task)
                 self._running -= 1
+                self._has_run(entry.user)
                 self._live.discard(entry.task)
                 self._changed.notify_all()
             if callable(then):

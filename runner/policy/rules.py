@@ -18,6 +18,7 @@ class Rules:
         programs: how many programs a user may own.
         program_bytes: what all versions of a user's programs may take, packed.
         jobs: how many jobs of a user may wait or run.
+        running: how many of them may run at the same time; 0 for no bound of the user's own.
         cpu_s_per_day: CPU seconds that a user's jobs may use within a day; 0 for no bound.
         streams: how many streams of events a user may have open.
         all_streams: how many streams there may be in all.
@@ -30,6 +31,7 @@ class Rules:
     programs: int = 100
     program_bytes: int = 256 * _MIB
     jobs: int = 1000
+    running: int = 0
     cpu_s_per_day: float = 0.0
     streams: int = 1000
     all_streams: int = 2000

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-from runner.errors import UnknownJobError
+from runner.backends.holders import HELD
+from runner.errors import InputsError, UnknownJobError
 from runner.job import Job
 from runner.job.record import Event, LogEvent, MessageEvent, StartedEvent, Usage
 from runner.job.request import Origin
@@ -30,6 +31,7 @@ from runner.supervisor import Supervisor
 _ID: Final = re.compile(r"job-[0-9a-f]{16}")
 _DAY_S: Final = 86400.0
 _TICK_S: Final = 0.1
+_TURN_S: Final = 60.0
 MAX_PAGE: Final = 200
 MAX_KEY_CHARS: Final = 255
 
@@ -65,7 +67,8 @@ class Jobs:
         self._store = store
         self._supervisor = supervisor
         self._rules = rules
-        self._keyed = threading.Lock()
+        self._keyed: set[tuple[str, str]] = set()
+        self._freed = threading.Condition()
         self._impatient = threading.Event()
         self.is_draining = False
 
@@ -82,6 +85,7 @@ class Jobs:
                 return _same(earlier, program, order)
             self._check_quota(user)
             limits = self._supervisor.limits_of(program, order.limits)
+            self._check_offered(order.backend, user)
             backend = self._supervisor.describe(order.backend, user.name)
             request = checked(program, order.inputs, limits, backend, order.options, user.name)
             request = dataclasses.replace(request, origin=order.origin, replay_of=order.replay_of)
@@ -93,16 +97,26 @@ class Jobs:
 
     @contextlib.contextmanager
     def _once(self, user: User, key: str) -> Iterator[Job | None]:
-        """Provide the job that this key has started; others with a key wait meanwhile."""
+        """Provide the job that this key has started; others with the same key wait meanwhile."""
         if not key:
             yield None
             return
         if len(key) > MAX_KEY_CHARS or not key.isprintable():
             msg = f"the key {key!r:.80}: at most {MAX_KEY_CHARS} printable characters"
             raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
-        with self._keyed:
+        name = (user.name, key)
+        with self._freed:
+            if not self._freed.wait_for(lambda: name not in self._keyed, _TURN_S):
+                msg = f"a request with the key {key!r:.80} is still being answered"
+                raise later(msg)
+            self._keyed.add(name)
+        try:
             found = self._supervisor.search(Query(user=user.name, key=key, limit=1))
             yield found[0] if found else None
+        finally:
+            with self._freed:
+                self._keyed.remove(name)
+                self._freed.notify_all()
 
     def find(self, job_id: str, user: User) -> Job:
         """Return a job of the user.  Raises RefusedError (404) for any other."""
@@ -142,6 +156,10 @@ class Jobs:
             last=None,
         )
 
+    def held_backends(self, user: User) -> list[str]:
+        """Return the names of the host's own backends that a user may call."""
+        return self._supervisor.held_backends(user.name)
+
     def whole(self, job: Job) -> str:
         """Return everything that is kept of a job, as a line of JSON."""
         return whole_text(self._store, job.id)
@@ -163,6 +181,21 @@ class Jobs:
     def stop_draining(self) -> None:
         """Let `drain` return at once."""
         self._impatient.set()
+
+    def _check_offered(self, backend: str | Mapping[str, Any] | None, user: User) -> None:
+        """Refuse families of held backends that the operator has not named.
+
+        Each backend of a family has a process of its own, which stays.
+        """
+        name = backend
+        if isinstance(backend, Mapping) and backend.get("name") == HELD:
+            options = backend.get("options")
+            name = options.get("backend") if isinstance(options, Mapping) else None
+        if isinstance(name, str) and ":" in name:
+            family = name.partition(":")[0]
+            if not {name, family} & set(self.held_backends(user)):
+                msg = f"backend {name!r:.80}: this service has none of that name"
+                raise InputsError(msg)
 
     def _check_quota(self, user: User) -> None:
         pending = self._store.count(Query(user=user.name, pending=True))

@@ -84,6 +84,7 @@ class Machine:
         policy: Policy,
         carrier: str | None,
         max_jobs: int | None,
+        max_jobs_of_user: int | None,
         memory_budget_bytes: int | None,
         warm: bool,
         cells: bool,
@@ -92,7 +93,7 @@ class Machine:
         forced = _carrier(carrier)
         self._keep_engine = engine is not None
         self.engine = engine or Engine.connect()
-        self.workers: Workers[Task] = Workers(max_jobs or 4 * CORES)
+        self.workers: Workers[Task] = Workers(max_jobs or 4 * CORES, most_of_user=max_jobs_of_user)
         self.sessions: Openings = {}
         self.workers.set_budget(memory_budget_bytes or memory_share())
         self.slots = CORES

@@ -62,18 +62,26 @@ _POLL_S: Final = 0.01
 class Remote:
     """The threads and the engine of a supervisor on a cluster; the counterpart of `Machine`.
 
-    At most `max_jobs` are handed to the engine at the same time.  The others wait here, where users
-    take turns.  None means twice the number of CPUs, so that nodes do not wait for this host.
+    At most `max_jobs` are handed to the engine at the same time, `max_jobs_of_user` of one user.
+    The others wait here, where users take turns.  None means twice the number of CPUs, so that
+    nodes do not wait for this host.
     """
 
-    def __init__(self, engine: AnyEngine, max_jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: AnyEngine,
+        max_jobs: int | None = None,
+        max_jobs_of_user: int | None = None,
+    ) -> None:
         self.engine = engine
         self.pool = None
         self.sessions: Openings = {}
         self._lock = threading.Lock()
         self._capacity = engine.capacity()
         self._asked = time.monotonic()
-        self.workers: Workers[Task] = Workers(max_jobs or 2 * self._capacity.slots)
+        self.workers: Workers[Task] = Workers(
+            max_jobs or 2 * self._capacity.slots, most_of_user=max_jobs_of_user
+        )
 
     def check(self, limits: Limits) -> None:
         """Raise RequestError, with the numbers, if no node is large enough for such a job."""

@@ -34,6 +34,32 @@ def test_tasks_run_in_order_and_never_more_at_once_than_allowed():
     assert seen[0] in {0, 1}
 
 
+def test_what_one_user_may_not_run_yet_delays_nobody_and_comes_in_order():
+    workers, seen, most, go = Workers(8, most_of_user=2), [], Counter(), threading.Event()
+    running = Counter()
+
+    def work(task):
+        user = task[0]
+        running[user] += 1
+        most[user] = max(most[user], running[user])
+        seen.append(task)
+        go.wait(10)
+        running[user] -= 1
+
+    for number in range(6):
+        workers.submit(("a", number), work, user="a")
+    workers.submit(("b", 0), work, user="b")
+    assert within(5, lambda: len(seen) == 3)
+    workers.withdraw(("a", 3))
+    time.sleep(0.05)
+    assert sorted(seen) == [("a", 0), ("a", 1), ("b", 0)]
+    go.set()
+    assert workers.join(5)
+    assert most == {"a": 2, "b": 1}
+    assert sorted(seen) == [("a", n) for n in (0, 1, 2, 4, 5)] + [("b", 0)]
+    assert not workers.is_busy
+
+
 def test_no_thread_is_left_when_there_is_no_work():
     before = threading.active_count()
     workers = Workers(3)

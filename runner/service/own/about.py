@@ -49,10 +49,10 @@ def audit(call: Call) -> Response:
     return json_of({"entries": [dataclasses.asdict(each) for each in found]})
 
 
-def backends_(_: Call) -> Response:
-    """Return the backends that a job can ask for."""
+def backends_(call: Call) -> Response:
+    """Return the backends that a job can ask for; `held` are those of the host."""
     known = [{**dataclasses.asdict(b), "is_default": b.is_default} for b in backends.known()]
-    return json_of({"backends": known})
+    return json_of({"backends": known, "held": call.desk.jobs.held_backends(call.user)})
 
 
 ROUTES: Final[tuple[Route, ...]] = (

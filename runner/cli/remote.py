@@ -125,6 +125,41 @@ def list_(form: str) -> int:
 
 
 @programs.command()
+@click.argument("program")
+@click.option("--format", "form", type=FORMATS, default="human", show_default=True)
+def show(program: str, form: str) -> int:
+    """Show what PROGRAM says of itself, and its cases if you may read them.
+
+    With --format json, one object with the manifest and the whole cases.
+    """
+    from runner.display import escape, inert_json, one_line
+    from runner.errors import RequestError
+
+    with service() as client:
+        assert client is not None
+        found = client.program(program)
+        try:
+            found["cases"] = client.cases(program)
+        except RequestError:  # only the source is not for this user: the program was found
+            found["cases"] = None
+    if form == "json":
+        click.echo(inert_json(json.dumps(found)))
+        return 0
+    manifest = found["manifest"]
+    owner = f" of {found['owner']}" if found["owner"] else ""
+    click.echo(one_line(f"{found['id']}  ({found['name']}, version {found['version']}{owner})"))
+    if manifest["description"]:
+        click.echo(escape(manifest["description"].strip()))
+    for name in ("parameters", "interim_results", "return_values"):
+        if manifest[name] is not None:
+            title = name.replace("_", " ")
+            click.echo(f"{title}: {escape(json.dumps(manifest[name], indent=2))}")
+    if found["cases"]:
+        click.echo(f"cases: {one_line(', '.join(found['cases']))}")
+    return 0
+
+
+@programs.command()
 @click.argument("program", type=PROGRAM)
 @click.option("--public", is_flag=True, help="Let everybody run it.")
 def upload(program: str, public: bool) -> int:  # noqa: FBT001  click passes options so

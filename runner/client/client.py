@@ -24,7 +24,7 @@ from runner.job.delivery import Callback
 from runner.job.options import checked_options
 from runner.job.request import Request
 from runner.policy import Limits
-from runner.programs import Program, find, values
+from runner.programs import Program, cases_of, find, values
 from runner.programs.manifest import MANIFEST_NAMES
 from runner.running.session import WINDOW, MappedJobs
 from runner.store.rows import Query
@@ -253,10 +253,24 @@ class Client:
         programs: list[dict[str, Any]] = found["programs"]
         return programs
 
+    def program(self, program: str) -> dict[str, Any]:
+        """Return what a program, by id or by the user's own name, says of itself."""
+        found: dict[str, Any] = self._connection.json("GET", _path(program))
+        return found
+
+    def cases(self, program: str) -> dict[str, Any]:
+        """Return the cases of a program whose source the user may read, by their names."""
+        found: dict[str, Any] = self._connection.json("GET", f"{_path(program)}/cases")["cases"]
+        return found
+
     def upload(self, program: str | os.PathLike[str] | Program, *, public: bool = False) -> str:
-        """Upload a program from here, or a new version of the user's own, and return its id."""
+        """Upload a program from here, or a new version of the user's own, and return its id.
+
+        Its cases go along.
+        """
         found = program if isinstance(program, Program) else find(program)
-        content: dict[str, Any] = {"files": _files(found), "name": found.name}
+        files = {**_files(found), **_in_base64(cases_of(found))}
+        content: dict[str, Any] = {"files": files, "name": found.name}
         query = {"name": found.name}
         for each in self._connection.json("GET", "/v1/programs", query=query)["programs"]:
             if (each["owner"] or "") == self._user:
@@ -317,6 +331,10 @@ def _files(program: Program) -> dict[str, str]:
     files = dict(program.files)
     if not set(MANIFEST_NAMES) & set(files):
         files["program.json"] = json.dumps(_manifest(program)).encode()
+    return _in_base64(files)
+
+
+def _in_base64(files: Mapping[str, bytes]) -> dict[str, str]:
     return {name: base64.b64encode(content).decode() for name, content in files.items()}
 
 

@@ -152,16 +152,23 @@ def create(name: str, original: str | None = None) -> Path:
         msg = f"{directory} exists already: choose another name"
         raise ManifestError(msg)
     copied = find(original or images_directory() / "programs" / TEMPLATE)
-    contents = {Path(inside): content for inside, content in copied.files.items()}
-    if (cases := copied.path / CASES_DIRECTORY).is_dir():
-        for each in sorted(cases.glob("*.json")):
-            contents[each.relative_to(copied.path)] = _read_regular(each)
-    for inside, content in contents.items():
-        named = str(inside) in MANIFEST_NAMES
+    for inside, content in {**copied.files, **cases_of(copied)}.items():
+        named = inside in MANIFEST_NAMES
         own_name = _NAME_LINE.sub(rf"\g<1>{name}".encode(), content, count=1)
         # Written anew: files of an installed package may be read-only.
         _write(directory / inside, own_name if named else content)
     return directory
+
+
+def cases_of(program: Program) -> dict[str, bytes]:
+    """Return the case files beside a program, by their paths below its directory.
+
+    Raises ManifestError.
+    """
+    with reading(program.path):
+        found = sorted((program.path / CASES_DIRECTORY).glob("*.json"))
+    check_size(program.path, len(found), 0)
+    return {each.relative_to(program.path).as_posix(): _read_regular(each) for each in found}
 
 
 def lock(directory: Path, progress: Callable[[str], object]) -> Path:

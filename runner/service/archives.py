@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import json
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -121,7 +122,29 @@ def _take(found: dict[str, bytes], name: str, content: bytes) -> None:
 
 def _is_ignored(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    return bool(set(parts) & NOT_SOURCES) or name.endswith(".pyc") or CASES_DIRECTORY in parts[:-1]
+    return bool(set(parts) & NOT_SOURCES) or name.endswith(".pyc")
+
+
+def split(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return the files of the program itself, and its cases, by their names in `cases/`."""
+    own, cases = {}, {}
+    for name, content in files.items():
+        parts = PurePosixPath(name).parts
+        if CASES_DIRECTORY not in parts[:-1]:
+            own[name] = content
+        elif len(parts) == 2 and name.endswith(".json"):
+            cases[parts[1]] = content
+    return own, cases
+
+
+def packed(files: Mapping[str, bytes]) -> bytes:
+    """Return files as `unpacked` takes them, b"" for none."""
+    return zlib.compress(json.dumps(to_json(files)).encode()) if files else b""
+
+
+def unpacked(content: bytes) -> dict[str, bytes]:
+    """Return the files that `packed` packed."""
+    return from_json(json.loads(zlib.decompress(content))) if content else {}
 
 
 def _without_top(files: dict[str, bytes]) -> dict[str, bytes]:

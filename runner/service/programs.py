@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import secrets
 import string
@@ -19,7 +20,8 @@ from runner.errors import ManifestError
 from runner.job import Job
 from runner.job.request import Origin
 from runner.policy.rules import Rules
-from runner.programs import Program, of_files
+from runner.programs import CASES_DIRECTORY, Program, of_files
+from runner.service import archives
 from runner.service.faults import RefusedError, later, not_found, too_much
 from runner.store import Store, kept
 from runner.store.uploads import Upload, Uploads
@@ -55,31 +57,47 @@ class Programs:
         Raises ManifestError, ImageError or RefusedError that says what is wrong with it, and
         DuplicateError if the user has a program of its name.
         """
+        files, cases = archives.split(files)
         program = self._checked(files, name)
         number, used = self.uploads.owned(user.name)
-        bundle = kept.pack(program)
+        bundle, packed = kept.pack(program), archives.packed(_checked_cases(cases))
         if number >= self._rules.programs:
             msg = f"you have {number} programs, the quota is {self._rules.programs}: delete some"
             raise too_much(msg)
-        self._check_bytes(used + len(bundle[1]))
+        self._check_bytes(used + len(bundle[1]) + len(packed))
         program_id = _new_id(program.name)
         self._package(program)
-        self.uploads.add(program_id, user.name, program.name, bundle)
+        self.uploads.add(program_id, user.name, program.name, bundle, packed)
         upload = self.find(program_id, user)
         if public:
             self.publish(upload, public=True)
             upload = self.find(program_id, user)
         return upload
 
-    def update(self, upload: Upload, files: Mapping[str, bytes]) -> int:
-        """Store a new version of a program and return its number.  Raises as `add` does."""
+    def update(
+        self, upload: Upload, files: Mapping[str, bytes], cases: Mapping[str, bytes] | None = None
+    ) -> int:
+        """Store a new version of a program and return its number.  Raises as `add` does.
+
+        `cases` are those of the new version if they do not stand among the files.
+        """
+        files, among = archives.split(files)
         program = self._checked(files, upload.name)
         bundle = kept.pack(program)
-        if bundle[0] == self.uploads.bundle(upload):
+        packed = archives.packed(_checked_cases(among if cases is None else cases))
+        if (bundle[0], packed) == (self.uploads.bundle(upload), self.uploads.cases(upload)):
             return upload.version  # what a client repeats changes nothing
-        self._check_bytes(self.uploads.owned(upload.owner)[1] + len(bundle[1]))
+        self._check_bytes(self.uploads.owned(upload.owner)[1] + len(bundle[1]) + len(packed))
         self._package(program)
-        return self.uploads.update(upload, program.name, bundle)
+        return self.uploads.update(upload, program.name, bundle, packed)
+
+    def cases(self, upload: Upload, version: int | None = None) -> dict[str, bytes]:
+        """Return the files in `cases/` of a version, by name.  Raises RefusedError (404)."""
+        found = self.uploads.cases(upload, version)
+        if found is None:
+            msg = "version"
+            raise not_found(msg, f"{version or upload.version} of {upload.id}")
+        return archives.unpacked(found)
 
     def put(self, user: User, files: Mapping[str, bytes], *, name: str = "") -> Upload:
         """Upload a program, or a new version of the user's own of its name.  Raises as `add`."""
@@ -133,7 +151,7 @@ class Programs:
 
         `path` is where its user has it, for tracebacks; nothing is read there.
         """
-        program = self._checked(files, name)
+        program = self._checked(archives.split(files)[0], name)
         return dataclasses.replace(program, path=Path(path[:_SHOWN_CHARS])) if path else program
 
     def publish(self, upload: Upload, *, public: bool) -> None:
@@ -180,6 +198,23 @@ class Programs:
                 f"{self._rules.program_bytes}: delete some"
             )
             raise too_much(msg)
+
+
+def _checked_cases(cases: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """Return cases that are JSON objects; what they say is for whoever runs them.
+
+    Raises ManifestError.
+    """
+    for name, content in cases.items():
+        try:
+            is_object = isinstance(json.loads(content), dict)
+        except (ValueError, RecursionError) as error:
+            msg = f"{CASES_DIRECTORY}/{name}: not readable as JSON: {error!s:.100}"
+            raise ManifestError(msg) from None
+        if not is_object:
+            msg = f"{CASES_DIRECTORY}/{name}: a case is a JSON object"
+            raise ManifestError(msg)
+    return cases
 
 
 def may_read(upload: Upload, user: User) -> bool:

@@ -159,6 +159,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX sessions_by_token ON sessions (token)",
     ),
+    ("ALTER TABLE versions ADD COLUMN cases BLOB NOT NULL DEFAULT x''",),
 )
 """The statements from each schema version to the next.  A new file executes all of them."""
 

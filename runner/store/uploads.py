@@ -55,7 +55,9 @@ class Uploads:
     def __init__(self, file: StoreFile) -> None:
         self._file = file
 
-    def add(self, program_id: str, owner: str, name: str, bundle: tuple[str, bytes]) -> None:
+    def add(
+        self, program_id: str, owner: str, name: str, bundle: tuple[str, bytes], cases: bytes
+    ) -> None:
         """Store a new program, private to its owner.  Raises DuplicateError for a taken name."""
         now = time.time()
         with self._file.writing() as db:
@@ -66,9 +68,9 @@ class Uploads:
             )
             if not done.rowcount:
                 raise _duplicate(name)
-            _put_version(db, int(done.lastrowid or 0), 1, bundle)
+            _put_version(db, int(done.lastrowid or 0), 1, bundle, cases)
 
-    def update(self, upload: Upload, name: str, bundle: tuple[str, bytes]) -> int:
+    def update(self, upload: Upload, name: str, bundle: tuple[str, bytes], cases: bytes) -> int:
         """Store a new version of a program, and return its number; jobs keep the one they ran.
 
         Raises DuplicateError if the owner has another program of this name.
@@ -85,7 +87,7 @@ class Uploads:
                 "SELECT coalesce(max(version), 0) + 1 FROM versions WHERE program = ?",
                 (upload.number,),
             ).fetchone()
-            _put_version(db, upload.number, row[0], bundle)
+            _put_version(db, upload.number, row[0], bundle, cases)
             _drop_old_versions(db, upload.number, row[0] - MAX_VERSIONS)
             return int(row[0])
 
@@ -168,6 +170,15 @@ class Uploads:
             ).fetchone()
         return None if row is None else str(row[0])
 
+    def cases(self, upload: Upload, version: int | None = None) -> bytes | None:
+        """Return the cases of a version as they were stored, None if there is no such one."""
+        with self._file.reading() as db:
+            row = db.execute(
+                "SELECT cases FROM versions WHERE program = ? AND version = ?",
+                (upload.number, version or upload.version),
+            ).fetchone()
+        return None if row is None else bytes(row[0])
+
     def versions(self, upload: Upload) -> list[tuple[int, float, str]]:
         """Return number, time and digest of every version, the newest first."""
         with self._file.reading() as db:
@@ -179,12 +190,13 @@ class Uploads:
 
 
 def _put_version(
-    db: sqlite3.Connection, number: int, version: int, bundle: tuple[str, bytes]
+    db: sqlite3.Connection, number: int, version: int, bundle: tuple[str, bytes], cases: bytes
 ) -> None:
     db.execute("INSERT OR IGNORE INTO bundles VALUES (?, ?)", bundle)
     db.execute(
-        "INSERT INTO versions (program, version, created, bytes, bundle) VALUES (?, ?, ?, ?, ?)",
-        (number, version, time.time(), len(bundle[1]), bundle[0]),
+        "INSERT INTO versions (program, version, created, bytes, bundle, cases) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (number, version, time.time(), len(bundle[1]) + len(cases), bundle[0], cases),
     )
 
 

@@ -156,6 +156,43 @@ def test_programs_are_uploaded_shared_and_deleted(client, service, tmp_path):
             client.share(client.upload(directory), ["nobody"])
 
 
+def test_cases_go_along_stay_with_their_version_and_are_read_like_the_source(
+    client, service, tmp_path
+):
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "program.yaml").write_text("name: with-cases\ndescription: has cases\n")
+    (tmp_path / "program.py").write_text("def main(b, m): return 1\n")
+    case = {"expect": {"result": 1}}
+    (tmp_path / "cases" / "one.json").write_text(json.dumps(case))
+    program = client.upload(tmp_path)
+    assert client.program(program)["version"] == 1
+    assert client.cases(program) == {"one.json": case}
+    assert client.run(program, backend="none").result(timeout=60) == 1
+    url = f"{service.url}/v1/programs/{program}"
+    owner = service.client("alice")
+    # A client that knows of no cases keeps them with the new source.
+    assert owner.put(
+        f"{service.url}/api/v1/programs/{program}/data",
+        data=b"def main(b, m): return 2\n",
+    ).status_code in {200, 204}
+    assert client.program(program)["version"] == 2
+    assert client.cases(program) == {"one.json": case}
+    (tmp_path / "cases" / "one.json").unlink()
+    assert client.upload(tmp_path) == program
+    assert client.cases(program) == {}
+    old = owner.get(f"{url}/cases", params={"version": 1}).json()
+    assert old == {"cases": {"one.json": case}}
+    client.publish(program)
+    assert service.client("bob").get(f"{url}/cases").status_code == 403
+    (tmp_path / "cases" / "one.json").write_text("[")
+    with pytest.raises(RequestError, match=r"cases/one\.json: not readable as JSON"):
+        client.upload(tmp_path)
+    shown = qrunner(service, "programs", "show", program)
+    assert (shown.returncode, "has cases" in shown.stdout) == (0, True), shown.stderr
+    shown = qrunner(service, "programs", "show", program, "--format", "json", user="bob")
+    assert json.loads(shown.stdout)["cases"] is None
+
+
 def test_a_job_is_followed_through_a_restart(tmp_path):
     with started(tmp_path) as service:
         port = service.url.rpartition(":")[2]

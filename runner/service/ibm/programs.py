@@ -114,7 +114,8 @@ def _update(call: Call, program: Program, files: Mapping[str, bytes]) -> None:
             "contradict: upload its directory again"
         )
         raise RefusedError(HTTPStatus.CONFLICT, msg)
-    call.desk.programs.update(call.upload, {**program.files, **files})
+    programs = call.desk.programs
+    programs.update(call.upload, {**program.files, **files}, programs.cases(call.upload))
 
 
 def _metadata(before: Mapping[str, Any], content: Mapping[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -85,6 +86,12 @@ def source(call: Call) -> Response:
     return json_of({"files": archives.to_json(program.files)})
 
 
+def cases(call: Call) -> Response:
+    """Return the cases of a program, by their names."""
+    found = call.desk.programs.cases(call.upload, call.number("version", 0) or None)
+    return json_of({"cases": {name: json.loads(each) for name, each in found.items()}})
+
+
 def versions_of(call: Call) -> Response:
     """Return the versions of a program, the newest first."""
     found = call.desk.programs.uploads.versions(call.upload)
@@ -165,6 +172,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     route("PUT", "/v1/programs/{program}", Needs.OWNER, update_program, **_BIG),
     route("DELETE", "/v1/programs/{program}", Needs.OWNER, delete_program, 204),
     route("GET", "/v1/programs/{program}/source", Needs.SOURCE, source, query=_VERSION),
+    route("GET", "/v1/programs/{program}/cases", Needs.SOURCE, cases, query=_VERSION),
     route("GET", "/v1/programs/{program}/versions", Needs.SOURCE, versions_of),
     route("PUT", "/v1/programs/{program}/public", Needs.OWNER, publish, 204),
     route("PUT", "/v1/programs/{program}/private", Needs.OWNER, withdraw, 204),

@@ -22,9 +22,12 @@ from runner.policy import Limits
 from runner.running.requests import repeated
 from runner.store import Store, kept, open_default
 from runner.store import file as storefile
+from runner.store.audit import Audit
 from runner.store.file import MIGRATIONS, VERSION, default_path
 from runner.store.recorder import Recorder
 from runner.store.rows import Query
+from runner.store.uploads import Uploads
+from runner.store.users import Role, Users
 from sandbox.wire.protocol import JsonText
 from tests.unit.store.keeping import run
 
@@ -200,7 +203,7 @@ def test_a_place_that_cannot_be_written_is_refused_with_what_to_do():
         Store("/dev/null/jobs.db")
 
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "store" / "version-2.sql"
+GOLDEN = Path(__file__).parents[2] / "golden" / "store"
 DONE, FAILED, AGAIN, LIMITED, RUNS = (
     "job-78cba71bbb08799b",
     "job-9a3ffb58ce8ab34f",
@@ -215,7 +218,7 @@ def version_2(path):
     """A file as the second version wrote it, with what five jobs have left in it."""
     path.parent.mkdir()
     with contextlib.closing(sqlite3.connect(path)) as db, db:
-        db.executescript(GOLDEN.read_text())
+        db.executescript((GOLDEN / "version-2.sql").read_text())
     return path
 
 
@@ -276,3 +279,26 @@ def test_a_process_of_the_second_version_that_is_dead_has_left_interrupted_jobs(
         assert record.outcome is Outcome.INTERRUPTED
         assert f"process {me.pid}" in record.error
         assert store.count(Query(pending=True)) == 0
+
+
+def test_the_users_and_programs_of_the_fifth_version_are_all_there(path):
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.executescript((GOLDEN / "version-5.sql").read_text())
+    with contextlib.closing(Store(path, keep_days=1e6)) as store:
+        users, uploads = Users(store.file), Uploads(store.file)
+        assert users.of_token("qr_golden-token-of-alice").name == "alice"
+        assert [(each.name, each.role, each.tokens) for each in users.all()] == [
+            ("alice", Role.USER, 1),
+            ("bob", Role.OPERATOR, 0),
+        ]
+        shared = uploads.find("echo-0123456789", "bob")
+        assert (shared.owner, shared.version, shared.shared_with) == ("alice", 2, ("bob",))
+        assert uploads.cases(shared) == uploads.cases(shared, 1) == b""
+        for version in (1, 2):
+            program = kept.read_program(store, uploads.bundle(shared, version))
+            assert program.files["program.py"].endswith(f"return {version}\n".encode())
+        assert Audit(store.file).entries(user="alice", limit=9)[0].status == 201
+        bundle = kept.pack(program)
+        assert uploads.update(shared, "echo", bundle, b"cases") == 3
+        assert uploads.cases(uploads.find("echo", "alice")) == b"cases"

@@ -18,13 +18,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from runner.backends import describe
-from runner.backends.holders import HELD, AnyBackend, HeldDevice, Holders
+from runner.backends.holders import HELD, AnyBackend, HeldDevice, HeldState, Holders
 from runner.backends.ledger import LEDGER
 from runner.backends.recording import Recording
 from runner.engine import Engine
 from runner.errors import InputsError, RequestError, RunnerError
 from runner.host.closing import Closing
 from runner.host.trace import Trace
+from runner.host.workers import Load
 from runner.images import build_id
 from runner.images.roots import Progress
 from runner.job import Job
@@ -452,6 +453,21 @@ class Supervisor:
     def pool(self) -> PoolState:
         """Return the number of warm sandboxes that wait, and the memory they use."""
         return PoolState() if self._site.pool is None else self._site.pool.state()
+
+    def load(self) -> Load:
+        """Return how busy this supervisor is; weights are the jobs' memory limits, in bytes."""
+        return self._site.workers.load()
+
+    def zygotes(self) -> tuple[int, int]:
+        """Return how many zygotes there are, and how many cells they have together."""
+        return self._site.zygotes()
+
+    def held(self) -> list[HeldState]:
+        """Return what the operator's held backends do, and what of them has been used today.
+
+        Raises BackendUnavailableError if that cannot be read.
+        """
+        return self._holders.states()
 
     def cell_obstacle(self) -> str:
         """Return why this supervisor makes no cells; empty if it does, as far as known.

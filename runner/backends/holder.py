@@ -157,6 +157,12 @@ class Holder:
         """Return what a sandbox is told of the backend.  Raises BackendUnavailableError."""
         return self._connected().description
 
+    @property
+    def is_running(self) -> bool:
+        """Return True while its process is there."""
+        connection = self._connection
+        return connection is not None and connection.is_alive
+
     def number(self) -> int:
         """Return a number for a call."""
         return next(self._numbers)

@@ -11,6 +11,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -34,6 +35,19 @@ _FAKE: Final = HeldBackend(name="fake", factory="holder.recipes:fake")
 
 HELD: Final = "held"
 """The name that descriptions of held backends have among all others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldState:
+    """What one of the operator's backends does; `used` is what users have used of it today."""
+
+    backend: HeldBackend
+    is_running: bool
+    used: Mapping[str, Budget]
+
+    def is_for(self, user: str) -> bool:
+        """Return True if the jobs of a user may call it."""
+        return self.backend.users is None or user in self.backend.users
 
 
 class HeldDevice:
@@ -80,6 +94,11 @@ class HeldDevice:
         if users is not None and user not in users:
             msg = f"backend {name!r} is not for user {user!r:.80}: its operator has not named them"
             raise BackendError(msg)
+
+    @property
+    def is_running(self) -> bool:
+        """Return True while its process is there."""
+        return self._holder.is_running
 
     def open(self, job: str, user: str, reply: Callable[[int, JsonText], object]) -> Line:
         """Return a line for one job."""
@@ -142,6 +161,22 @@ class Holders:
             name
             for name, each in self._definitions.items()
             if user is None or each.users is None or user in each.users
+        ]
+
+    def states(self) -> list[HeldState]:
+        """Return what the operator's backends do, without starting one.
+
+        Raises BackendUnavailableError if the budgets cannot be read.
+        """
+        with self._lock:
+            running = {name for name, each in self._devices.items() if each.is_running}
+        return [
+            HeldState(
+                backend=each,
+                is_running=name in running,
+                used=self._ledger.used(name) if self._ledger and each.per_day != Budget() else {},
+            )
+            for name, each in self._definitions.items()
         ]
 
     def _definition(self, name: str) -> HeldBackend | None:

@@ -59,6 +59,19 @@ class Ledger:
             connection.execute(_ADD, {"day": _today(), "backend": backend, "user": user, **values})
             connection.execute("DELETE FROM used WHERE day < ?", (_today() - KEEP_DAYS,))
 
+    def used(self, backend: str) -> dict[str, Budget]:
+        """Return what each user has used of a backend today.  Raises BackendUnavailableError."""
+        with self._transaction() as connection:
+            found = connection.execute(
+                "SELECT user, circuits, shots, seconds FROM used WHERE (day, backend) = (?, ?) "
+                "ORDER BY user",
+                (_today(), backend),
+            ).fetchall()
+        return {
+            user: Budget(circuits=circuits, shots=shots, seconds=seconds)
+            for user, circuits, shots, seconds in found
+        }
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:

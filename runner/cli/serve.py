@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from runner.cli.common import FORMATS, kept_jobs, operator_options, say, settings, supervisor
+
+if TYPE_CHECKING:
+    from runner.policy.held import HeldBackend
 
 _DAY_S: Final = 86400
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -80,12 +85,25 @@ def serve(**options: Any) -> int:
         kept_jobs() as store,
         supervisor(chosen, store=store, max_jobs_of_user=chosen.service.running or None) as running,
     ):
-        desk = Desk(running, store, chosen.service, is_single_user=is_single)
+        desk = Desk(
+            running,
+            store,
+            chosen.service,
+            is_single_user=is_single,
+            examine=partial(_examine, chosen.backends),
+        )
         if not desk.users.all() and listening.address is not None and not is_single:
             say("there are no users yet: `qrunner users add NAME` makes one, and prints a token")
         listening = replace(listening, beside=socket_beside(store.path))
         run(desk, listening, say)
     return 0
+
+
+def _examine(held: Sequence[HeldBackend]) -> Iterator[dict[str, Any]]:
+    from runner.doctor import examine
+
+    for each in examine(progress=lambda _: None, backends=held):
+        yield each.as_dict()
 
 
 def _log_requests() -> None:

@@ -45,6 +45,20 @@ class _Rest:
     evict: Callable[[], object]
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy workers are: tasks that run and wait, of at most `limit` at once, and weights.
+
+    `weight` is that of what runs or rests; `budget` is the most that it may be, None for no bound.
+    """
+
+    running: int
+    waiting: int
+    limit: int
+    weight: int
+    budget: int | None
+
+
 class Workers(Generic[T]):
     """Runs `work(task)` for each task; a task is live from `submit` until its work has returned.
 
@@ -113,6 +127,12 @@ class Workers(Generic[T]):
     def is_busy(self) -> bool:
         """Return True while a task is live."""
         return bool(self._live)
+
+    def load(self) -> Load:
+        """Return how busy the workers are."""
+        with self._changed:
+            waiting = len(self._users)
+            return Load(self._running, waiting, self._limit, self._weight, self._budget)
 
     def set_budget(self, budget: int) -> None:
         """Change the most that the running tasks may weigh together."""

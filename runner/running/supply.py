@@ -253,6 +253,10 @@ class Supply:
 
     # --- cells --------------------------------------------------------------------------------
 
+    def zygotes(self) -> tuple[int, int]:
+        """Return how many zygotes there are, and how many cells they have together."""
+        return self._zygotes.count()
+
     def cell_obstacle(self, policy: Policy | None = None) -> str:
         """Return why no cells are made for jobs with this policy; empty if they are.
 

@@ -70,6 +70,12 @@ class Zygotes:
         self._discard(started)
         raise interrupt.CancelledError
 
+    def count(self) -> tuple[int, int]:
+        """Return how many zygotes there are, and how many cells they have together."""
+        with self._changed:
+            there = [*self._zygotes.values(), *self._retired]
+            return len(there), sum(each.cells for each in there)
+
     def retire(self, zygote: Zygote) -> None:
         """Make no more cells from this zygote, and remove it once it has none."""
         with self._changed:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from runner import backends
+from runner.backends.holders import HeldState
 from runner.host.forms import data_of
+from runner.host.workers import Load
 from runner.job import Job
+from runner.job.record import JobStatus
 from runner.policy.rules import Rules
 from runner.programs.values import as_sent, loaded
+from runner.sandboxes.pool import PoolState
 from runner.service.attempts import Attempts
+from runner.service.examination import Examination, Finding
 from runner.service.jobs import Jobs, Order
 from runner.service.link import Link
 from runner.service.metrics import Metrics
@@ -21,14 +30,36 @@ from runner.store.users import User, Users
 from runner.supervisor import Supervisor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a service does now, for its operators; `pending` counts jobs by user and status."""
+
+    load: Load
+    zygotes: int
+    cells: int
+    cell_obstacle: str
+    pool: PoolState
+    held: list[HeldState]
+    pending: dict[str, dict[JobStatus, int]]
+    kept: int
+    streams: int
+
+
 class Desk:
     """Everything that the routes use; it owns the counters and the open streams.
 
-    `is_single_user` lets whoever asks from this machine do everything, without a token.
+    `is_single_user` lets whoever asks from this machine do everything, without a token.  `examine`
+    examines this machine.
     """
 
     def __init__(
-        self, supervisor: Supervisor, store: Store, rules: Rules, *, is_single_user: bool = False
+        self,
+        supervisor: Supervisor,
+        store: Store,
+        rules: Rules,
+        *,
+        is_single_user: bool = False,
+        examine: Callable[[], Iterable[Finding]] = tuple,
     ) -> None:
         self.rules = rules
         self.is_single_user = is_single_user
@@ -42,6 +73,8 @@ class Desk:
         self.streams = Streams(rules)
         self.metrics = Metrics()
         self.repeats = Repeats()
+        self.examination = Examination(examine)
+        self._supervisor = supervisor
         self._store = store
 
     def again(self, user: User, job: Job) -> Job:
@@ -65,6 +98,27 @@ class Desk:
     def is_ready(self) -> bool:
         """Return True while the service takes jobs and its store can be used."""
         return not self.jobs.is_draining and self._store.is_open
+
+    def state(self) -> State:
+        """Return what the service does now.  Raises StoreError, BackendUnavailableError."""
+        supervisor = self._supervisor
+        zygotes, cells = supervisor.zygotes()
+        return State(
+            load=supervisor.load(),
+            zygotes=zygotes,
+            cells=cells,
+            cell_obstacle=supervisor.cell_obstacle(),
+            pool=supervisor.pool(),
+            held=supervisor.held(),
+            pending=self._store.pending(),
+            kept=self._store.count(),
+            streams=self.streams.number,
+        )
+
+    def backends(self, user: User) -> list[str]:
+        """Return the names of the backends that a user's jobs may ask for, the default first."""
+        held = [each.backend.name for each in self._supervisor.held() if each.is_for(user.name)]
+        return [*(each.name for each in backends.known()), *held]
 
     def gauges(self) -> dict[str, tuple[str, float]]:
         """Return what can be measured now, for `Metrics.text`.  Raises StoreError."""

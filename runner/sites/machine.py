@@ -51,6 +51,9 @@ class Site(Protocol):
     def cell_obstacle(self) -> str:
         """Return why no cells are made, empty if they are."""
 
+    def zygotes(self) -> tuple[int, int]:
+        """Return how many zygotes there are, and how many cells they have together."""
+
     def check(self, limits: Limits) -> None:
         """Raise RequestError, with the numbers, if a job with these limits can never run."""
 
@@ -110,6 +113,10 @@ class Machine:
     def cell_obstacle(self) -> str:
         """Return why no cells are made, empty if they are."""
         return self.supply.cell_obstacle()
+
+    def zygotes(self) -> tuple[int, int]:
+        """Return how many zygotes there are, and how many cells they have together."""
+        return self.supply.zygotes()
 
     def stock(self, program: Program, limits: Limits, size: Warm) -> None:
         """Keep sandboxes of this program waiting from now on."""

@@ -96,6 +96,10 @@ class Remote:
         """Return why this supervisor makes no cells itself."""
         return "jobs run on a cluster, whose nodes decide"
 
+    def zygotes(self) -> tuple[int, int]:
+        """Return that there are none here: those of the nodes are not known."""
+        return 0, 0
+
     def image(self, name: str) -> None:
         """Return None: the images of the nodes are not known here."""
 

@@ -20,7 +20,7 @@ from runner.host.closing import Closing
 from runner.host.forms import value_of
 from runner.host.processes import HostProcess
 from runner.job.device import Answer
-from runner.job.record import Event, LogEvent, MessageEvent, Usage
+from runner.job.record import Event, JobStatus, LogEvent, MessageEvent, Usage
 from runner.job.request import Request
 from runner.policy import parse_size
 from runner.store import rows
@@ -259,6 +259,18 @@ class Store:
         with self._file.reading() as db:
             statement = f"SELECT count(*) FROM jobs WHERE {conditions}"  # noqa: S608
             return int(db.execute(statement, values).fetchone()[0])
+
+    def pending(self) -> dict[str, dict[JobStatus, int]]:
+        """Return for each user with jobs that have not ended how many there are in each status."""
+        with self._file.reading() as db:
+            rows_ = db.execute(
+                "SELECT user, status, count(*) FROM jobs WHERE outcome IS NULL "
+                "GROUP BY user, status ORDER BY user"
+            ).fetchall()
+        found: dict[str, dict[JobStatus, int]] = {}
+        for user, status, count in rows_:
+            found.setdefault(user, {})[JobStatus(status)] = count
+        return found
 
     def summaries(self, query: Query | None = None) -> list[Summary]:
         """Return the summaries of the jobs that match."""

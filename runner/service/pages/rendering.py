@@ -59,9 +59,9 @@ def page(
 
 
 def refusal(request: HTTPConnection, status: HTTPStatus, message: str) -> Response:
-    """Return a refusal as a page; who has not signed in is led to where that is done."""
-    is_get = request.scope["method"] in {"GET", "HEAD"}
-    if status == HTTPStatus.UNAUTHORIZED and is_get and "fragment" not in request.query_params:
+    """Return a refusal as a page; a visitor who has not signed in is led to where that is done."""
+    is_visit = request.scope["method"] == "GET" and "text/html" in request.headers.get("accept", "")
+    if status == HTTPStatus.UNAUTHORIZED and is_visit:
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         query = "" if wanted == "/" else f"?next={quote(wanted)}"
         return RedirectResponse(f"{SIGN_IN}{query}", HTTPStatus.SEE_OTHER)

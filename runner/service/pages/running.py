@@ -9,7 +9,6 @@ from typing import Protocol
 
 from starlette.responses import Response
 
-from runner import backends
 from runner.errors import InputsError, RequestError
 from runner.job.request import Origin
 from runner.policy import Limits
@@ -28,7 +27,7 @@ class Form:
 
     fields: Sequence[Field]
     mistakes: Sequence[str]
-    backends: Sequence[tuple[str, str]]
+    backends: Sequence[str]
     backend: str
     tags: str
     timeout: str
@@ -49,7 +48,7 @@ def form_of(call: Call, program: Program, fields: Sequence[Field], mistakes: Seq
     return Form(
         fields=fields,
         mistakes=mistakes,
-        backends=[(each.name, each.description) for each in backends.known()],
+        backends=call.desk.backends(call.user),
         backend=typed(call, "backend"),
         tags=typed(call, "tags"),
         timeout=typed(call, "timeout"),

@@ -215,17 +215,13 @@ class Policy:
         """Return the policy for the container that makes cells with this policy.
 
         A process may mount a `/proc` of its own only where the whole of the present one is visible,
-        so a zygote's is not masked: it runs no program.  Its cells mask theirs.  They share its
-        `/dev`, where one could leave times of devices for another to read.
+        so a zygote's is not masked: it runs no program.  Its cells mask theirs.
         """
         return dataclasses.replace(
             self,
             seccomp=zygote_profile(self.seccomp),
             masked_paths=tuple(each for each in self.masked_paths if not _is_in_proc(each)),
-            readonly_paths=(
-                *(each for each in self.readonly_paths if not _is_in_proc(each)),
-                "/dev",
-            ),
+            readonly_paths=tuple(each for each in self.readonly_paths if not _is_in_proc(each)),
             # Counted for all of its cells together; each cell lowers it to its own share.
             pending_signals=None,
         )

@@ -27,9 +27,12 @@ def translated(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     with tempfile.NamedTemporaryFile("w", prefix="qrunner-seccomp-", suffix=".json") as file:
         file.write(profile)
         file.flush()
+        is_masked = any(each.startswith("/proc/") for each in host["MaskedPaths"])
         security = [
             *(each for each in options if not each.startswith(_SECCOMP)),
             f"{_SECCOMP}{file.name}",
             f"mask={':'.join(host['MaskedPaths'])}",  # its read-only paths include all of ours
+            # A zygote needs the whole of its /proc.  Not ALL, which opens the control groups too.
+            *(() if is_masked else ("unmask=/proc/*",)),
         ]
         yield {**config, "HostConfig": {**host, "SecurityOpt": security}}

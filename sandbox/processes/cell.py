@@ -11,12 +11,13 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from sandbox.processes import init, kernel, randomness, worker
+from sandbox.processes import confinement, init, kernel, randomness, worker
 from sandbox.processes.kernel import Call
 from sandbox.processes.rehearsal import rehearse
 from sandbox.stack.warmup import Warmth
@@ -25,6 +26,8 @@ from sandbox.wire.options import Options
 
 _UNUSABLE: Final = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 _SEALED: Final = _UNUSABLE | kernel.MS_RDONLY
+_SEALED_DEVICE: Final = _SEALED & ~kernel.MS_NODEV
+_DEV: Final = "/dev"
 _TMP: Final = "/tmp"  # noqa: S108
 _SHM: Final = "/dev/shm"  # noqa: S108
 
@@ -59,7 +62,9 @@ class Walls:
     def around(cls, options: Options) -> Walls:
         """Return the walls that these options describe; called once, by the zygote.
 
-        Of the paths to mask and to make read-only, those count that exist here.
+        Of the paths to mask and to make read-only, those count that exist here.  Cells share
+        `/dev`, and each device that is mounted there, as rootless engines do with the host's:
+        through their times one could leave words for another.
         """
         masked = [each for each in options.masked if os.path.lexists(each)]
         directories = [*filter(os.path.isdir, masked)]
@@ -68,6 +73,11 @@ class Walls:
             ids=_keep_ids(os.getuid(), os.getgid()),
             files=[
                 kernel.call(f"enter {_TMP}", "chdir", _TMP.encode()),
+                *(
+                    kernel.mount("", each, "", kernel.MS_BIND | kernel.MS_REMOUNT | _SEALED_DEVICE)
+                    for each, how in confinement.mounted().items()
+                    if how.endswith(" rw") and (each == _DEV or _is_device(each))
+                ),
                 kernel.mount("proc", "/proc", "proc", _UNUSABLE),
                 *(
                     kernel.mount("/dev/null", each, "", kernel.MS_BIND)
@@ -103,6 +113,10 @@ class Walls:
             *self.connection,
             kernel.call("say ready", "write", channel.HIGH, ready, ctypes.c_size_t(len(ready))),
         ]
+
+
+def _is_device(path: str) -> bool:
+    return path.startswith(f"{_DEV}/") and stat.S_ISCHR(os.stat(path).st_mode)  # noqa: PTH116
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,19 @@ def describe(paths: tuple[str, ...], ulimits: tuple[str, ...]) -> str:
     return "".join(f"{name} {value}\n" for name, value in _facts(paths, ulimits))
 
 
+def mounted() -> dict[str, str]:
+    """Return what is mounted, by path: the type of the file system, then `ro` or `rw`.
+
+    Of several mounts on one path it is the last, which covers the others.
+    """
+    found = {}
+    for line in _lines("/proc/self/mountinfo"):
+        mount, _, source = line.partition(" - ")
+        _, _, _, _, path, options, *_ = mount.split()
+        found[path] = f"{source.split()[0]} {options.split(',')[0]}"
+    return found
+
+
 def _facts(paths: tuple[str, ...], ulimits: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     yield "kernel", os.uname().release
     yield "NoNewPrivs", str(guard.libc.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
@@ -77,20 +90,10 @@ def _facts(paths: tuple[str, ...], ulimits: tuple[str, ...]) -> Iterator[tuple[s
         name = each.partition("=")[0]
         _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
         yield f"ulimit-{name}", str(hard)
-    mounted = _mounted()
+    mounts = mounted()
     for path in paths:
         if os.path.lexists(path):
-            yield path, mounted.get(path, "-")
-
-
-def _mounted() -> dict[str, str]:
-    """Return what is mounted, by path; of several on one path the last, which covers the others."""
-    found = {}
-    for line in _lines("/proc/self/mountinfo"):
-        mount, _, source = line.partition(" - ")
-        _, _, _, _, path, options, *_ = mount.split()
-        found[path] = f"{source.split()[0]} {options.split(',')[0]}"
-    return found
+            yield path, mounts.get(path, "-")
 
 
 def _lines(path: str) -> list[str]:

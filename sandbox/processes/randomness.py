@@ -9,6 +9,7 @@ every reference to it draws new numbers.  Generators in native code are no Pytho
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import itertools
@@ -18,6 +19,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from sandbox.processes import guard
+
 Renewal = Callable[[], object]
 """A function that gives one generator a new state, from the kernel's entropy."""
 
@@ -25,6 +28,9 @@ _NATIVE_BYTES: Final = 64 * 1024
 """The number of bytes after which a generator of Rust's `rand` reseeds from the kernel."""
 
 _UUID_BYTES: Final = 16
+_ENTROPY_BYTES: Final = 16
+_TWISTER_BYTES: Final = 624 * 4
+_CONGRUENTIAL_BYTES: Final = 16
 _SEED: Final = struct.Struct("8I")
 """The form of a seed for NumPy: eight 32-bit words."""
 
@@ -51,12 +57,24 @@ def renew(renewals: Iterable[Renewal]) -> None:
         each()
 
 
-def without_memory(renewals: Iterable[Renewal]) -> list[Renewal]:
-    """Return what is to be renewed again in a process where all have been, and none was used.
+def again(renewals: Iterable[Renewal]) -> list[Renewal]:
+    """Return what renews once more, in a process where all have been renewed, and none was used.
 
-    What a legacy generator keeps beside its bits is gone then: half of a pair of normal numbers.
+    That takes less: what a generator keeps beside its state is gone, and so the state of the common
+    ones is overwritten where it is in memory.
     """
-    return [each for each in renewals if getattr(each, "func", None) is not _renew_legacy]
+    quick: dict[type, Callable[[Any], object]] = {}
+    if numpy := sys.modules.get("numpy.random"):
+        quick = {numpy.MT19937: _overwrite_twister, numpy.PCG64: _overwrite_congruential}
+    found: list[Renewal] = []
+    for each in renewals:
+        renew = getattr(each, "func", None)
+        generator = each.args[0] if isinstance(each, functools.partial) else None
+        if overwrite := quick.get(type(generator)):
+            found.append(functools.partial(overwrite, generator))
+        elif renew not in {_renew_legacy, _renew_nothing}:
+            found.append(each)
+    return found
 
 
 def _kinds() -> Iterable[tuple[type, Callable[[Any], object]]]:
@@ -64,7 +82,7 @@ def _kinds() -> Iterable[tuple[type, Callable[[Any], object]]]:
     if random := sys.modules.get("random"):
         yield random._random.Random, random._random.Random.seed
         yield random.Random, random.Random.seed  # also drops the number that `gauss` has kept
-        yield random.SystemRandom, lambda _: None  # it has no state
+        yield random.SystemRandom, _renew_nothing
     if numpy := sys.modules.get("numpy.random"):
         yield numpy.SeedSequence, _renew_sequence
         yield numpy.BitGenerator, _renew_bits
@@ -80,8 +98,14 @@ def _family(base: type) -> Iterable[type]:
         yield from _family(each)
 
 
+def _renew_nothing(_: Any) -> None:
+    """Do nothing: it has no state."""
+
+
 def _renew_sequence(sequence: Any) -> None:
-    sequence.__init__(pool_size=sequence.pool_size)
+    # What NumPy draws itself if it gets none, by a longer way.
+    entropy = int.from_bytes(os.urandom(_ENTROPY_BYTES), sys.byteorder)
+    sequence.__init__(entropy, pool_size=sequence.pool_size)
 
 
 def _renew_twister(generator: Any) -> None:
@@ -90,6 +114,23 @@ def _renew_twister(generator: Any) -> None:
 
 def _renew_bits(generator: Any) -> None:
     generator.state = type(generator)().state
+
+
+def _overwrite_twister(generator: Any) -> None:
+    """Overwrite the words of its state, which are the first there, and any of which are valid."""
+    _overwrite(generator.ctypes.state_address, _TWISTER_BYTES)
+
+
+def _overwrite_congruential(generator: Any) -> None:
+    """Go to another place of its sequence of 2**128 numbers; the state has a pointer to it."""
+    pointer = ctypes.c_void_p.from_address(generator.ctypes.state_address)
+    _overwrite(pointer.value or 0, _CONGRUENTIAL_BYTES)
+
+
+def _overwrite(address: int, size: int) -> None:
+    if guard.libc.getrandom(ctypes.c_void_p(address), ctypes.c_size_t(size), 0) != size:
+        msg = "the kernel gave fewer random numbers than were asked for"
+        raise OSError(msg)
 
 
 def _renew_legacy(generator: Any) -> None:

@@ -50,7 +50,9 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
         kept.clear()
         guard.protect()
         renewals = randomness.find()
-        randomness.renew(renewals)  # what cannot be is an error here, and not in a job
+        again = randomness.again(renewals)
+        for each in (renewals, again):
+            randomness.renew(each)  # what cannot be is an error here, and not in a job
         warmth = loader.clear_early(options.program, warmth)
         confinement.lower(options.ulimits)
         nowhere = channel.FrameWriter(_LOG)
@@ -61,7 +63,7 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
             options=options,
             walls=cell.Walls.around(options),
             warmth=warmth,
-            renewals=randomness.without_memory(renewals),
+            renewals=again,
         )
         ready = worker.ready(seen=confinement.describe(options.covered, options.ulimits))
         connection.sendall(protocol.encode(ready))

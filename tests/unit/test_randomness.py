@@ -91,3 +91,27 @@ def test_a_seed_sequence_keeps_its_size_and_has_no_children_again():
     randomness.renew(randomness.find())
     assert (sequence.pool_size, sequence.n_children_spawned) == (8, 0)
     assert sequence.entropy != 1
+
+
+def test_the_common_generators_are_renewed_again_where_they_are_in_memory():
+    twister, congruential = numpy.random.MT19937(1), numpy.random.PCG64(1)
+    again = randomness.again(randomness.find())
+    before = twister.state["state"], congruential.state["state"]
+    randomness.renew(again)
+    after = twister.state["state"], congruential.state["state"]
+    assert before[0]["pos"] == after[0]["pos"]
+    assert sum(before[0]["key"] == after[0]["key"]) < 3
+    assert before[1]["inc"] == after[1]["inc"]
+    assert before[1]["state"] != after[1]["state"]
+    kept = {getattr(each, "args", (None,))[0] for each in again}
+    assert {twister, congruential} <= kept
+    assert numpy.random.Generator(twister).random() != numpy.random.Generator(congruential).random()
+
+
+def test_each_is_renewed_again():
+    again = randomness.again(randomness.find())
+    seen = []
+    for _ in range(3):
+        seen.append({place: str(look()) for place, look in STATES.items()})
+        randomness.renew(again)
+    assert not {place for place in STATES if len({each[place] for each in seen}) < len(seen)}

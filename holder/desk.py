@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.result import Result
 
-from holder import costs, results, targets
+from holder import costs, deviations, results, targets
 from holder.refusals import Refused
 from sandbox import codec
 from sandbox.codec.decoding import MAX_UNPACKED_BYTES, Decoder
@@ -37,12 +38,14 @@ class Held:
         sampler, estimator: primitives of version 2, which programs may use with whole PUBs.
         runs_with_sampler: True if `backend.run` is not there, or not to be used, and the sampler
             stands behind `run`.
+        max_shots: the most shots of one circuit that it takes, None if there is no bound.
     """
 
     backend: Any
     sampler: Any = None
     estimator: Any = None
     runs_with_sampler: bool = False
+    max_shots: int | None = None
 
 
 @dataclass
@@ -60,6 +63,8 @@ class Desk:
         held: what a factory has made, or a backend alone.
         allowed: names of options that programs may set besides `OPTIONS`.
         max_shots: the most shots of one circuit, None for what the backend takes.
+
+    Raises Refused for a backend that nothing can make right.
     """
 
     def __init__(
@@ -67,10 +72,14 @@ class Desk:
     ) -> None:
         self._held = held if hasattr(held, "backend") else Held(backend=held)
         self._backend = self._held.backend
+        deviations.check(self._backend)
+        self._on_aer = deviations.is_on_aer(self._backend)
         self._allowed = (*OPTIONS, *allowed)
-        self._max_shots = max_shots
+        bounds = [max_shots, self._held.max_shots, deviations.max_shots(self._backend)]
+        self._max_shots = min((each for each in bounds if each is not None), default=None)
         self._target = self._backend.target
-        self._described = targets.describe(self._target)
+        without = deviations.left_out(self._backend)
+        self._described = targets.describe(self._target, without=without)
         self._fit = targets.Fit(self._target, self._described)
         self._submitting = threading.Lock()
         self._jobs: dict[int, Any] = {}
@@ -78,11 +87,11 @@ class Desk:
     def describe(self) -> dict[str, Any]:
         """Return what a sandbox needs to build its side of the backend, as JSON data."""
         backend = self._backend
-        most = backend.max_circuits
+        most, name = backend.max_circuits, str(backend.name)
         return {
-            "name": str(backend.name),
+            "name": name,
             "version": str(backend.backend_version or ""),
-            "simulator": bool(getattr(backend, "simulator", False)) or "simulator" in backend.name,
+            "simulator": bool(getattr(backend, "simulator", False)) or "simulator" in name,
             "qiskit": qiskit.__version__,
             "qpy": qpy.QPY_VERSION,
             "options": [each for each in self._allowed if self._takes(each)],
@@ -140,24 +149,30 @@ class Desk:
         memory = bool(options.get("memory", False))
         if self._held.runs_with_sampler:
             return self._run_with_sampler(call, circuits, shots, memory=memory)
+        circuits = self._made_right(circuits, memory=memory)
         # None of a program's values gets through that it did not name: providers differ in what
         # their defaults are, and in what they make of None.
         given = {**options, "shots": shots}
         if not memory:
             given.pop("memory", None)
-        result = self._wait(call, lambda: self._backend.run(circuits, **given))
+        result, device_s = self._wait(call, lambda: self._backend.run(circuits, **given))
         data = results.normal(result, circuits, shots=shots, memory=memory)
-        used = {**costs.of("run", circuits, options), "device_s": _seconds(result)}
+        used = {**costs.of("run", circuits, options), "device_s": device_s}
         return Answer(_text(Result.from_dict(data)), used)
 
     def _run_with_sampler(
         self, call: int, circuits: list[QuantumCircuit], shots: int, *, memory: bool
     ) -> Answer:
+        circuits = self._made_right(circuits, memory=True)  # which samplers ask for
         pubs = [(circuit, None, shots) for circuit in circuits]
-        found = self._wait(call, lambda: self._held.sampler.run(pubs))
+        found, device_s = self._wait(call, lambda: self._held.sampler.run(pubs))
         data = results.of_sampler(found, circuits, shots=shots, memory=memory)
-        used = {**costs.of("run", circuits, {"shots": shots}), "device_s": None}
+        used = {**costs.of("run", circuits, {"shots": shots}), "device_s": device_s}
         return Answer(_text(Result.from_dict(data)), used)
+
+    def _made_right(self, circuits: list[QuantumCircuit], *, memory: bool) -> list[QuantumCircuit]:
+        """Return what Aer is to be given, where it is behind the backend, as in a sandbox."""
+        return deviations.for_aer(circuits, memory=memory) if self._on_aer else circuits
 
     def _check(self, circuits: list[QuantumCircuit], options: dict[str, Any]) -> None:
         self._check_options(options)
@@ -191,18 +206,26 @@ class Desk:
             raise Refused(msg)
         kind = _PRIMITIVES[verb]
         pubs = [kind.coerce(each) for each in pubs]
-        self._fit.check([each.circuit for each in pubs], bound=False)
-        found = self._wait(call, lambda: primitive.run(pubs))
-        used = {**costs.of(verb, pubs, {}), "device_s": None}  # none says its seconds in one way
-        return Answer(_text(found), used)
+        circuits = [each.circuit for each in pubs]
+        self._fit.check(circuits, bound=False)
+        right = self._made_right(circuits, memory=True)
+        for index, (one, other) in enumerate(zip(circuits, right, strict=True)):
+            if one is not other:
+                msg = f"pub {index}: this device's {verb} computes its conditions wrongly: use run"
+                raise Refused(msg)
+        found, device_s = self._wait(call, lambda: primitive.run(pubs))
+        used = {**costs.of(verb, pubs, {}), "device_s": device_s}
+        return Answer(_text(results.with_plain_metadata(found)), used)
 
     # --- jobs on the device -----------------------------------------------------------------------
 
-    def _wait(self, call: int, submit: Any) -> Any:
+    def _wait(self, call: int, submit: Any) -> tuple[Any, float | None]:
+        """Return a job's result, and the seconds that the device says it took."""
         with self._submitting:
             job = self._jobs[call] = submit()
         try:
-            return job.result()
+            result = job.result()
+            return result, _seconds(job, result)
         except Exception as error:
             if _name_of(job.status()) == "CANCELLED":
                 raise Refused(_CANCELLED) from error
@@ -235,8 +258,12 @@ def _text(value: Any) -> bytes:
     return codec.encode(value, "answer").encode()
 
 
-def _seconds(result: Any) -> float | None:
+def _seconds(job: Any, result: Any) -> float | None:
+    """Return what a device says that it took: Aer in its result, IBM's devices of their jobs."""
     seconds = getattr(result, "time_taken", None)
+    if seconds is None and hasattr(job, "usage"):
+        with contextlib.suppress(Exception):  # of the result that is there nothing must be lost
+            seconds = job.usage()
     if isinstance(seconds, int | float) and math.isfinite(seconds):
         return float(seconds)
     return None

@@ -7,7 +7,7 @@ operator names in `env`.  A factory of your own returns a `BackendV2`, or a `Hel
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Final
 
 from holder.desk import Held
 
@@ -44,7 +44,8 @@ def ibm(backend: str, *, options: dict[str, Any] | None = None, **service: Any) 
     """Return a device of IBM's: its sampler stands behind `run`, and its primitives are there.
 
     `service` are arguments of `QiskitRuntimeService`, such as channel and instance; the token comes
-    from the variable QISKIT_IBM_TOKEN.  `options` are those of the primitives.
+    from the variable QISKIT_IBM_TOKEN.  `options` has those of the primitives, by `sampler` and
+    `estimator`.
     """
     from qiskit_ibm_runtime import QiskitRuntimeService
 
@@ -59,12 +60,13 @@ def ibm_local(name: str, *, options: dict[str, Any] | None = None) -> Held:
 
 
 def _with_runtime_primitives(device: Any, options: dict[str, Any]) -> Held:
-    from qiskit_ibm_runtime import EstimatorV2, SamplerV2
+    from qiskit_ibm_runtime.executor_estimator import Estimator
+    from qiskit_ibm_runtime.executor_sampler import Sampler
 
     return Held(
         backend=device,
-        sampler=SamplerV2(mode=device, options=options or None),
-        estimator=EstimatorV2(mode=device, options=options or None),
+        sampler=Sampler(mode=device, options=options.get("sampler")),
+        estimator=Estimator(mode=device, options=options.get("estimator")),
         runs_with_sampler=True,
     )
 
@@ -90,6 +92,13 @@ def qdmi(name: str) -> Any:
     return QDMIProvider().get_backend(name)
 
 
+def ddsim(name: str = "qasm_simulator") -> Any:
+    """Return a simulator of `mqt.ddsim`."""
+    from mqt.ddsim import DDSIMProvider
+
+    return DDSIMProvider().get_backend(name)
+
+
 def iqm(url: str) -> Any:
     """Return a device of IQM; the token comes from the variable IQM_TOKEN."""
     from iqm.qiskit_iqm import IQMProvider
@@ -97,11 +106,31 @@ def iqm(url: str) -> Any:
     return IQMProvider(url).get_backend()
 
 
-def aqt(name: str, workspace: str = "default") -> Any:
+def iqm_fake(name: str) -> Any:
+    """Return a fake device of IQM by its name, such as adonis: its own noise, no account."""
+    from iqm import qiskit_iqm
+
+    return getattr(qiskit_iqm, f"IQMFake{name.capitalize()}")()
+
+
+_AQT_SHOTS: Final = 2000
+"""The most that AQT takes of a circuit; its options do not say so."""
+
+
+def aqt(name: str, workspace: str = "default") -> Held:
     """Return a resource of AQT; the token comes from the variable AQT_TOKEN."""
     from qiskit_aqt_provider import AQTProvider
 
-    return AQTProvider(os.environ["AQT_TOKEN"]).get_backend(name, workspace=workspace)
+    provider = AQTProvider(os.environ["AQT_TOKEN"])
+    return Held(backend=provider.get_backend(name, workspace=workspace), max_shots=_AQT_SHOTS)
+
+
+def aqt_offline(*, noise: bool = True) -> Held:
+    """Return AQT's simulator on this machine, with the noise of a device or without."""
+    from qiskit_aqt_provider import AQTProvider
+
+    offline = AQTProvider().offline
+    return Held(backend=offline.noisy() if noise else offline.ideal(), max_shots=_AQT_SHOTS)
 
 
 def alice_bob(name: str) -> Any:

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 from qiskit.circuit import QuantumCircuit
+from qiskit.primitives import PrimitiveResult
 
 from holder.refusals import Refused
 from holder.targets import measured_bits
@@ -61,8 +63,13 @@ def experiment(
     wants_memory: bool,
     where: str,
 ) -> dict[str, Any]:
-    """Return the data of one experiment.  Raises Refused for an answer that cannot be right."""
-    spread = _Spread(circuit, where)
+    """Return the data of one experiment.  Raises Refused for an answer that cannot be right.
+
+    Bits are in the order of the registers, as Qiskit cuts counts; with `wants_memory` in that of
+    the circuit, as its samplers cut the memory.
+    """
+    order = _order(circuit, by_register=not wants_memory)
+    spread = _Spread(circuit, order, where)
     found: dict[str, Any] = {}
     if memory is not None:
         values = [spread.value(each) for each in memory]
@@ -77,26 +84,39 @@ def experiment(
     if counts is not None:
         told: Counter[int] = Counter()
         for key, count in counts.items():
+            if int(count) < 0:
+                msg = f"{where}: the device answered a negative count"
+                raise Refused(msg)
             told[spread.value(key)] += int(count)
         own = {hex(value): count for value, count in told.items() if count}
         if found.get("counts", own) != own:
-            msg_0 = f"{where}: the device's memory and counts contradict each other"
-            raise Refused(msg_0)
+            msg = f"{where}: the device's memory and counts contradict each other"
+            raise Refused(msg)
         found["counts"] = own
     if (total := sum(found.get("counts", {}).values())) != shots:
-        msg_0 = f"{where}: the device answered {total} shots instead of {shots}"
-        raise Refused(msg_0)
+        msg = f"{where}: the device answered {total} shots instead of {shots}"
+        raise Refused(msg)
     return {
         "shots": shots,
         "success": True,
         "meas_level": 2,
         "data": found,
-        "header": _header(circuit),
+        "header": _header(circuit, order),
         "status": "DONE",
     }
 
 
-def _header(circuit: QuantumCircuit) -> dict[str, Any]:
+def _order(circuit: QuantumCircuit, *, by_register: bool) -> list[int] | None:
+    """Return the bits of a circuit in the order of an answer; None if no registers cut them."""
+    bits = list(chain(*circuit.cregs))
+    if bits == circuit.clbits:
+        return list(range(len(bits)))
+    if not by_register or len(set(bits)) != len(bits) or len(bits) != circuit.num_clbits:
+        return None
+    return [circuit.find_bit(each).index for each in bits]
+
+
+def _header(circuit: QuantumCircuit, order: list[int] | None) -> dict[str, Any]:
     header = {
         "name": circuit.name,
         "memory_slots": circuit.num_clbits,
@@ -104,8 +124,8 @@ def _header(circuit: QuantumCircuit) -> dict[str, Any]:
         "qreg_sizes": [[each.name, each.size] for each in circuit.qregs],
         "metadata": circuit.metadata,
     }
-    # Qiskit cuts counts by these sizes; where registers share or reorder bits, it would cut wrong.
-    if list(chain(*circuit.cregs)) == circuit.clbits:
+    # Qiskit cuts counts by these sizes; where registers share or skip bits, it would cut wrong.
+    if order is not None:
         header["creg_sizes"] = [[each.name, each.size] for each in circuit.cregs]
     return header
 
@@ -113,17 +133,21 @@ def _header(circuit: QuantumCircuit) -> dict[str, Any]:
 class _Spread:
     """Reads a provider's keys: numbers, or bit strings of all bits or of the measured ones."""
 
-    def __init__(self, circuit: QuantumCircuit, where: str) -> None:
+    def __init__(self, circuit: QuantumCircuit, order: list[int] | None, where: str) -> None:
         self._width = circuit.num_clbits
         self._circuit = circuit
+        self._order = None if order == list(range(self._width)) else order
         self._where = where
         self._known: dict[str, int] = {}
 
     def value(self, key: Any) -> int:
-        """Return the bits as a number, bit 0 the lowest; Refused if there are too few or many."""
+        """Return the bits as a number, the first one the lowest.  Raises Refused."""
         text = str(key)
         if text not in self._known:
-            self._known[text] = self._read(text)
+            value = self._read(text)
+            if self._order is not None:
+                value = sum((value >> bit & 1) << n for n, bit in enumerate(self._order))
+            self._known[text] = value
         return self._known[text]
 
     def _read(self, text: str) -> int:
@@ -158,11 +182,35 @@ def of_sampler(
     for index, (each, circuit) in enumerate(zip(answers, circuits, strict=True)):
         where = f"circuit {index} ({circuit.name!r:.80})"
         said = [hex(value) for value in _joined(each.data, circuit, where)]
-        one = experiment(circuit, None, said, shots, wants_memory=True, where=where)
-        if not memory:
-            del one["data"]["memory"]
-        experiments.append(one)
+        counts = None if memory else Counter(said)
+        experiments.append(
+            experiment(
+                circuit, counts, said if memory else None, shots, wants_memory=memory, where=where
+            )
+        )
     return whole(experiments)
+
+
+def with_plain_metadata(found: Any) -> PrimitiveResult:
+    """Return a primitive's result with metadata of plain values and arrays only.
+
+    Providers put objects of their own there, which no program could read.
+    """
+    pubs = [type(each)(each.data, metadata=_plain(each.metadata)) for each in found]
+    return PrimitiveResult(pubs, metadata=_plain(found.metadata))
+
+
+def _plain(value: Any) -> Any:
+    """Return metadata without what is of no plain kind; the name of its class stands there."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if value is None or isinstance(value, str | int | float | bool | np.ndarray | np.generic):
+        return value
+    if hasattr(value, "model_dump"):  # pydantic's, as IBM's are
+        return _plain(value.model_dump())
+    return f"<{type(value).__name__}>"
 
 
 def _joined(data: Any, circuit: QuantumCircuit, where: str) -> list[int]:

@@ -8,7 +8,7 @@ target may offer (Aer's save instructions, channels) cannot be asked for across 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any, Final
 
 from qiskit.circuit import Barrier, Delay, Gate, Measure, ParameterExpression, QuantumCircuit, Reset
@@ -41,8 +41,11 @@ _TIMING: Final = (
 )
 
 
-def describe(target: Any) -> dict[str, Any]:
-    """Return the target as JSON data; seconds and hertz, None where it does not say."""
+def describe(target: Any, *, without: Set[str] = frozenset()) -> dict[str, Any]:
+    """Return the target as JSON data; seconds and hertz, None where it does not say.
+
+    `without` are names of instructions to leave out.
+    """
     return {
         "num_qubits": target.num_qubits,
         "dt": target.dt,
@@ -51,15 +54,15 @@ def describe(target: Any) -> dict[str, Any]:
             None if each is None else {n: _number(getattr(each, n, None)) for n in _QUBIT}
             for each in target.qubit_properties or ()
         ],
-        "instructions": list(_instructions(target)),
+        "instructions": list(_instructions(target, without)),
     }
 
 
 _QUBIT: Final = ("t1", "t2", "frequency")
 
 
-def _instructions(target: Any) -> Iterator[dict[str, Any]]:
-    for name in sorted(target.operation_names):
+def _instructions(target: Any, without: Set[str]) -> Iterator[dict[str, Any]]:
+    for name in sorted(set(target.operation_names) - without):
         operation = target.operation_from_name(name)
         if isinstance(operation, type):
             if _CONTROL_FLOW.get(name) is operation:

@@ -106,8 +106,12 @@ class InlineHolding:
     def open(self) -> Opened:
         from holder import process  # with Qiskit, which whoever has such an object has imported
         from holder.desk import Desk
+        from holder.refusals import Refused
 
-        desk = Desk(self._backend)
+        try:
+            desk = Desk(self._backend)
+        except Refused as error:
+            raise BackendUnavailableError(str(error)) from error
         described = desk.describe()
         ours, theirs = map(Link, socket.socketpair())
         thread = threading.Thread(

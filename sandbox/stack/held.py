@@ -112,6 +112,9 @@ class HeldBackend(BackendV2):  # type: ignore[misc]
         if not circuits:
             msg = "no circuits: run takes one or several"
             raise ValueError(msg)
+        if chosen.get("memory"):
+            for index, each in enumerate(circuits):
+                _check_registers(each, f"circuit {index} ({each.name!r:.80})")
         return HeldJob(self, self._send("run", "circuits", circuits, chosen))
 
     def sampler(self, *, default_shots: int = DEFAULT_SHOTS) -> HeldSampler:
@@ -335,6 +338,18 @@ def _operation(described: Mapping[str, Any]) -> Any:
     operation = operation.copy()
     operation.params = params
     return operation
+
+
+def _check_registers(circuit: QuantumCircuit, where: str) -> None:
+    """Raise ValueError for registers that samplers would take from wrong places of the memory."""
+    for register in circuit.cregs:
+        places = [circuit.find_bit(bit).index for bit in register]
+        if places and places != list(range(places[0], places[0] + len(places))):
+            msg = (
+                f"{where}: the bits of its register {register.name} do not follow each other, and "
+                "samplers would report them in wrong places: make a new register of them"
+            )
+            raise ValueError(msg)
 
 
 def _check_version(data: Any, newest: int, where: str) -> None:

@@ -7,11 +7,13 @@ import pytest
 pytest.importorskip("qiskit")
 
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
-from qiskit.primitives import StatevectorSampler
+from qiskit.circuit import Clbit
+from qiskit.primitives import PrimitiveResult, StatevectorSampler
 from qiskit.result import Result
 
 from holder.refusals import Refused
-from holder.results import normal, of_sampler
+from holder.results import normal, of_sampler, with_plain_metadata
+from sandbox import codec
 
 pytestmark = pytest.mark.qiskit
 
@@ -60,6 +62,7 @@ def test_every_form_of_keys_becomes_qiskits(circuit, said, counts):
         (answered({"0x4": 10}), "has no 2 bits: '0x4'"),
         (answered({"111": 10}), "has no 2 bits: '111'"),
         (answered({"a token": 10}), "has no 2 bits: 'a token'"),
+        (answered({"10": 12, "01": -2}), "answered a negative count"),
         (answered({"10": 10}, success=False), "did not run it"),
         (answered({"10": 10}, ["10"] * 9 + ["01"]), "contradict"),
         (answered({"10": 10}), "does not give the memory"),
@@ -77,6 +80,22 @@ def test_memory_keeps_the_order_of_the_shots():
     result = Result.from_dict(normal(said, [WHOLE], shots=3, memory=True))
     assert result.get_memory() == ["01", "10", "01"]
     assert result.get_counts() == {"01": 2, "10": 1}
+
+
+def test_registers_that_reorder_bits_are_cut_in_their_order():
+    """With memory, bits stand as in the circuit: samplers look them up there."""
+    bits = [Clbit() for _ in range(3)]
+    late, early = (
+        ClassicalRegister(bits=bits[1:], name="a"),
+        ClassicalRegister(bits=bits[:1], name="b"),
+    )
+    circuit = QuantumCircuit(QuantumRegister(3), bits)
+    circuit.add_register(late, early)
+    circuit.measure([0, 1, 2], [0, 1, 2])
+    data = normal(answered({"0x1": 10}), [circuit], shots=10, memory=False)
+    assert Result.from_dict(data).get_counts() == {"1 00": 10}
+    data = normal(answered({"0x1": 1}, ["0x1"]), [circuit], shots=1, memory=True)
+    assert Result.from_dict(data).get_memory() == ["001"]
 
 
 def test_registers_that_share_bits_are_not_cut():
@@ -104,3 +123,14 @@ def test_a_sampler_that_loses_shots_is_refused():
     found = StatevectorSampler().run([(circuit, None, 5)]).result()
     with pytest.raises(Refused, match="answered 5 shots instead of 6"):
         of_sampler(found, [circuit], shots=6, memory=False)
+
+
+def test_metadata_of_a_providers_own_kinds_becomes_plain():
+    circuit = QuantumCircuit(1, 1)
+    circuit.measure(0, 0)
+    found = StatevectorSampler().run([(circuit, None, 5)]).result()
+    chunks = SimpleNamespace(model_dump=lambda: {"chunks": [1, object()]})
+    told = PrimitiveResult(list(found), metadata={"executor": chunks, 3: (0.5, None)})
+    result = codec.from_data(codec.to_data(with_plain_metadata(told)), trusted=True)
+    assert result.metadata == {"executor": {"chunks": [1, "<object>"]}, "3": [0.5, None]}
+    assert result[0].data.c.get_counts() == {"0": 5}

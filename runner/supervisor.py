@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from runner.backends import describe
-from runner.backends.holders import HELD, AnyBackend, HeldDevice, HeldState, Holders
+from runner.backends.holders import AnyBackend, HeldDevice, HeldState, Holders
 from runner.backends.ledger import LEDGER
 from runner.backends.recording import Recording
 from runner.engine import Engine
@@ -30,7 +30,7 @@ from runner.images import build_id
 from runner.images.roots import Progress
 from runner.job import Job
 from runner.job.delivery import Callback
-from runner.job.device import MAX_KEPT_BYTES
+from runner.job.device import HELD
 from runner.job.options import checked_user
 from runner.job.record import JobStatus
 from runner.job.request import Request
@@ -182,7 +182,8 @@ class Supervisor:
             backend: the name of a backend, {"name": …, "options": {…}}, or the description of a
                 device; `runner.backends` lists the backends.  Or a backend that this host holds:
                 the name of one of the supervisor's `backends`, or a `BackendV2` object, whose
-                calls are then answered in threads of this process.
+                calls are then answered in threads of this process.  Or a `Recording`, which gives
+                the answers of an earlier job (docs/held-backends.md).
             callback: called as `callback(job_id, message)` for each interim result, in order, from
                 a thread of its own.  An exception in it is logged and does not affect the job.
             on_final: called once as `on_final(job_id, result)`, after the last message, if the job
@@ -208,7 +209,13 @@ class Supervisor:
         request = checked(program, inputs, lowered, described, options, user)
         trace.mark("check")
         return self.accept(
-            program, request, callback=callback, on_final=on_final, retries=retries, trace=trace
+            program,
+            request,
+            callback=callback,
+            on_final=on_final,
+            retries=retries,
+            trace=trace,
+            recording=_recording_of(backend),
         )
 
     def accept(  # noqa: PLR0913  keywords only but for the first two
@@ -231,6 +238,9 @@ class Supervisor:
         """
         self._check_usable()
         self._site.check(request.limits)
+        if recording is not None and self._is_remote:
+            msg = "a recording is played on this machine: leave out the cluster"
+            raise RequestError(msg)
         device = recording or self._device(request)
         workers = self._site.workers
         withdraw = workers.withdraw if queue is None else queue.withdraw
@@ -289,7 +299,8 @@ class Supervisor:
         def submit(inputs: Any, limits: Limits, **callbacks: Any) -> Job:
             described = self.describe(backend, user)
             request = checked(found, inputs, limits, described, options, user)
-            return self.accept(found, request, queue=queue, **callbacks)
+            recording = _recording_of(backend)
+            return self.accept(found, request, queue=queue, recording=recording, **callbacks)
 
         return Session(found, lowered, user, submit, closing)
 
@@ -432,23 +443,13 @@ class Supervisor:
         request = repeated(kept.request, program, self._limits, job=kept.summary.id, user=user)
         if kept.summary.image and _has_our_guest(kept):
             request = dataclasses.replace(request, image=self._site.image(kept.summary.image))
-        recording = self._recording(kept) if recorded else None
+        recording = None
+        if recorded:
+            answers = self._archive.answers(kept.summary.id)
+            recording = Recording.of_job(kept.summary.id, kept.request.backend, answers)
         return self.accept(
             program, request, callback=callback, on_final=on_final, recording=recording
         )
-
-    def _recording(self, kept: Kept) -> Recording:
-        if self._is_remote:
-            msg = "a recording is played on this machine: leave out the cluster"
-            raise RequestError(msg)
-        answers = self._archive.answers(kept.summary.id)
-        if not answers:
-            msg = (
-                f"job {kept.summary.id} has no recording: its backend was not held by the host, it "
-                f"asked for nothing, or its answers took more than {MAX_KEPT_BYTES} bytes"
-            )
-            raise RequestError(msg)
-        return Recording(answers)
 
     def pool(self) -> PoolState:
         """Return the number of warm sandboxes that wait, and the memory they use."""
@@ -498,6 +499,8 @@ class Supervisor:
         Raises RequestError for a backend that is not there or not for this user, and
         BackendUnavailableError.
         """
+        if isinstance(backend, Recording):
+            return dict(backend.backend)
         device = self._holders.find(backend)
         if device is not None:
             return device.describe(user)
@@ -526,6 +529,10 @@ class Supervisor:
 
 def _found(program: str | os.PathLike[str] | Program) -> Program:
     return program if isinstance(program, Program) else find(program)
+
+
+def _recording_of(backend: AnyBackend) -> Recording | None:
+    return backend if isinstance(backend, Recording) else None
 
 
 def _user(user: str, owner: str | None) -> str:

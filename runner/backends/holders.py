@@ -21,7 +21,7 @@ from runner.backends.ledger import Ledger
 from runner.backends.lines import HeldLine
 from runner.backends.readers import Readers
 from runner.backends.table import BackendError
-from runner.job.device import Line
+from runner.job.device import HELD, Line
 from runner.policy.held import Budget, HeldBackend
 from sandbox.wire import protocol
 from sandbox.wire.protocol import JsonText
@@ -32,9 +32,6 @@ AnyBackend: TypeAlias = Any
 """A name, a description, None, or a `BackendV2` object, whose type the runner cannot name."""
 
 _FAKE: Final = HeldBackend(name="fake", factory="holder.recipes:fake")
-
-HELD: Final = "held"
-"""The name that descriptions of held backends have among all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,6 +115,11 @@ CASE: Final[dict[str, Any]] = {
             "type": ["string", "object", "null"],
             "properties": {"options": {"type": "object"}},
         },
+        "recording": {
+            "description": "a file beside the case with what a held backend answered",
+            "type": "string",
+            "pattern": "^[^/\\u0000]{1,255}$",
+        },
         "seed": {
             "description": "the seed of the backend's random numbers",
             "type": "integer",

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from runner.backends.recording import Recording
 from runner.checking import judging
 from runner.checking.case_schema import EXPECT_ON, IN_SESSION
 from runner.checking.expectation import Expectation
 from runner.display import one_line
-from runner.errors import InputsError, ManifestError
+from runner.errors import InputsError, ManifestError, RequestError
 from runner.host import files
 from runner.job import Job
 from runner.job.record import JobRecord, MessageEvent
@@ -40,7 +41,7 @@ class Case:
 
     name: str
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    backend: str | Mapping[str, Any] | None = None
+    backend: str | Mapping[str, Any] | Recording | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     expect: Expectation = field(default_factory=Expectation)
     expect_on: Mapping[str, Expectation] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class Case:
         return cls(
             name=path.stem,
             inputs=_inputs(content, path),
-            backend=_seeded(content.get("backend"), content.get("seed")),
+            backend=_backend(content, path),
             limits=content.get("limits", {}),
             expect=Expectation.from_data(content.get("expect", {}), f"{path}: expect"),
             expect_on={
@@ -143,6 +144,27 @@ def _inputs(content: dict[str, Any], path: Path) -> dict[str, Any]:
             raise ManifestError(msg) from error
         room -= len(read)
     return inputs
+
+
+def _backend(content: dict[str, Any], path: Path) -> str | Mapping[str, Any] | Recording | None:
+    """Return the backend of a case, or the recording beside it that stands in its place."""
+    if "recording" not in content:
+        return _seeded(content.get("backend"), content.get("seed"))
+    where = f"{path}: recording"
+    if also := sorted({"backend", "seed"} & set(content)):
+        msg = f"{where}: it stands in the place of a backend: leave out {also[0]}"
+        raise ManifestError(msg)
+    file = path.parent / content["recording"]
+    try:
+        text = files.read(file, most_bytes=MAX_CASE_BYTES).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        msg = f"{where}: {one_line(content['recording'])}: {reason}"
+        raise ManifestError(msg) from error
+    try:
+        return Recording.from_text(text, f"{where}: {one_line(content['recording'])}")
+    except RequestError as error:
+        raise ManifestError(str(error)) from error
 
 
 _Backend: TypeAlias = str | Mapping[str, Any] | None

@@ -244,6 +244,24 @@ def delete(jobs: tuple[str, ...], force: bool) -> int:  # noqa: FBT001  click pa
     return 0
 
 
+@click.command(short_help="Print what a held backend answered JOB, for a case.")
+@_job
+def recording(job: str) -> int:
+    """Print what a held backend answered JOB: a file that a case of `check` may name.
+
+    The answers and the device's description are in it, and nothing of its environment.
+    """
+    from runner.backends.recording import Recording
+
+    refuse_server("recording")
+    with kept_jobs() as store:
+        kept = store.load(store.find(job))
+        answers = store.answers(kept.summary.id)
+        made = Recording.of_job(kept.summary.id, kept.request.backend, answers)
+        click.echo(made.to_text(), nl=False)
+    return 0
+
+
 @click.command(short_help="Run JOB again: same image, inputs, backend and options.")
 @_job
 @operator_options
@@ -397,4 +415,4 @@ def _when(stamp: float) -> str:
     return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-COMMANDS: Final = (jobs, result, files, logs, messages, cancel, delete, replay)
+COMMANDS: Final = (jobs, result, files, logs, messages, cancel, delete, recording, replay)

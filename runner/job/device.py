@@ -8,6 +8,9 @@ from typing import Final, Protocol
 
 from sandbox.wire.protocol import Call, JsonText
 
+HELD: Final = "held"
+"""The name that descriptions of held backends have among all others."""
+
 MAX_KEPT_BYTES: Final = 64 << 20
 """Of the answers of one job; of more none is kept."""
 

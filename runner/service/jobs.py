@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-from runner.backends.holders import HELD
 from runner.errors import InputsError, UnknownJobError
 from runner.job import Job
+from runner.job.device import HELD
 from runner.job.record import Event, LogEvent, MessageEvent, StartedEvent, Usage
 from runner.job.request import Origin
 from runner.policy import Limits

@@ -1,6 +1,9 @@
 """Programs call backends that the host holds: over each carrier, in sessions, and to their end."""
 
+import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer import AerSimulator
 
 from runner import Limits
+from runner.backends.recording import Recording
+from runner.checking.check import check
 from runner.errors import RequestError
 from runner.job.record import Outcome
 from tests.engine.bare import Supervisor
@@ -272,6 +277,43 @@ def test_a_recording_gives_the_same_answers_without_the_device(engine, program, 
             supervisor.replay(
                 supervisor.run(path, inputs, backend="aer_simulator").id, recorded=True
             )
+
+
+def test_a_case_names_a_recording_instead_of_a_device(engine, program, tmp_path):
+    path, store = program(RECORDED), tmp_path / "jobs.sqlite3"
+    inputs = {"angles": [0.5, 1.5, 0.5]}
+    with Supervisor(engine=engine, store=store) as supervisor:
+        first = supervisor.run(path, inputs, backend=AerSimulator())
+        counts = first.result(timeout=120)
+    environment = {**os.environ, "QRUNNER_STORE": str(store)}
+    command = [sys.executable, "-m", "runner", "recording", first.id]
+    written = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+    checked = tmp_path / "checked"
+    (checked / "cases").mkdir(parents=True)
+    (checked / "program.py").write_text(path.read_text())
+    (checked / "program.yaml").write_text("name: checked\n")
+    (checked / "cases" / "aer.recording").write_bytes(written)
+    (checked / "cases" / "forged.recording").write_text(
+        '{"recording": 1, "backend": {"name": "held", "options": {}}, "answers": []}'
+    )
+    played = {"recording": "aer.recording", "expect": {"result": counts, "message_count": 3}}
+    cases = {
+        "forged": {"inputs": inputs, "recording": "forged.recording"},
+        "otherwise": {**played, "inputs": {"angles": [0.5, 1.6]}},
+        "same": {**played, "inputs": inputs},
+    }
+    for name, content in cases.items():
+        (checked / "cases" / f"{name}.json").write_text(json.dumps(content))
+    with Supervisor(engine=engine) as supervisor:
+        forged, otherwise, same = check(supervisor, [str(checked)], jobs=3)
+        again = supervisor.run(
+            path, inputs, backend=Recording.from_text(written.decode(), "aer.recording")
+        )
+        assert again.result(timeout=120) == counts
+    assert (same.outcome, same.problems) == (Outcome.COMPLETED, ())
+    assert otherwise.outcome is Outcome.PROGRAM_ERROR
+    assert "asks for something else than then (1 of 3 answers are used)" in otherwise.problems[0]
+    assert forged.exit_code in {1, 2}, "it is the program's fault, not ours"
 
 
 def test_a_program_that_asks_otherwise_than_recorded_is_told(engine, program, tmp_path):

@@ -1,7 +1,7 @@
 """Run circuits on what a recipe makes, in the environment of its provider and without a runner.
 
 Arguments: the recipe, its arguments as JSON, a QPY file, the shots of each circuit in each of
-several runs, and how many runs.  Prints the counts of each circuit as JSON.
+several runs, and how many runs.  Writes the counts of each circuit as JSON.
 """
 
 import json
@@ -26,7 +26,7 @@ def main(recipe, arguments, file, shots, runs):
         result = backend.run(circuits, shots=int(shots)).result()
         for index, total in enumerate(counts):
             total.update(result.get_counts(index))
-    print(json.dumps(counts))
+    sys.stdout.write(json.dumps(counts))
 
 
 if __name__ == "__main__":

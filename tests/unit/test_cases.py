@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from runner.backends.recording import Recording
 from runner.checking.cases import Case, Expectation, cases
 from runner.checking.comparison import Tolerance
 from runner.errors import ManifestError
@@ -211,3 +212,49 @@ def test_a_program_without_cases_is_one_case(tmp_path):
     (tmp_path / "program.py").write_text("def main(backend, user_messenger): return 1\n")
     (only,) = cases(read_directory(tmp_path))
     assert (only.name, only.inputs, only.expect.outcomes) == ("default", {}, ("completed",))
+
+
+RECORDED = {
+    "recording": 1,
+    "backend": {"name": "held", "options": {"backend": "lab"}},
+    "answers": [{"verb": "run", "signature": "0a", "body": {"answer": [1, None]}}],
+}
+
+
+def test_a_recording_stands_in_the_place_of_a_backend(read, tmp_path):
+    (tmp_path / "lab.recording").write_text(json.dumps(RECORDED))
+    found = read(recording="lab.recording").backend
+    assert found.backend == RECORDED["backend"]
+    assert json.loads(found.to_text()) == RECORDED
+    assert Recording.from_text(found.to_text(), "again").to_text() == found.to_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "reason"),
+    [
+        (RECORDED, {"backend": "lab"}, "leave out backend"),
+        (RECORDED, {"seed": 1}, "leave out seed"),
+        ({**RECORDED, "recording": 2}, {}, "a recording of version 2, not 1"),
+        ({**RECORDED, "answers": [{"verb": "run"}]}, {}, "not a recording .* 'signature'"),
+        ({**RECORDED, "backend": {"name": "aer_simulator", "options": {}}}, {}, "not a held one"),
+        ({**RECORDED, "backend": {"name": "held", "options": 1}}, {}, "not a held one"),
+        ([], {}, "not a recording"),
+        ("[" * 100, {}, "not a recording .* not JSON"),
+        ('{"recording": NaN}', {}, "not a recording .* not JSON"),
+        (b"\xff", {}, "lab.recording: 'utf-8'"),
+        (None, {}, "lab.recording: No such file"),
+    ],
+)
+def test_what_is_no_recording_is_named_with_the_key(read, tmp_path, content, more, reason):
+    path = tmp_path / "lab.recording"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ManifestError, match=f"one.json: recording: .*{reason}"):
+        read(recording="lab.recording", **more)
+
+
+def test_a_recording_is_beside_its_case(read):
+    with pytest.raises(ManifestError, match="recording"):
+        read(recording="../lab.recording")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,9 +45,9 @@ class Limits:
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            is_enough = is_number and 0 < value < math.inf and value >= _LEAST.get(each.name, 0)
+            is_within = is_number and _LEAST.get(each.name, 0) <= value <= _most(each)
             is_whole = isinstance(value, int) or (is_number and value.is_integer())
-            if not is_enough or not (is_whole or _is_fractional(each)):
+            if not is_within or value == 0 or not (is_whole or _is_fractional(each)):
                 msg = f"limit {each.name} is {value!r}: it must be {_meaning_of(each)}"
                 raise RequestError(msg)
             if isinstance(value, float) and not _is_fractional(each):
@@ -66,6 +65,7 @@ class Limits:
                     "description": _meaning_of(each),
                     "type": "number" if _is_fractional(each) else "integer",
                     **({"minimum": _LEAST[each.name]} if each.name in _LEAST else _ABOVE_0),
+                    "maximum": _most(each),
                     "default": each.default,
                 }
                 for each in dataclasses.fields(cls)
@@ -116,7 +116,20 @@ class Limits:
 _LEAST: Final = {"cpus": 0.01, "memory_bytes": 6 * MIB}
 """Engines refuse smaller values, and take less than a billionth of a CPU to mean no limit."""
 
+_MOST: Final = {"processes": 1 << 22}
+"""The most processes that a kernel can count."""
+
+_MOST_S: Final = 1_000_000
+"""Eleven days, in seconds: the kernel waits for at most twice as long at a time."""
+
+_MOST_WHOLE: Final = 1 << 53
+"""Beyond it not every reader of JSON has the same whole number."""
+
 _ABOVE_0: Final = {"exclusiveMinimum": 0}
+
+
+def _most(limit: dataclasses.Field[Any]) -> int:
+    return _MOST.get(limit.name, _MOST_S if limit.name.endswith("_s") else _MOST_WHOLE)
 
 
 def _is_fractional(limit: dataclasses.Field[Any]) -> bool:
@@ -128,8 +141,8 @@ def _meaning_of(limit: dataclasses.Field[Any]) -> str:
     number = "a number" if _is_fractional(limit) else "a whole number"
     units = {"s": " of seconds", "bytes": " of bytes"}
     unit = units.get(limit.name.rpartition("_")[2], "")
-    least = _LEAST.get(limit.name)
-    return f"{number}{unit} {'above 0' if least is None else f'of at least {least}'}"
+    least = f"of at least {_LEAST[limit.name]}" if limit.name in _LEAST else "above 0"
+    return f"{number}{unit} {least} and at most {_most(limit)}"
 
 
 _OF_THE_CONTAINER: Final = (

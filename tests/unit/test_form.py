@@ -55,8 +55,9 @@ def _sample(hint, name):
         return JsonText(json.dumps({name: [1.5, ODD, None]}))
     if issubclass(hint, Enum):
         return list(hint)[-1]
-    number = (len(name) + 7) << 23  # more than the least that a limit may be
-    return {str: f"{name} {ODD}", int: number, float: number + 0.25, bool: True}[hint]
+    number = len(name) + 7
+    whole = number << 23 if name.endswith("_bytes") else number  # within the bounds of limits
+    return {str: f"{name} {ODD}", int: whole, float: number + 0.25, bool: True}[hint]
 
 
 ORIGIN = Origin(program_id="p-1", version=2, session="s", key="k", image="i:1")

@@ -99,7 +99,11 @@ def test_a_limit_must_be_a_positive_number(value):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("cpus", 1e-10), ("memory_bytes", 1 << 20), ("processes", 1.5)]
+    ("name", "value"),
+    [
+        *(("cpus", 1e-10), ("memory_bytes", 1 << 20), ("processes", 1.5)),
+        *(("timeout_s", 1e9), ("startup_s", 1e9), ("processes", 10**9), ("tmp_inodes", 1 << 64)),
+    ],
 )
 def test_a_limit_that_no_engine_keeps_as_it_was_meant_is_refused(name, value):
     with pytest.raises(RequestError, match=rf"limit {name} is .*: it must be a"):

@@ -89,13 +89,13 @@ def _facts(engine: Engine, info: EngineInfo) -> Facts:
     versions = dict(_version(each) for each in engine.components())
     if engine.is_local and (version := _runsc_version(info)):
         versions[Isolation.RUNSC.value] = version
-    driver = info.cgroup_driver
+    driver, rootless = info.cgroup_driver, info.is_rootless
     return Facts(
         address=engine.address,
         info=info.raw,
         versions=versions,
         reads_groups=engine.is_local
-        and (cgroup.is_usable(driver=driver) or cgroup.is_found(driver=driver)),
+        and (cgroup.is_usable(driver=driver) or cgroup.is_found(driver=driver, rootless=rootless)),
     )
 
 

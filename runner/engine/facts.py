@@ -30,6 +30,16 @@ class EngineInfo:
     cpus: int
     raw: Mapping[str, Any]
 
+    @property
+    def is_rootless(self) -> bool:
+        """True if the engine runs as an ordinary user."""
+        return any("rootless" in each for each in self.security_options)
+
+    @property
+    def maps_ids(self) -> bool:
+        """True if root of a container is another user on the engine's machine."""
+        return self.is_rootless or any("userns" in each for each in self.security_options)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineImage:

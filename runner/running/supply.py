@@ -268,7 +268,10 @@ class Supply:
         if self._carrier_now() is not Carrier.SOCKET:
             return "they need a socket that can be mounted, and frames go over stdio here"
         if not (self._own_cgroup or self._engine_cgroup):
-            return "this process may not make control groups: it takes root on the engine's machine"
+            return (
+                "this process may not make control groups: it takes root on the engine's machine, "
+                "or a rootless engine under systemd"
+            )
         return self._cell_obstacle
 
     def _cell(
@@ -412,11 +415,10 @@ class Supply:
             info = self._engine.info()
             self._facts = info.raw
             self._policy = self._policy.fitted_to(info.raw)
-            options = " ".join(info.security_options)
-            self._rootful = "rootless" not in options and "userns" not in options
+            self._rootful = not info.maps_ids
             driver = info.cgroup_driver if self._engine.is_local else ""
             self._own_cgroup = cgroup.is_usable(driver=driver)
-            self._engine_cgroup = cgroup.is_found(driver=driver)
+            self._engine_cgroup = cgroup.is_found(driver=driver, rootless=info.is_rootless)
             self._home = cgroup.home_of(self.process) if self._own_cgroup else ""
             sweep(self._engine)
             self._move_in()

@@ -42,10 +42,12 @@ TOP: Final = "qrunner"
 SLICE: Final = "qrunner.slice"
 """Name of the slice of systemd that contains the groups which it delegates to this runner."""
 
-_KEEPER: Final = "keeper"
+KEEPER: Final = "keeper"
+"""Name of the group in a delegated one that has the process which keeps that."""
+
 _CELLS_NEED: Final = ("memory", "cpu", "pids")
 _START_UNIT: Final = (
-    *("busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"),
+    *("call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"),
     *("org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))"),
 )
 _DELEGATION_S: Final = 10.0
@@ -227,42 +229,52 @@ class EngineCgroup:
         return not _processes(self.directory)
 
 
-def is_found(*, driver: str) -> bool:
-    """Return True if this process may read and kill the groups that such an engine makes."""
-    return driver == "systemd" and os.geteuid() == 0 and _is_unified()
+def is_found(*, driver: str, rootless: bool) -> bool:
+    """Return True if this process may read and kill the groups that such an engine makes.
+
+    Those of a rootless engine belong to its user, and to the user's own systemd.
+    """
+    return driver == "systemd" and (os.geteuid() == 0 or rootless) and _is_unified()
 
 
 def find(container: str, pid: int) -> EngineCgroup | None:
-    """Return the group of a container whose first process is `pid`; None if it cannot be found.
+    """Return the group of a container whose first process is `pid`; None if it is not ours to kill.
 
     The process may be another one here: an engine in a namespace of its own counts differently.
     So the group must have the container's id in its path.
     """
     try:
-        [line] = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        parts = Path(_group_of(pid).lstrip("/")).parts
     except (OSError, ValueError):
         return None
-    parts = Path(line.removeprefix("0::/")).parts
     depth = next((n for n, part in enumerate(parts, 1) if container in part), 0)
-    return EngineCgroup(ROOT.joinpath(*parts[:depth])) if depth else None
+    directory = ROOT.joinpath(*parts[:depth])
+    if not depth or not os.access(directory / "cgroup.procs", os.W_OK):
+        return None
+    return EngineCgroup(directory)
+
+
+def _group_of(pid: int) -> str:
+    """Return the group of a process.  Raises OSError, or ValueError if it has one on version 1."""
+    [line] = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return line.removeprefix("0::")
 
 
 def delegated(process: HostProcess, keeper: int) -> str:
     """Have systemd delegate a group to `process` for its cells; return it, as a `home`.
 
-    It is a scope of the process `keeper`, and goes when that has ended and the cells have too.
-    Raises OSError with the reason if there is none to be had.
+    It is a scope of the process `keeper`, and goes when that has ended and the cells have too.  Who
+    is not root asks the systemd of this user.  Raises OSError with the reason if there is none.
     """
     unit = f"{TOP}-{process}-{keeper}.scope"
-    home = f"/{SLICE}/{unit}"
     _order_scope(unit, keeper)
     deadline = time.monotonic() + _DELEGATION_S
-    while keeper not in _processes(Path(f"{ROOT}{home}")):
+    while not (home := _group_of(keeper)).endswith(f"/{unit}"):
         if time.monotonic() >= deadline:
             msg = f"systemd has not made {unit} within {_DELEGATION_S:g} s"
             raise TimeoutError(msg)
         time.sleep(_POLL_S)
-    inner = f"{ROOT}{home}/{_KEEPER}"  # a group with groups that have limits has no processes
+    inner = f"{ROOT}{home}/{KEEPER}"  # a group with groups that have limits has no processes
     os.mkdir(inner)  # noqa: PTH102
     _write(f"{inner}/cgroup.procs", keeper)
     _write(f"{ROOT}{home}/cgroup.subtree_control", " ".join(f"+{each}" for each in _CELLS_NEED))
@@ -278,7 +290,8 @@ def _order_scope(unit: str, process: int) -> None:
         "CollectMode": ("s", "inactive-or-failed"),
     }
     given = [len(properties), *chain(*((name, *value) for name, value in properties.items()))]
-    command = [*_START_UNIT, unit, "fail", *map(str, given), "0"]
+    whose = "--system" if os.geteuid() == 0 else "--user"
+    command = ["busctl", whose, *_START_UNIT, unit, "fail", *map(str, given), "0"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_DELEGATION_S, check=False

@@ -84,13 +84,13 @@ class Zygote:
             undo.callback(streams.close)
             undo.callback(group.dissolve)
             group.make(limits)
-            connection, (pid, uid, gid) = self._order(order, streams)
+            connection, pid = self._order(order, streams)
             undo.callback(connection.close)
             process = _open(pid, connection)
             undo.callback(os.close, process)
             undo.callback(kill, process)
-            # As in a container, whose runtime does so: a program may open /dev/stderr.
-            os.fchown(streams.stderr.fileno(), uid, gid)
+            # As in a container, whose runtime makes them the program's: it may open /dev/stderr.
+            os.fchmod(streams.stderr.fileno(), 0o666)
             group.enter(pid)
             connection.send(protocol.ENTERED)
             # A second time, by the process that waits for the request.
@@ -105,10 +105,8 @@ class Zygote:
             self.cells -= 1
             self.last_used = time.monotonic()
 
-    def _order(
-        self, order: protocol.Cell, streams: Streams
-    ) -> tuple[socket.socket, tuple[int, int, int]]:
-        """Have the cell made; return its connection, and whose that is: see `_peer`."""
+    def _order(self, order: protocol.Cell, streams: Streams) -> tuple[socket.socket, int]:
+        """Have the cell made; return its connection, and the process that has made that."""
         with self._lock:  # the next connection is that of this cell
             self.last_used = time.monotonic()
             deadline = self.last_used + _CELL_S
@@ -196,15 +194,15 @@ class Zygote:
         raise CellError(msg)
 
 
-def _peer(connection: socket.socket) -> tuple[int, int, int]:
-    """Return the ids, on this host, of the process that has connected, of its user and group."""
+def _peer(connection: socket.socket) -> int:
+    """Return the id, on this host, of the process that has connected."""
     size = _CREDENTIALS.size
     said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    pid, uid, gid = _CREDENTIALS.unpack(said)
+    pid: int = _CREDENTIALS.unpack(said)[0]
     if pid <= 0:
         msg = "the cell's processes cannot be seen from here: this is another PID namespace"
         raise CellError(msg)
-    return pid, uid, gid
+    return pid
 
 
 def _open(pid: int, connection: socket.socket) -> int:

@@ -399,7 +399,7 @@ def test_a_zygote_that_is_killed_while_it_waits_is_replaced(path, engine):
         job = do(supervisor, path, "value = 2")
         assert (job.result(), job.record.place) == (2, "cell")
         assert first not in zygotes_of(supervisor)
-    assert within(10, lambda: containers_of(engine, os.getpid()) == before)
+    assert within(10, lambda: {*containers_of(engine, os.getpid())} <= {*before})
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["container", "process"])
@@ -453,7 +453,7 @@ def test_a_zygote_that_dies_before_it_is_ready_is_a_sandbox_error(path, engine):
         assert "before it was ready" in job.record.error
         again = do(supervisor, path, "value = 2")
         assert (again.result(), again.record.place) == (2, "cell")
-    assert within(10, lambda: containers_of(engine, os.getpid()) == before)
+    assert within(10, lambda: {*containers_of(engine, os.getpid())} <= {*before})
 
 
 def test_a_zygote_that_does_not_answer_is_given_up_and_the_job_has_another(
@@ -468,7 +468,7 @@ def test_a_zygote_that_does_not_answer_is_given_up_and_the_job_has_another(
         job = do(supervisor, path, "value = 2")
         assert (job.result(), job.record.place) == (2, "cell")
         assert first not in zygotes_of(supervisor)
-    assert within(10, lambda: containers_of(engine, os.getpid()) == before)
+    assert within(10, lambda: {*containers_of(engine, os.getpid())} <= {*before})
 
 
 def test_an_edited_program_has_a_zygote_of_its_own(tmp_path):
@@ -564,7 +564,8 @@ def test_linear_algebra_in_a_cell_waits_for_no_thread_of_the_zygote(tmp_path):
         "def main(b, m):\n"
         "    return float((numpy.ones((600, 600)) @ numpy.ones((600, 600)))[0, 0])\n"
     )
-    with Supervisor(limits=Limits(cpus=2, timeout_s=30)) as own:
+    cpus = min(2, len(os.sched_getaffinity(0)))
+    with Supervisor(limits=Limits(cpus=cpus, timeout_s=30)) as own:
         for backend in ("none", "aer_simulator"):  # with and without Qiskit in the zygote
             with own.map(path, [{}], backend=backend) as jobs:
                 (job,) = jobs

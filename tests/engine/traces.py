@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.engine import OWN_LABEL
 from runner.host.processes import HostProcess
-from runner.sandboxes import residence
+from runner.sandboxes import cgroup, residence
 
 LEFT_BEHIND = 6
 """The exit code of a run that has left something behind, none of pytest's own: such a run gets no
@@ -34,11 +34,12 @@ def traces_of(engine, pid):
 
 
 def processes_in(directory):
-    """Return the processes in the control groups whose path contains `directory`."""
+    """Return the processes in control groups whose path contains `directory`, but no janitor."""
     found = set()
     for each in Path("/proc").glob("[0-9]*/cgroup"):
         try:
-            if directory in each.read_text():
+            group = each.read_text()
+            if directory in group and cgroup.KEEPER not in group:
                 found.add(int(each.parent.name))
         except OSError:
             continue

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -201,7 +202,7 @@ def output_for(
     from runner.cli import output, terminal
 
     if form == "json":
-        return output.JsonOutput()
+        return output.JsonOutput(program)
     if terminal.can_move_cursor(sys.stderr):
         from runner.cli.live import LiveOutput
 
@@ -245,5 +246,8 @@ def forgiving(stream: Any) -> None:
 
 def prepare_streams() -> None:
     """Make the streams and the log ready for commands."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the caller closed it: no other file shall get its number
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
     forgiving(sys.stdout)
     logging.basicConfig(handlers=[LogHandler()], format="%(message)s", level=logging.WARNING)

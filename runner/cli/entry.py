@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import json
 import signal
 import sys
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from sandbox.wire.protocol import JsonText
 
 _MAX_CELL = 200
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What stdout or stderr answers if it leads to a file that has no room."""
 
 
 def main() -> None:
@@ -62,6 +65,8 @@ def main() -> None:
 
     # SIGTERM and Ctrl-C mean the same: cancel, clean up, exit.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     prepare_streams()
     try:
         code = cli(standalone_mode=False)
@@ -69,6 +74,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         click.echo(arrow(hint(_misplaced(error))), err=True, nl=False)
+        _finish(error)
         code = error.exit_code
     except RunnerError as error:
         say(str(error))
@@ -80,7 +86,26 @@ def main() -> None:
         # The reader of our output has gone: nothing more can be written, not even at exit.
         sys.stdout = None
         code = 1
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        sys.stdout = None
+        with contextlib.suppress(OSError):
+            say(f"{error.filename or 'the output'}: cannot be written: {error.strerror}")
+        code = RunnerError.exit_code
     sys.exit(code)
+
+
+def _finish(error: click.ClickException) -> None:
+    """Write the last event of a job that a mistake in the command's arguments has kept from us."""
+    from runner.cli.output import JsonOutput
+    from runner.errors import RequestError
+
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    wanted = f" {' '.join(sys.argv[1:])} ".replace(" --format=", " --format ")
+    if context and context.info_name in {"run", "replay"} and " --format json " in wanted:
+        output = JsonOutput(str(context.params.get("program") or ""))
+        output.refused(RequestError(error.format_message()))
 
 
 def _misplaced(error: click.ClickException) -> str:
@@ -200,7 +225,7 @@ def run(program: str, pairs: tuple[str, ...], inputs: str | None, form: str, **o
                 output.watch(chosen.limits.lowered_by(found.manifest.limits), job.memory_bytes)
                 return show_job(job, output)
         except RunnerError as error:
-            output.refused(program, error)
+            output.refused(error)
             return error.exit_code
 
 

@@ -277,25 +277,30 @@ def replay(job: str, form: str, *, recorded: bool, **options: Any) -> int:
     from runner.store.kept import program_of
 
     refuse_server("replay")
-    chosen = settings(options)
-    with kept_jobs() as store:
-        kept = store.load(store.find(job))
-        program_of(store, kept)  # refused before anything is started
-        summary, isolation = kept.summary, kept.record.isolation if kept.record else None
-        if chosen.isolation is None and isolation is not None:
-            chosen = chosen.replaced_by({"isolation": isolation})
-        with output_for(form, kept.request.path) as output:
-            try:
-                with supervisor(chosen, progress=output.doing, store=store) as running:
-                    again = running.replay(summary.id, recorded=recorded)
-                    output.watch(chosen.limits.lowered_by(kept.request.limits), again.memory_bytes)
-                    code = show_job(again, output)
-            except RunnerError as error:
-                output.refused(summary.program, error)
-                return error.exit_code
-        if again.image not in {None, summary.image}:
-            say(f"the image of {summary.id} is gone or too old: it was rebuilt from the same files")
-        return code
+    named = ""
+    try:
+        chosen = settings(options)
+        with kept_jobs() as store:
+            kept = store.load(store.find(job))
+            program_of(store, kept)  # refused before anything is started
+            summary, isolation = kept.summary, kept.record.isolation if kept.record else None
+            if chosen.isolation is None and isolation is not None:
+                chosen = chosen.replaced_by({"isolation": isolation})
+            named = kept.request.path
+            with (
+                output_for(form, named) as output,
+                supervisor(chosen, progress=output.doing, store=store) as running,
+            ):
+                again = running.replay(summary.id, recorded=recorded)
+                output.watch(chosen.limits.lowered_by(kept.request.limits), again.memory_bytes)
+                code = show_job(again, output)
+    except RunnerError as error:
+        with output_for(form, named) as output:
+            output.refused(error)
+        return error.exit_code
+    if again.image not in {None, summary.image}:
+        say(f"the image of {summary.id} is gone or too old: it was rebuilt from the same files")
+    return code
 
 
 def show(job: str, form: str) -> int:

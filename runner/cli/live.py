@@ -130,9 +130,8 @@ class LiveOutput:
         if record.result is not None:
             self._write(record.result)
 
-    def refused(self, program: str, error: RunnerError) -> None:
+    def refused(self, error: RunnerError) -> None:
         """Show why nothing was run: the request was refused, or the runner failed."""
-        del program
         self._screen.close()
         show(f"qrunner: {notice(str(error))}\n", COLOURS[False])
         show(arrow(hint(str(error))))

@@ -55,7 +55,7 @@ class Output(Protocol):
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Show how the job ended, and its result."""
 
-    def refused(self, program: str, error: RunnerError) -> None:
+    def refused(self, error: RunnerError) -> None:
         """Show why nothing was run: the request was refused, or the runner failed."""
 
 
@@ -114,14 +114,24 @@ class HumanOutput(_Plain):
         if record.result is not None:
             self._write(record.result)
 
-    def refused(self, program: str, error: RunnerError) -> None:
+    def refused(self, error: RunnerError) -> None:
         """Show why nothing was run: the request was refused, or the runner failed."""
-        del program
         show(f"qrunner: {notice(str(error))}\n{arrow(hint(str(error)))}")
 
 
 class JsonOutput(_Plain):
-    """Writes one strict JSON object per line; the last one is always `finished`."""
+    """Writes one strict JSON object per line; the last one is always `finished`.
+
+    `program` is the program as its user named it, for an end before there is a job.
+    """
+
+    def __init__(self, program: str = "") -> None:
+        self._named = program
+        self._has_finished = False
+
+    def __exit__(self, *error: object) -> None:
+        if KeyboardInterrupt in error and not self._has_finished:
+            self._end(Outcome.CANCELLED, "cancelled before it was started")
 
     def event(self, event: Event) -> None:
         """Write one event."""
@@ -130,19 +140,19 @@ class JsonOutput(_Plain):
     def finished(self, record: JobRecord, mismatches: Sequence[str] = ()) -> None:
         """Write the record."""
         more = {"trace": self.trace.as_dict()} if self.trace is not None else {}
+        self._has_finished = True
         write_line(finished_line(record, mismatches, **more))
 
-    def refused(self, program: str, error: RunnerError) -> None:
+    def refused(self, error: RunnerError) -> None:
         """Write the record of a job that ended before a sandbox was used."""
         is_refused = isinstance(error, RequestError)
-        record = JobRecord(
-            job="",
-            program=program,
-            outcome=Outcome.INVALID_INPUTS if is_refused else Outcome.SANDBOX_ERROR,
-            error=str(error),
-            evidence=Evidence(source="host", detail=str(error)),
+        self._end(Outcome.INVALID_INPUTS if is_refused else Outcome.SANDBOX_ERROR, str(error))
+
+    def _end(self, outcome: Outcome, reason: str) -> None:
+        evidence = Evidence(source="host", detail=reason)
+        self.finished(
+            JobRecord(job="", program=self._named, outcome=outcome, error=reason, evidence=evidence)
         )
-        self.finished(record)
 
 
 def finished_line(record: JobRecord, mismatches: Sequence[str] = (), **more: object) -> str:

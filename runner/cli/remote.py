@@ -59,7 +59,7 @@ def run_there(  # noqa: PLR0913  keywords only but for the first four
                 output.watch(job.request.limits, job.memory_bytes)
                 return show_job(job, output)
         except RunnerError as error:
-            output.refused(program, error)
+            output.refused(error)
             return error.exit_code
 
 

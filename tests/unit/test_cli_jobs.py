@@ -144,7 +144,7 @@ def test_lists_are_filtered(jobs, options, expected):
     [
         ["jobs", "--tag"],
         ["jobs", "--program"],
-        *([name] for name in ("result", "logs", "messages", "cancel", "delete", "replay")),
+        *([name] for name in ("result", "logs", "messages", "cancel", "delete")),
     ],
 )
 def test_arguments_that_are_not_utf8_are_refused_by_value(jobs, arguments):
@@ -225,5 +225,8 @@ def test_what_runs_is_deleted_by_force_only(jobs):
 
 
 def test_a_replay_without_the_program_is_refused(jobs):
-    with pytest.raises(RequestError, match="its program is no longer kept"):
-        call("replay", jobs[0])
+    code, out, err = call("replay", jobs[0])
+    assert (code, out) == (2, "")
+    assert "its program is no longer kept" in err
+    (finished,) = call("replay", jobs[0], "--format", "json")[1].splitlines()
+    assert json.loads(finished)["outcome"] == "invalid_inputs"

@@ -81,7 +81,7 @@ def test_the_metadata_says_version_licence_and_what_python_it_needs(wheel):
     assert metadata.description_content_type == "text/markdown"
     assert metadata.description.strip() == (ROOT / "README.md").read_text().strip()
     assert "Typing :: Typed" in metadata.classifiers
-    assert "qrunner = runner.cli:main" in entries.splitlines()
+    assert "qrunner = runner.__main__:main" in entries.splitlines()
 
 
 def test_the_sdist_holds_everything_that_the_repository_does(sdist):

@@ -13,8 +13,9 @@ import click
 from runner.cli.common import say
 from runner.cli.output import write_result
 from runner.cli.terminal import write
-from runner.cli.text import MAX_DRAWN, Draw, as_text
+from runner.cli.text import Draw, as_text
 from runner.display import one_line
+from runner.encoded.circuits import MAX_DRAWN
 from runner.job.form import strict
 from sandbox.wire.protocol import JsonText
 
@@ -97,11 +98,6 @@ def _write_plain(text: JsonText) -> None:
 
 # --- circuits -------------------------------------------------------------------------------------
 
-_DRAWING: Final = b"""
-def main(backend, user_messenger, circuits, columns):
-    return [str(each.draw("text", fold=columns)) for each in circuits]
-"""
-
 
 def _drawing(chosen: Settings | None) -> Draw:
     """Return what draws circuits, in a sandbox: Qiskit reads there what a program wrote."""
@@ -112,25 +108,15 @@ def _drawing(chosen: Settings | None) -> Draw:
         from runner.cli.common import supervisor
         from runner.errors import RunnerError
         from runner.policy import settings
-        from runner.programs import Program
-        from runner.programs.manifest import Manifest
-        from runner.programs.values import as_encoded
+        from runner.programs import drawing
 
         here = dataclasses.replace(chosen or settings.load(None), cluster=None)
-        program = Program(
-            name="drawing",
-            path=Path("drawing"),
-            manifest=Manifest(name="drawing"),
-            files={"program.py": _DRAWING},
-            signature=None,
-        )
-        inputs = {"circuits": [as_encoded(each) for each in circuits], "columns": columns}
+        inputs = drawing.inputs_for(circuits, columns)
         try:
             with supervisor(here, progress=lambda _: None) as running:
-                drawn = running.run(program, inputs, backend="none").result()
+                job = running.run(drawing.PROGRAM, inputs, backend="none")
+                return drawing.pictures_of(job.result())
         except RunnerError:
             return []
-        is_drawn = isinstance(drawn, list) and all(isinstance(each, str) for each in drawn)
-        return drawn if is_drawn else []
 
     return draw

@@ -9,7 +9,7 @@ import base64
 import binascii
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 MAX_SEARCHED: Final = 100_000
@@ -18,6 +18,12 @@ _OFFSETS_SINCE: Final = 16
 _CIRCUIT: Final = struct.Struct("!HcHIIQIQ")
 _VARIABLES: Final = 4
 """Bytes of the number of variables between the circuit's head and its name, since QPY 12."""
+MAX_DRAWN: Final = 4
+"""How many circuits of a value are drawn, and how large each and its picture may be."""
+
+_MAX_QUBITS: Final = 40
+_MAX_INSTRUCTIONS: Final = 300
+_MAX_LINES: Final = 120
 _MAX_HEAD: Final = 4096
 _MAX_NAME: Final = 80
 
@@ -74,3 +80,31 @@ def circuits_in(data: Any) -> Iterator[dict[str, Any]]:
                 stack += reversed(part.values())
         elif isinstance(part, list):
             stack += reversed(part[:MAX_SEARCHED])
+
+
+def drawable(data: Any) -> list[dict[str, Any]]:
+    """Return the first tagged circuits in encoded data that are small enough to be drawn."""
+    found: list[dict[str, Any]] = []
+    for each in circuits_in(data):
+        try:
+            _, qubits, _, instructions = head(each["__value__"])
+        except ValueError:
+            continue
+        if qubits <= _MAX_QUBITS and instructions <= _MAX_INSTRUCTIONS:
+            found.append(each)
+        if len(found) == MAX_DRAWN:
+            break
+    return found
+
+
+def drawn(circuits: Sequence[Any], pictures: Sequence[str]) -> dict[int, str]:
+    """Return the picture of each circuit by the `id` of its part, none unless each has one."""
+    if len(pictures) != len(circuits):
+        return {}
+    return {id(each): _cut(text) for each, text in zip(circuits, pictures, strict=True)}
+
+
+def _cut(picture: str) -> str:
+    lines = picture.split("\n")
+    more = len(lines) - _MAX_LINES
+    return "\n".join([*lines[:_MAX_LINES], *([f"… ({more} more lines)"] if more > 0 else [])])

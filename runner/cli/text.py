@@ -32,6 +32,5 @@ def as_text(text: JsonText, *, draw: Draw | None = None, columns: int | None = N
         return f"({size(len(text))}: too large to be shown; qrunner result JOB > FILE writes it)"
     data, columns = json.loads(text), columns or columns_of(sys.stdout)
     wanted = drawable(data) if draw else []
-    return readable(
-        data, columns, drawn(wanted, draw(wanted, columns)) if draw and wanted else None
-    )
+    pictures = draw(wanted, columns) if draw and wanted else []
+    return readable(data, columns, drawn(wanted, pictures))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
+from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,13 +19,13 @@ from starlette.websockets import WebSocket
 
 from runner.service import own
 from runner.service.desk import Desk
-from runner.service.faults import body_of
 from runner.service.ibm import ROUTES as IBM_ROUTES
 from runner.service.ibm.stream import PATHS as STREAM_PATHS
 from runner.service.ibm.stream import stream
 from runner.service.openapi import described
 from runner.service.pages import ROUTES as PAGES
-from runner.service.routing import Call, Needs, Route, answered, json_of
+from runner.service.pages.rendering import refusal
+from runner.service.routing import Call, Needs, Route, answered, json_of, refusal_as_json
 
 _SLASHES: Final = re.compile(r"/{2,}")
 
@@ -83,10 +84,14 @@ def _socket(desk: Desk) -> Callable[[WebSocket], Awaitable[None]]:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """Answer an address or a method that no route has, in the form of every other refusal."""
+    """Answer an address or a method that no route has, as every other refusal is answered."""
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return JSONResponse(body_of(error.status_code, message), error.status_code, error.headers)
+    is_visit = "text/html" in request.headers.get("accept", "")
+    answer = refusal if is_visit else refusal_as_json
+    response = answer(request, HTTPStatus(error.status_code), message)
+    response.headers.update(error.headers or {})
+    return response
 
 
 def _normalised(app: ASGIApp) -> ASGIApp:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from runner import backends
 from runner.backends.holders import HeldState
@@ -11,7 +12,9 @@ from runner.host.forms import data_of
 from runner.host.workers import Load
 from runner.job import Job
 from runner.job.record import JobStatus
+from runner.job.request import Origin
 from runner.policy.rules import Rules
+from runner.programs import drawing
 from runner.programs.values import as_sent, loaded
 from runner.sandboxes.pool import PoolState
 from runner.service.attempts import Attempts
@@ -99,6 +102,21 @@ class Desk:
         """Return True while the service takes jobs and its store can be used."""
         return not self.jobs.is_draining and self._store.is_open
 
+    def drawing(self, user: User, job: Job) -> Job | None:
+        """Return the job that has drawn a job's circuits, or does; None if nobody asked for it."""
+        found = self._supervisor.search(Query(user=user.name, key=_drawing_of(job), limit=1))
+        return found[0] if found else None
+
+    def draw(self, user: User, job: Job, circuits: Sequence[Any], columns: int) -> Job:
+        """Draw these circuits of a job in a sandbox, and return the job that does it."""
+        order = Order(
+            inputs=drawing.inputs_for(circuits, columns),
+            backend="none",
+            options={"tags": [f"of {job.id}"]},
+            origin=Origin(key=_drawing_of(job)),
+        )
+        return self.jobs.submit(user, drawing.PROGRAM, order)
+
     def state(self) -> State:
         """Return what the service does now.  Raises StoreError, BackendUnavailableError."""
         supervisor = self._supervisor
@@ -128,3 +146,8 @@ class Desk:
             "streams": ("Open streams of events.", self.streams.number),
             "ready": ("1 while the service takes jobs.", float(self.is_ready)),
         }
+
+
+def _drawing_of(job: Job) -> str:
+    """Return the key of the one job that draws the circuits of another."""
+    return f"drawing of {job.id}"

@@ -21,7 +21,7 @@ MAX_MESSAGES: Final = 5000
 MAX_CHARS: Final = 4 << 20
 """... and of so many characters of messages."""
 
-_MAX_POINTS: Final = 400
+_MAX_POINTS: Final = 200
 WIDTH, HEIGHT = 640, 160
 _LEFT, _BELOW, _EDGE = 72, 20, 8
 

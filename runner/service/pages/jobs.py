@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,6 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from runner.display import shortened
-from runner.encoded.readable import readable
 from runner.host.forms import data_of
 from runner.job import Job
 from runner.job.handle import trace_of
@@ -22,6 +22,7 @@ from runner.job.record import JobRecord, Outcome
 from runner.job.words import after, because
 from runner.pictures.page import MAX_TROUBLE
 from runner.programs import Program
+from runner.programs.drawing import pictures_of
 from runner.programs.values import loaded
 from runner.service.faults import RefusedError
 from runner.service.pages import charts
@@ -29,19 +30,20 @@ from runner.service.pages.downloads import FORMS, download
 from runner.service.pages.fields import Field, fields_of
 from runner.service.pages.rendering import address, page, see
 from runner.service.pages.running import form_of, submitted
+from runner.service.pages.values import COLUMNS, MAX_READ, circuits_of, laid_out
 from runner.service.reading import moment
 from runner.service.routing import Call, Needs
 from runner.store.rows import Query
 from sandbox.wire.protocol import MAX_INPUTS_BYTES, JsonText
 
 _ROWS: Final = 50
-_MESSAGES: Final = 100
-_MAX_MESSAGE: Final = 1000
-_MAX_VALUE: Final = 1 << 20
-"""A longer result is not laid out on the page, but can be downloaded."""
+_MESSAGES: Final = 50
+_MAX_MESSAGE: Final = 500
+_MAX_EDITED: Final = 64 << 10
+"""Longer inputs do not fit into a form."""
 
-_COLUMNS: Final = 100
 _LOG_BYTES: Final = 32 << 10
+_DRAWN_WITHIN_S: Final = 20.0
 _PENDING: Final = "pending"
 _FILTERS: Final = ("program", "outcome", "tag", "created_after", "created_before")
 
@@ -108,6 +110,8 @@ def shown(call: Call) -> Response:
     messages = said.messages
     first, end = (messages[0].seq, messages[-1].seq + 1) if messages else (0, 0)
     total = record.usage.messages if record else end
+    result = record.result if record else None
+    can_draw = bool(circuits_of(result))
     return page(
         call,
         "job.html",
@@ -123,9 +127,10 @@ def shown(call: Call) -> Response:
         earlier=max(0, first - _MESSAGES) if first > 0 else None,
         is_newest=start is None,
         charts=_charts(call, job, record),
-        result=_laid_out(record.result if record else None),
+        result=laid_out(result, _pictures(call, job) if can_draw else ()),
+        can_draw=can_draw,
         log=said.log,
-        inputs=_laid_out(job.request.inputs),
+        inputs=laid_out(job.request.inputs),
         usage=_usage(record),
         memory=job.memory_bytes() if record is None else None,
         trace=trace_of(job).phases(),
@@ -137,7 +142,7 @@ def shown(call: Call) -> Response:
 def _charts(call: Call, job: Job, record: JobRecord | None) -> charts.Charts:
     said = call.desk.jobs.said(job, most=charts.MAX_MESSAGES, log_bytes=1)
     result = record.result if record else None
-    is_short = result is not None and len(result) <= _MAX_VALUE
+    is_short = result is not None and len(result) <= MAX_READ
     return charts.charts(job.id, charts.recent(said.messages), result if is_short else None)
 
 
@@ -150,16 +155,11 @@ def _usage(record: JobRecord | None) -> list[tuple[str, Any, str]]:
     return [(name, value, sources.get(name, "")) for name, value in data.items()]
 
 
-def _laid_out(text: JsonText | None) -> str:
-    """Return a value as text of bounded size, "" for none."""
-    if text is None:
-        return ""
-    if len(text) > _MAX_VALUE:
-        return f"{len(text)} characters: too long for this page, so download it"
-    try:
-        return readable(json.loads(text), _COLUMNS)
-    except ValueError:  # a number with thousands of digits
-        return shortened(text, _MAX_MESSAGE)
+def _pictures(call: Call, job: Job) -> list[str]:
+    """Return the pictures of a job's circuits, none if they have not been drawn."""
+    found = call.desk.drawing(call.user, job)
+    record = found.record if found else None
+    return [] if record is None or record.result is None else pictures_of(json.loads(record.result))
 
 
 def _short(body: JsonText) -> str:
@@ -188,8 +188,15 @@ def again(call: Call) -> Response:
 
 def edited(call: Call) -> Response:
     """Show the inputs of a job in a form, to run its program again with others."""
+    inputs = call.job.request.inputs
+    if len(inputs) > _MAX_EDITED:
+        msg = (
+            f"the inputs of {call.job.id} are {len(inputs)} characters, too long for a form of "
+            f"{_MAX_EDITED}: download the job, and run its program with `qrunner run --inputs`"
+        )
+        raise RefusedError(HTTPStatus.CONFLICT, msg)
     program, _ = call.desk.programs.of_job(call.job, call.user)
-    return _edited(call, program, fields_of(program, loaded(call.job.request.inputs)))
+    return _edited(call, program, fields_of(program, loaded(inputs)))
 
 
 def run_edited(call: Call) -> Response:
@@ -209,6 +216,19 @@ def _edited(
     return page(call, "edit.html", status, job=call.job, form=form)
 
 
+def draw(call: Call) -> Response:
+    """Draw the circuits of a result, in a sandbox."""
+    record = call.job.record
+    circuits = circuits_of(record.result if record else None)
+    if not circuits:
+        msg = f"the result of {call.job.id} has no circuits that can be drawn"
+        raise RefusedError(HTTPStatus.CONFLICT, msg)
+    drawing = call.desk.draw(call.user, call.job, circuits, COLUMNS)
+    with contextlib.suppress(TimeoutError):
+        drawing.wait(_DRAWN_WITHIN_S)
+    return see(f"/jobs/{call.job.id}#result")
+
+
 def delete(call: Call) -> Response:
     """Remove a job with everything that is kept of it."""
     call.desk.jobs.delete(call.job)
@@ -221,6 +241,7 @@ ROUTES: Final = (
     address("GET", "/jobs/{job}", Needs.JOB, shown),
     address("POST", "/jobs/{job}/cancel", Needs.JOB, cancel),
     address("POST", "/jobs/{job}/again", Needs.JOB, again),
+    address("POST", "/jobs/{job}/draw", Needs.JOB, draw),
     address("GET", "/jobs/{job}/edit", Needs.JOB, edited),
     address("POST", "/jobs/{job}/edit", Needs.JOB, run_edited, most_bytes=MAX_INPUTS_BYTES),
     address("POST", "/jobs/{job}/delete", Needs.JOB, delete),

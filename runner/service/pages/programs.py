@@ -17,6 +17,7 @@ from runner.programs import Program
 from runner.service import archives
 from runner.service.faults import RefusedError, status_of
 from runner.service.own.programs import MOST_BYTES
+from runner.service.pages.excerpts import excerpt_at
 from runner.service.pages.fields import Field, fields_of
 from runner.service.pages.rendering import address, page, see
 from runner.service.pages.running import form_of, submitted, typed
@@ -28,7 +29,7 @@ from sandbox.wire.protocol import MAX_INPUTS_BYTES
 _ROWS: Final = 50
 _JOBS: Final = 10
 _MAX_SOURCE: Final = 64 << 10
-"""Of a longer file, only the beginning is on the page."""
+"""So much of a program's files is on its page, in bytes."""
 
 
 def listed(call: Call) -> Response:
@@ -80,11 +81,13 @@ def _shown(
 
 
 def _source(program: Program) -> list[tuple[str, str, int]]:
-    """Return name, text and size of each file; what is no text has none."""
-    return [
-        (name, content[:_MAX_SOURCE].decode(errors="replace"), len(content))
-        for name, content in sorted(program.files.items())
-    ]
+    """Return name, text and size of each file, the main one first; the texts are bounded."""
+    found, room = [], _MAX_SOURCE
+    entry = program.manifest.entry
+    for name, content in sorted(program.files.items(), key=lambda each: (each[0] != entry, each)):
+        found.append((name, content[:room].decode(errors="replace"), len(content)))
+        room -= min(room, len(content))
+    return found
 
 
 def run(call: Call) -> Response:
@@ -100,17 +103,19 @@ def run(call: Call) -> Response:
 
 def ask_for_upload(call: Call) -> Response:
     """Ask for a program to upload."""
-    return page(call, "upload.html", mistake="", name="")
+    return page(call, "upload.html", mistake="", excerpt=None, name="")
 
 
 def upload(call: Call) -> Response:
     """Upload a program, or a new version of the user's own of that name."""
-    name = typed(call, "name")
+    name, files = typed(call, "name"), dict[str, bytes]()
     try:
         files, stem = _files(call)
         new = call.desk.programs.put(call.user, files, name=name or stem)
     except (RequestError, ImageError) as error:
-        return page(call, "upload.html", status_of(error), mistake=str(error), name=name)
+        where = excerpt_at(str(error), files)
+        status = status_of(error)
+        return page(call, "upload.html", status, mistake=str(error), excerpt=where, name=name)
     return see(f"/programs/{new.id}")
 
 

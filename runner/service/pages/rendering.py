@@ -62,6 +62,9 @@ def refusal(request: HTTPConnection, status: HTTPStatus, message: str) -> Respon
     """Return a refusal as a page; a visitor who has not signed in is led to where that is done."""
     is_visit = request.scope["method"] == "GET" and "text/html" in request.headers.get("accept", "")
     if status == HTTPStatus.UNAUTHORIZED and is_visit:
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            # The browser keeps the cookie from who follows a link of another site, until we ask.
+            return _rendered("continue.html", status, address=str(request.url.path))
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         query = "" if wanted == "/" else f"?next={quote(wanted)}"
         return RedirectResponse(f"{SIGN_IN}{query}", HTTPStatus.SEE_OTHER)

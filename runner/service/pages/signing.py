@@ -12,6 +12,7 @@ from starlette.responses import Response
 from runner.service.identity import proof_of, session_of, set_session
 from runner.service.pages.rendering import SIGN_IN, address, page, see
 from runner.service.routing import Call, Needs
+from runner.store.users import User
 
 ONCE: Final = "once"
 """The parameter of the link that lets a single user in."""
@@ -24,8 +25,8 @@ def ask(call: Call) -> Response:
     if call.request.scope["method"] == "GET" and (once := call.query.get(ONCE)):
         call.desk.attempts.check(_address(call))
         if call.desk.link.take(once):
-            return _let_in(call, None)
-        call.desk.attempts.failed(_address(call))
+            return _let_in(call, None, call.user)
+        _refuse(call)
         msg = "this link has been used, or is of a service that has ended: it prints another one"
         return _form(call, msg, HTTPStatus.FORBIDDEN)
     return _form(call)
@@ -35,11 +36,12 @@ def sign_in(call: Call) -> Response:
     """Let in who has a valid token."""
     call.desk.attempts.check(_address(call))
     token = str(call.form.get("token", "")).strip()
-    if call.desk.users.of_token(token) is None:
-        call.desk.attempts.failed(_address(call))
+    user = call.desk.users.of_token(token)
+    if user is None:
+        _refuse(call)
         msg = "this token is not valid: it may be mistyped, expired or revoked"
         return _form(call, msg, HTTPStatus.FORBIDDEN)
-    return _let_in(call, token)
+    return _let_in(call, token, user)
 
 
 def sign_out(call: Call) -> Response:
@@ -50,7 +52,19 @@ def sign_out(call: Call) -> Response:
     return response
 
 
-def _let_in(call: Call, token: str | None) -> Response:
+def _refuse(call: Call) -> None:
+    """Count and note a sign-in that has failed."""
+    call.desk.attempts.failed(_address(call))
+    _note(call, "", HTTPStatus.FORBIDDEN)
+
+
+def _note(call: Call, user: str, status: HTTPStatus) -> None:
+    """Note a sign-in in the audit log."""
+    call.desk.audit.add(user, "sign in", "", status=status, address=_address(call))
+
+
+def _let_in(call: Call, token: str | None, user: User) -> Response:
+    _note(call, user.name, HTTPStatus.OK)
     # Another name than the one before: whoever knew that one is still outside.
     call.desk.sessions.close(session_of(call.request))
     response = see(_next(call))

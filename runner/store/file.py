@@ -158,6 +158,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             expires REAL NOT NULL
         ) WITHOUT ROWID""",
         "CREATE INDEX sessions_by_token ON sessions (token)",
+        # Lists are filtered by what is in the index, without a look at the jobs themselves.
+        "DROP INDEX jobs_by_user",
+        "CREATE INDEX jobs_by_user ON jobs (user, created, number, outcome, program, program_id)",
+        "CREATE INDEX events_of_log ON events (job, position) WHERE kind = 'stderr'",
     ),
     ("ALTER TABLE versions ADD COLUMN cases BLOB NOT NULL DEFAULT x''",),
 )

@@ -20,7 +20,7 @@ from runner.host.closing import Closing
 from runner.host.forms import value_of
 from runner.host.processes import HostProcess
 from runner.job.device import Answer
-from runner.job.record import Event, JobStatus, LogEvent, MessageEvent, Usage
+from runner.job.record import Event, JobStatus, MessageEvent, Usage
 from runner.job.request import Request
 from runner.policy import parse_size
 from runner.store import rows
@@ -255,9 +255,10 @@ class Store:
 
     def count(self, query: Query | None = None) -> int:
         """Return how many jobs match, regardless of the query's `limit` and `skip`."""
-        conditions, values = rows.conditions(query if query is not None else Query())
+        query = query if query is not None else Query()
+        conditions, values = rows.conditions(query)
         with self._file.reading() as db:
-            statement = f"SELECT count(*) FROM jobs WHERE {conditions}"  # noqa: S608
+            statement = f"SELECT count(*) FROM {rows.table(query)} WHERE {conditions}"  # noqa: S608
             return int(db.execute(statement, values).fetchone()[0])
 
     def pending(self) -> dict[str, dict[JobStatus, int]]:
@@ -280,7 +281,7 @@ class Store:
         limit = -1 if query.limit is None else query.limit
         with self._file.reading() as db:
             found = db.execute(
-                f"SELECT number, {_COLUMNS} FROM jobs WHERE {conditions} "  # noqa: S608
+                f"SELECT number, {_COLUMNS} FROM {rows.table(query)} WHERE {conditions} "  # noqa: S608
                 f"ORDER BY created {order}, number {order} LIMIT ? OFFSET ?",
                 (*values, limit, query.skip),
             ).fetchall()
@@ -376,15 +377,13 @@ class Store:
         """Return the end of a job's log: `most_bytes`, or up to one piece of it more."""
         pieces: list[str] = []
         with self._file.reading() as db:
-            for row in db.execute(
-                f"SELECT {_OF_EVENTS} WHERE jobs.id = ? "
-                "AND kind NOT IN ('message', 'started', 'file') ORDER BY position DESC",
+            for (content,) in db.execute(
+                "SELECT content FROM events INDEXED BY events_of_log WHERE kind = 'stderr' "
+                "AND job = (SELECT number FROM jobs WHERE id = ?) ORDER BY position DESC",
                 (job_id,),
             ):
-                event = rows.event(row)
-                assert isinstance(event, LogEvent)
-                pieces.append(event.text)
-                most_bytes -= len(row[3])
+                pieces.append(bytes(content).decode(errors="surrogatepass"))
+                most_bytes -= len(content)
                 if most_bytes <= 0:
                     break
         return "".join(reversed(pieces))

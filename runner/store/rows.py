@@ -48,6 +48,12 @@ SUMMARY: Final = (
 )
 """The columns of a `Summary`, except its tags."""
 
+_STATES: Final = {
+    "outcome": frozenset(map(str, Outcome)).__contains__,
+    "status": frozenset(map(str, JobStatus)).__contains__,
+}
+"""Which column has a word that may be an outcome or a status."""
+
 _OF_A_REQUEST: Final = ("program", "user", "tags", "replay_of")
 """Members of a request that have columns, for searching, and so are not in its text."""
 
@@ -217,6 +223,13 @@ def tags_of(db: sqlite3.Connection, number: int) -> tuple[str, ...]:
     return tuple(tag for (tag,) in rows)
 
 
+def table(query: Query) -> str:
+    """Return the table of jobs, with the index to use where SQLite would choose a worse one."""
+    if query.user is not None and query.key:
+        return "jobs INDEXED BY jobs_by_key"
+    return "jobs INDEXED BY jobs_pending" if query.user is not None and query.pending else "jobs"
+
+
 def conditions(query: Query) -> tuple[str, list[Any]]:
     """Return the conditions of a `WHERE` clause, and the values of their parameters."""
     conditions = ["1"]
@@ -224,9 +237,11 @@ def conditions(query: Query) -> tuple[str, list[Any]]:
     if query.pending is not None:
         conditions.append(f"outcome IS {'' if query.pending else 'NOT '}NULL")
     if query.outcomes:
-        marks = ", ".join("?" * len(query.outcomes))
-        conditions.append(f"(outcome IN ({marks}) OR status IN ({marks}))")
-        values += [*query.outcomes, *query.outcomes]
+        known = {column: [*filter(each, query.outcomes)] for column, each in _STATES.items()}
+        marks = {column: ", ".join("?" * len(found)) for column, found in known.items() if found}
+        either = " OR ".join(f"{column} IN ({mark})" for column, mark in marks.items())
+        conditions.append(f"({either or '0'})")
+        values += [value for found in known.values() for value in found]
     for condition, value in (
         ("program = ?", query.program),
         ("user = ?", query.user),
@@ -234,7 +249,7 @@ def conditions(query: Query) -> tuple[str, list[Any]]:
         ("created < ?", query.created_before),
         ("program_id = ?", query.program_id),
         ("session = ?", query.session),
-        ("key = ?", query.key),
+        ("key = ? AND key != ''", query.key),
         ("json_extract(request, '$.backend.name') = ?", query.backend),
         ("(created, number) < (SELECT created, number FROM jobs WHERE id = ?)", query.before),
         *(("number IN (SELECT job FROM tags WHERE tag = ?)", tag) for tag in query.tags),

@@ -42,7 +42,8 @@ _MAX_PACKED: Final = 256  # one number takes about 110 characters
 class Series:
     """The values of the field `name` by those of the field `by`; None means the message numbers.
 
-    `left_out` counts further values that are not finite, or too large to draw.
+    `left_out` counts further values that are not finite, or too large to draw; `messages` are the
+    numbers of the messages that hold those drawn.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Series:
     xs: list[float]
     ys: list[float]
     left_out: int
+    messages: list[float] = field(default_factory=list)
     unit: str = "message"
 
 
@@ -127,15 +129,16 @@ class Numbers:
         chosen = self._fields.get(name, _Field())
         by = by or self._counter(name)
         known = dict(zip(*self._pairs(by), strict=True)) if by else None
-        xs, ys, left_out = [], [], 0
+        xs, ys, messages, left_out = [], [], [], 0
         for message, value in zip(chosen.messages, chosen.values, strict=True):
             x = message if known is None else known.get(message, math.nan)
             if _is_drawable(value) and _is_drawable(x):
                 xs.append(float(x))
                 ys.append(value)
+                messages.append(float(message))
             else:
                 left_out += 1
-        return Series(name=name, by=by, xs=xs, ys=ys, left_out=left_out)
+        return Series(name=name, by=by, xs=xs, ys=ys, left_out=left_out, messages=messages)
 
     def obvious(self) -> list[str]:
         """Return the fields worth drawing: those that do not merely count messages."""

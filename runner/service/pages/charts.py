@@ -22,8 +22,7 @@ MAX_CHARS: Final = 4 << 20
 """... and of so many characters of messages."""
 
 _MAX_POINTS: Final = 200
-WIDTH, HEIGHT = 640, 160
-_LEFT, _BELOW, _EDGE = 72, 20, 8
+WIDTH, HEIGHT = 1000, 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +74,11 @@ def recent(messages: Sequence[MessageEvent]) -> list[MessageEvent]:
 
 
 def _line(series: Series) -> Line:
-    xs, ys, every = _thinned(series)
+    xs, ys, every = thinned(series.xs, series.ys, most=_MAX_POINTS)
     low, high, begin, end = min(ys), max(ys), xs[0], xs[-1]
-    across, up = (WIDTH - _LEFT - _EDGE) / ((end - begin) or 1), (HEIGHT - _BELOW - _EDGE)
+    across, up = WIDTH / ((end - begin) or 1), HEIGHT / ((high - low) or 1)
     places = (
-        (_LEFT + (x - begin) * across, HEIGHT - _BELOW - (y - low) / ((high - low) or 1) * up)
-        for x, y in zip(xs, ys, strict=True)
+        ((x - begin) * across, HEIGHT - (y - low) * up) for x, y in zip(xs, ys, strict=True)
     )
     notes = [f"{len(series.ys)} values", f"the last {series.ys[-1]:.6g}"]
     if every > 1:
@@ -101,13 +99,11 @@ def _line(series: Series) -> Line:
 
 
 def _data(series: Series) -> dict[str, Any]:
-    xs, ys, _ = _thinned(series)
+    """Return a line by the numbers of its messages: the script cannot know another field to come."""
+    xs, ys, _ = thinned(series.messages, series.ys, most=_MAX_POINTS)
     return {
         "name": series.name,
         "points": list(zip(xs, ys, strict=True)),
+        "count": len(series.ys),
         "left_out": series.left_out,
     }
-
-
-def _thinned(series: Series) -> tuple[list[float], list[float], int]:
-    return thinned(series.xs, series.ys, most=_MAX_POINTS)

@@ -90,7 +90,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     is_visit = "text/html" in request.headers.get("accept", "")
     answer = refusal if is_visit else refusal_as_json
     response = answer(request, HTTPStatus(error.status_code), message)
-    response.headers.update(error.headers or {})
+    response.headers.update({**(error.headers or {}), "X-Content-Type-Options": "nosniff"})
     return response
 
 

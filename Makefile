@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-service test-cluster test-machines test-index test-providers bench-cluster test-fast check fuzz corpus mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
+.PHONY: help run test test-service test-page test-cluster test-machines test-index test-providers bench-cluster test-fast check fuzz corpus mutate bench soak fmt build doctor runsc lock record docs dist clean venv venv-dev engine
 
 BIN := .venv/bin
 BENCHMARKS := compare phases cells commands hardening held neighbour relay service transpile soak first
@@ -34,6 +34,7 @@ run: venv engine ## run a program: make run PROGRAM=random_circuits [KWARGS='{"i
 test: venv-dev engine ## run every test, real containers included (at most 10 minutes)
 	@$(BIN)/qrunner build --base >/dev/null & \
 		if tools/setup-runsc; then export QRUNNER_RUNSC_MUST_WORK=1; fi; \
+		if tools/apt-install chromium; then export QRUNNER_PAGE_MUST_WORK=1; fi; \
 		export QRUNNER_ENGINE_MUST_WORK=1; status=0; \
 		$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --durations 15 || status=$$?; \
 		if [ $$status -eq 1 ]; then \
@@ -91,6 +92,11 @@ test-cluster: venv-dev engine ## run the cluster tests: Ray and Slurm on this ma
 test-service: venv-dev engine ## run the tests of the service, with IBM's unmodified clients
 	@tools/setup-group service
 	@QRUNNER_ENGINE_MUST_WORK=1 $(BIN)/python -m pytest -q --durations 15 tests/service
+
+# Where Debian's package cannot be installed, a chromium on PATH will do.
+test-page: venv-dev engine ## try the service's pages in Chromium, with programs that mean ill (minutes)
+	@tools/apt-install chromium || true
+	@QRUNNER_ENGINE_MUST_WORK=1 QRUNNER_PAGE_MUST_WORK=1 $(BIN)/python -m pytest -q --durations 15 tests/page
 
 # Hours on two cores; not in CI. MACHINES="podman-root" takes only some, MACHINE_COMMANDS="run" too.
 test-machines: venv-dev engine ## run doctor, outcomes and corpus on Debian machines: Docker, Podman

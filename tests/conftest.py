@@ -23,7 +23,7 @@ from tests.scheduling import in_order, pytest_xdist_make_scheduler
 
 __all__ = ["pytest_xdist_make_scheduler"]  # a hook
 
-ENGINE_DIRECTORIES = {"cluster", "engine", "programs", "security", "service"}
+ENGINE_DIRECTORIES = {"cluster", "engine", "page", "programs", "security", "service"}
 MUST_WORK = "QRUNNER_ENGINE_MUST_WORK"
 RUNSC_MUST_WORK = "QRUNNER_RUNSC_MUST_WORK"
 GONE_WITHIN_S = 10.0

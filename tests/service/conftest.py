@@ -50,9 +50,9 @@ class Service:
             session.headers["Authorization"] = f"Bearer {self.token(name, *options)}"
         return session
 
-    def upload(self, user="alice", program="echo", **more):
+    def upload(self, user="alice", program="echo", directory=PROGRAMS, **more):
         """Upload one of the programs of the tests and return its id."""
-        content = (PROGRAMS / f"{program}.py").read_bytes()
+        content = (directory / f"{program}.py").read_bytes()
         files = {"program.py": base64.b64encode(content).decode()}
         more = {"name": program, **more}
         answer = self.client(user).post(f"{self.url}/v1/programs", json={"files": files, **more})

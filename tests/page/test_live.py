@@ -1,0 +1,202 @@
+"""A job's page while the job runs: what comes is shown, none is lost, and the page stays usable."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.page.conftest import PROGRAMS
+from tests.service.conftest import free_port, started
+
+BLOCKED_MS = 50
+"""The longest that the page's main thread may work without letting the user in."""
+
+
+def shown(page):
+    """Return the numbers of the messages on the page, in their order."""
+    return page.locator("#messages li").evaluate_all("all => all.map((li) => +li.dataset.seq)")
+
+
+def has_ended(visitor):
+    expect(visitor.page.locator("#live")).to_contain_text("Ended")
+
+
+@pytest.fixture
+def ticking(service, visitor):
+    """A function that opens the page of a new job which publishes as it is told."""
+    visitor.sign_in("alice")
+    program = service.upload(program="ticker", directory=PROGRAMS, name="ticker")
+
+    def started_(**inputs):
+        visitor.see(f"/jobs/{service.run(program, **inputs)}")
+        return visitor.page
+
+    yield started_
+    service.client("alice").delete(f"{service.url}/v1/programs/{program}")
+
+
+def test_messages_numbers_counts_and_log_appear_as_they_come(ticking, visitor):
+    page = ticking(messages=60, rate=60, pause_s=250)
+    expect(page.locator("#live")).to_have_text("Live")
+    expect(page.locator("#messages li")).to_have_count(60)
+    assert shown(page) == list(range(60))
+    expect(page.locator("#messages li").last).to_contain_text('"iteration":59')
+    chart = page.locator("#series figure")
+    expect(chart).to_contain_text("60 values")
+    expect(chart).to_contain_text("energy")
+    expect(page.locator("#counts tbody tr")).to_have_count(3)
+    expect(page.locator("#counts")).to_contain_text("message 50")
+    expect(page.locator("#counts tbody tr").first).to_contain_text("550")
+    expect(page.locator("#log")).to_contain_text("iteration 50 of 60")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#outcome")).to_contain_text("Cancelled")
+    assert shown(page) == list(range(60))
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def test_the_end_of_a_job_is_shown_and_said_without_a_reload(ticking):
+    page = ticking(messages=5, pause_s=1)
+    page.evaluate("window.isTheSame = true")
+    expect(page.locator("#outcome")).to_contain_text("Completed")
+    expect(page.locator("#live[role=status]")).to_contain_text("Ended: Completed")
+    expect(page.locator("#result")).to_contain_text("512")
+    assert page.evaluate("window.isTheSame")
+    assert shown(page) == list(range(5))
+
+
+def test_a_page_that_comes_late_shows_what_was_and_what_comes(ticking):
+    page = ticking(messages=150, rate=50, pause_s=250)
+    expect(page.locator("#messages li").nth(40)).to_be_attached()
+    page.reload()
+    expect(page.locator("#messages li").last).to_have_attribute("data-seq", "149")
+    found = shown(page)
+    assert found == list(range(found[0], 150))
+    expect(page.locator("#series figure")).to_contain_text("150 values")
+
+
+def test_a_thousand_messages_a_second_do_not_freeze_the_page(ticking, browser):
+    # As the thread's own time: beside others, a busy machine lets every thread wait longer.
+    page = ticking(messages=6000, rate=1000)
+    browser.start_tracing(page=page, categories=["toplevel", "devtools.timeline"])
+    page.get_by_label("Search the log").fill("iteration 4")
+    has_ended_page(page)
+    tasks = tasks_of(json.loads(browser.stop_tracing()))
+    assert len(tasks) > 100
+    assert max(tasks) <= BLOCKED_MS
+    assert shown(page)[-1] == 5999
+    assert 0 < page.locator("#messages li").count() <= 200
+
+
+def has_ended_page(page):
+    expect(page.locator("#live")).to_contain_text("Ended", timeout=60_000)
+
+
+def tasks_of(trace):
+    """Return how long each task of the page's main thread worked, in milliseconds."""
+    events = trace["traceEvents"]
+    mains = {
+        (each["pid"], each["tid"])
+        for each in events
+        if each["name"] == "thread_name" and each["args"]["name"] == "CrRendererMain"
+    }
+    return [
+        each["tdur"] / 1000
+        for each in events
+        if each["name"].endswith("RunTask") and (each["pid"], each["tid"]) in mains
+        if "tdur" in each
+    ]
+
+
+def test_messages_of_the_greatest_size_do_not_freeze_the_page(ticking, browser):
+    page = ticking(messages=40, rate=20, pad=1_000_000)
+    browser.start_tracing(page=page, categories=["toplevel", "devtools.timeline"])
+    has_ended_page(page)
+    assert max(tasks_of(json.loads(browser.stop_tracing()))) <= BLOCKED_MS
+    assert shown(page)[-1] == 39
+
+
+def test_a_page_that_nobody_looks_at_holds_no_connection_and_misses_nothing(ticking, service):
+    page = ticking(messages=120, rate=40, pause_s=250)
+    expect(page.locator("#messages li").nth(10)).to_be_attached()
+    look = """(isHidden) => {
+        Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(look, True)
+    before = page.locator("#messages li").count()
+    page.wait_for_timeout(1000)
+    assert page.locator("#messages li").count() == before
+    page.evaluate(look, False)
+    expect(page.locator("#messages li").last).to_have_attribute("data-seq", "119")
+    assert shown(page) == list(range(120))
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_page_goes_on_after_the_service_restarted(visitors, browser, tmp_path, how):
+    listen = f"127.0.0.1:{free_port()}"
+    config = "[service]\ngrace_s = 1\n"
+    with started(tmp_path / "s", listen=listen, config=config) as service:
+        visitor = visitors(service).sign_in("alice")
+        program = service.upload(program="ticker", directory=PROGRAMS, name="ticker")
+        page = visitor.page
+        visitor.see(f"/jobs/{service.run(program, messages=150, rate=50, pause_s=250)}")
+        expect(page.locator("#messages li").nth(20)).to_be_attached()
+        page.evaluate("window.isTheSame = true")
+        service.stop(how)
+        expect(page.locator("#live")).to_contain_text("The connection is lost")
+    with started(tmp_path / "s", listen=listen, config=config):
+        has_ended(visitor)
+        wanted = "Interrupted" if how == signal.SIGKILL else "Cancelled"
+        expect(page.locator("#outcome")).to_contain_text(wanted)
+        assert page.evaluate("window.isTheSame")
+        found = shown(page)
+        assert found == list(range(len(found)))
+        assert len(found) > 20
+
+
+def test_messages_are_paged(ticking, visitor):
+    page = ticking(messages=350)
+    has_ended(visitor)
+    last = shown(page)
+    assert last[-1] == 349
+    page.get_by_role("link", name="Earlier").click()
+    earlier = shown(page)
+    assert earlier[-1] == last[0] - 1
+    assert earlier == list(range(earlier[0], last[0]))
+    page.get_by_role("link", name="Newest").click()
+    assert shown(page) == last
+
+
+def test_the_log_can_be_searched_and_followed(ticking):
+    page = ticking(messages=3000, pause_s=250)
+    box = page.locator("#log")
+    expect(box).to_contain_text("iteration 2950")
+    at_end = "box => box.scrollTop + box.clientHeight >= box.scrollHeight - 4"
+    assert box.evaluate(at_end)
+    page.get_by_label("Search the log").fill("ITERATION 29")
+    expect(page.get_by_text("2 of 60 lines")).to_be_visible()
+    assert page.locator("#log > div:visible").all_inner_texts() == [
+        "iteration 2900 of 3000",
+        "iteration 2950 of 3000",
+    ]
+    page.get_by_label("Search the log").fill("")
+    assert page.locator("#log > div:visible").count() == 60
+    box.evaluate("box => { box.scrollTop = 0 }")
+    expect(page.get_by_label("Follow")).not_to_be_checked()
+    page.get_by_label("Follow").check()
+    assert box.evaluate(at_end)
+
+
+def test_the_list_of_jobs_changes_by_itself(service, visitor):
+    visitor.sign_in("alice")
+    program = service.upload(program="ticker", directory=PROGRAMS, name="in-a-list")
+    job = service.run(program, messages=1, pause_s=250)
+    row = visitor.page.locator(f"tr[data-job='{job}']")
+    expect(row).to_contain_text("running", ignore_case=True)
+    row.get_by_role("link").first.focus()
+    service.client("alice").post(f"{service.url}/v1/jobs/{job}/cancel")
+    expect(row).to_contain_text("cancelled", ignore_case=True)
+    expect(row.get_by_role("link").first).to_be_focused()

@@ -139,8 +139,8 @@ def _rehearse(library: Any) -> None:
     circuit = QuantumCircuit(2, 2)
     circuit.h(0)
     circuit.rz(angle + 1, 0)
-    circuit.append(library.XGate().control(3, ctrl_state=2), [0, 1, *_two_more(circuit)])
-    circuit.delay(1.5, 0, unit="us")
+    circuit.append(library.XGate().control(3), [0, 1, *_two_more(circuit)])
+    circuit.delay(2, 0, unit="us")
     circuit.measure([0, 1], [0, 1])
     with circuit.if_test((circuit.clbits[0], 1)):
         circuit.x(0)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from qiskit.circuit import QuantumCircuit
-from qiskit.primitives import PrimitiveResult
+from qiskit.primitives import PrimitiveResult, PubResult, SamplerPubResult
 
 from holder.refusals import Refused
 from holder.targets import measured_bits
@@ -192,11 +192,17 @@ def of_sampler(
 
 
 def with_plain_metadata(found: Any) -> PrimitiveResult:
-    """Return a primitive's result with metadata of plain values and arrays only.
+    """Return a primitive's result in Qiskit's classes, with metadata of plain values and arrays.
 
-    Providers put objects of their own there, which no program could read.
+    Providers have classes of their own for both, which no program could read.
     """
-    pubs = [type(each)(each.data, metadata=_plain(each.metadata)) for each in found]
+    kinds = [
+        SamplerPubResult if isinstance(each, SamplerPubResult) else PubResult for each in found
+    ]
+    pubs = [
+        kind(each.data, metadata=_plain(each.metadata))
+        for kind, each in zip(kinds, found, strict=True)
+    ]
     return PrimitiveResult(pubs, metadata=_plain(found.metadata))
 
 

@@ -122,7 +122,7 @@ def test_every_gate_of_a_target_is_the_one_that_qiskit_has(held):
     if name in {*NOISY, "alice"}:
         pytest.skip("for simulators without noise that have rotations")
     found = supervisor.run(PROGRAMS / "gates.py", backend=name).result(timeout=900)
-    assert len(found) >= (1 if name == "generic" else 15)
+    assert len(found) >= (1 if name == "generic" else 12)
     assert {gate: off for gate, off in found.items() if off > 0.06} == {}
 
 
@@ -157,7 +157,8 @@ def direct_energy(supervisor, name, environment, tmp_path):
     target = target_of(supervisor.describe(name, "")["options"]["target"])
     compiler = generate_preset_pass_manager(target=target, optimization_level=1, seed_transpiler=1)
     ansatz = efficient_su2(2, reps=1, entanglement="linear").assign_parameters(POINT)
-    layout = compiler.run(ansatz).layout.final_index_layout()
+    compiled = compiler.run(ansatz)
+    layout = compiled.layout and compiled.layout.final_index_layout()
     in_z, in_x = ansatz.copy(), ansatz.copy()
     in_x.h([0, 1])
     for each in (in_z, in_x):

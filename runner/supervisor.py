@@ -30,7 +30,7 @@ from runner.images import build_id
 from runner.images.roots import Progress
 from runner.job import Job
 from runner.job.delivery import Callback
-from runner.job.device import HELD
+from runner.job.device import HELD, Device
 from runner.job.options import checked_user
 from runner.job.record import JobStatus
 from runner.job.request import Request
@@ -125,7 +125,6 @@ class Supervisor:
             self._archive = opened.enter_context(contextlib.closing(Archive(store)))
             holders = Holders(backends, os.environ, default_path().with_name(LEDGER))
             self._holders = opened.enter_context(contextlib.closing(holders))
-            self._is_remote = cluster is not None
             self._site: Site
             if cluster is not None:
                 if warm or engine is not None or carrier is not None:
@@ -215,7 +214,7 @@ class Supervisor:
             on_final=on_final,
             retries=retries,
             trace=trace,
-            recording=_recording_of(backend),
+            device=_recording_of(backend),
         )
 
     def accept(  # noqa: PLR0913  keywords only but for the first two
@@ -228,26 +227,23 @@ class Supervisor:
         retries: int | None = None,
         trace: Trace | None = None,
         queue: Queue | None = None,
-        recording: Recording | None = None,
+        device: Device | None = None,
     ) -> Job:
         """Submit a request that has been checked already, here or on another machine.
 
         `queue` is the queue of a session whose sandbox the job gets; None for a sandbox of its own.
-        `recording` stands in the place of a held backend.
+        `device` stands in the place of the held backend that the request names.
         The other arguments and the errors are those of `run`.
         """
         self._check_usable()
         self._site.check(request.limits)
-        if recording is not None and self._is_remote:
-            msg = "a recording is played on this machine: leave out the cluster"
-            raise RequestError(msg)
-        device = recording or self._device(request)
+        device = device or self._device(request)
         workers = self._site.workers
         withdraw = workers.withdraw if queue is None else queue.withdraw
         keeper = self._archive.keeper
         task = Task(program, request, self._policy, withdraw, keeper=keeper, device=device)
         task.job.trace = trace or task.job.trace
-        task.exceptions = ("recorded",) if recording else ()
+        task.exceptions = ("recorded",) if isinstance(device, Recording) else ()
         task.retries = self._retries if retries is None else retries
         task.call_back(callback, on_final)
         task.job.status = JobStatus.QUEUED
@@ -299,8 +295,8 @@ class Supervisor:
         def submit(inputs: Any, limits: Limits, **callbacks: Any) -> Job:
             described = self.describe(backend, user)
             request = checked(found, inputs, limits, described, options, user)
-            recording = _recording_of(backend)
-            return self.accept(found, request, queue=queue, recording=recording, **callbacks)
+            device = _recording_of(backend)
+            return self.accept(found, request, queue=queue, device=device, **callbacks)
 
         return Session(found, lowered, user, submit, closing)
 
@@ -447,9 +443,7 @@ class Supervisor:
         if recorded:
             answers = self._archive.answers(kept.summary.id)
             recording = Recording.of_job(kept.summary.id, kept.request.backend, answers)
-        return self.accept(
-            program, request, callback=callback, on_final=on_final, recording=recording
-        )
+        return self.accept(program, request, callback=callback, on_final=on_final, device=recording)
 
     def pool(self) -> PoolState:
         """Return the number of warm sandboxes that wait, and the memory they use."""
@@ -510,9 +504,6 @@ class Supervisor:
         """Return the held backend of a request, None for most.  Raises RequestError."""
         if request.backend.get("name") != HELD:
             return None
-        if self._is_remote:
-            msg = "a held backend is for jobs on this machine: leave out the cluster"
-            raise RequestError(msg)
         device = self._holders.find(request.backend)
         assert device is not None
         device.check(request.user)

@@ -293,7 +293,7 @@ def _stream(
 
 def _event_of(line: bytes) -> Event | wire.Finished:
     event = wire.event_of(line)
-    if isinstance(event, (wire.Hello, wire.Heartbeat, wire.Ended)):
+    if isinstance(event, (wire.Hello, wire.Heartbeat, wire.Asked, wire.Ended)):
         msg = f"the service sent {type(event).__name__}, which is no event of a job"
         raise RunnerError(msg)
     return event

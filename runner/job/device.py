@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from sandbox.wire.protocol import Call, JsonText
 
@@ -35,6 +35,21 @@ class Consumption:
     shots: int = 0
     device_s: float | None = None
     source: str = "holder"
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The members of a job's `Usage`."""
+        return {"circuits": self.circuits, "shots": self.shots, "device_s": self.device_s}
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Who counted each of them."""
+        silent = "the held backend does not say"
+        return {
+            "circuits": self.source,
+            "shots": self.source,
+            "device_s": silent if self.device_s is None else "device",
+        }
 
 
 class Line(Protocol):

@@ -6,7 +6,8 @@ buffer. If the buffer is not emptied, the sandbox's channel is no longer read, b
 keeps running.
 
 As a process (`python -m runner.nodes.node`) it reads the specification from stdin, which is also
-its lifeline: the job is cancelled at the end of stdin, or at a line that says `cancel`.
+its lifeline: the job is cancelled at the end of stdin, or at a line that says `cancel`.  Other
+lines are what the caller's held backend has answered.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from runner.errors import RunnerError
 from runner.images.transfer import missing_base
 from runner.job import Job
 from runner.job.record import Event, MessageEvent
+from runner.nodes.held import DistantDevice
 from runner.sandboxes.sweep import Janitor
-from runner.sites.cluster import HEARTBEAT_S, SPARE_S, identity, node_name
+from runner.sites.cluster import HEARTBEAT_S, identity, longest_s, node_name
 from runner.sites.wire import (
     MAX_LINE_BYTES,
+    Asked,
     End,
     Ended,
     Finished,
@@ -39,7 +42,9 @@ from runner.sites.wire import (
     Hello,
     JobSpec,
     WireError,
+    is_held,
     line_of,
+    reply_of,
     version_of,
 )
 from runner.supervisor import Supervisor
@@ -68,7 +73,8 @@ class NodeJob:
     def __init__(self, line: bytes, name: str | None = None) -> None:
         self._line = line
         self._name = name or node_name()
-        self._queue: queue.Queue[Event | Finished | Ended] = queue.Queue(_BUFFERED)
+        self._queue: queue.Queue[Event | Asked | Finished | Ended] = queue.Queue(_BUFFERED)
+        self._device = DistantDevice(self._ask)
         self._passed = threading.Semaphore(0)
         self._lock = threading.Lock()
         self._job: Job | None = None
@@ -100,6 +106,17 @@ class NodeJob:
             self._abandon()
             thread.join(_CLOSE_S)
 
+    def obey(self, line: bytes) -> None:
+        """Do what a line of the caller says: pass an answer on, or cancel."""
+        try:
+            reply = reply_of(line)
+        except WireError:
+            reply = None  # no caller of this version sends such a line
+        if reply is None:
+            self.cancel()
+        else:
+            self._device.answer(*reply)
+
     def cancel(self) -> None:
         """Request the end, which `batches` then reports."""
         with self._lock:
@@ -108,10 +125,10 @@ class NodeJob:
         if job is not None:
             job.cancel()
 
-    def _batch(self) -> list[Event | Finished | Ended]:
+    def _batch(self) -> list[Event | Asked | Finished | Ended]:
         """Return the events present, at least one unless none arrive for a heartbeat's interval."""
         deadline = time.monotonic() + HEARTBEAT_S
-        found: list[Event | Finished | Ended] = []
+        found: list[Event | Asked | Finished | Ended] = []
         while not found and time.monotonic() < deadline:
             # In short waits, so that an exception raised from outside is handled between them.
             with contextlib.suppress(queue.Empty):
@@ -120,7 +137,7 @@ class NodeJob:
         with contextlib.suppress(queue.Empty):
             while found and len(found) < MAX_BATCH and size < MAX_BATCH_BYTES:
                 found.append(each := self._queue.get_nowait())
-                size += len(each.body) if isinstance(each, MessageEvent) else 0
+                size += len(each.body) if isinstance(each, MessageEvent | Asked) else 0
         return found
 
     def _abandon(self) -> None:
@@ -151,11 +168,10 @@ class NodeJob:
             )
             raise _UnfitError(msg)
         spec = JobSpec.from_line(self._line)
-        limits = spec.request.limits
-        longest_s = limits.startup_s + limits.timeout_s + SPARE_S
-        self._overdue_at = time.monotonic() + longest_s
+        self._overdue_at = time.monotonic() + longest_s(spec.request)
         supervisor = _supervisor_for(spec)
-        job = supervisor.accept(spec.program, spec.request, callback=self._pace)
+        device = self._device if is_held(spec.request) else None
+        job = supervisor.accept(spec.program, spec.request, callback=self._pace, device=device)
         with self._lock:
             self._job = job
             cancelled = self._cancelled
@@ -171,7 +187,14 @@ class NodeJob:
             if self._abandoned.is_set():
                 break
 
-    def _put(self, event: Event | Finished | Ended) -> None:
+    def _ask(self, asked: Asked) -> None:
+        """Pass a call on; the job's thread must not wait for the caller.
+
+        There are at most `MAX_CALLS` without an answer, so this thread ends.
+        """
+        threading.Thread(target=self._put, args=(asked,), name="qrunner-asked", daemon=True).start()
+
+    def _put(self, event: Event | Asked | Finished | Ended) -> None:
         while not self._abandoned.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(event, timeout=_POLL_S)
@@ -242,8 +265,9 @@ def main() -> int:
 
 
 def _obey(lines: Iterator[bytes], node: NodeJob) -> None:
-    """Cancel at the first line, or at the end of stdin, when the job is no longer wanted."""
-    next(lines, None)
+    """Do what further lines say; cancel at the end of stdin, when the job is no longer wanted."""
+    for line in lines:
+        node.obey(line)
     node.cancel()
 
 

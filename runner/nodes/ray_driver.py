@@ -2,12 +2,15 @@
 
 Apart from `ray_trust`, this is the only module that uses Ray.  The caller sends connections over a
 control socket.  Each begins with one line: a job's specification, or a query of the capacity.  A
-task yields bytes of whole lines, which are forwarded unchanged.  A further line, or the end of the
-connection, cancels the task.  While a job waits for a node, this process sends heartbeats for it.
+task yields bytes of whole lines, which are forwarded unchanged.  Answers of a held backend go to an
+actor, from which the task takes them: nothing can be sent to a task that runs.  Any other line, or
+the end of the connection, cancels the task.  While a job waits for a node, this process sends
+heartbeats for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -25,7 +28,17 @@ from runner.errors import RequestError
 from runner.sites.cluster import HEARTBEAT_S
 from runner.sites.ray import CAPACITY_LINE
 from runner.sites.ray_trust import check_nodes, is_loopback, knock
-from runner.sites.wire import MAX_LINE_BYTES, End, Ended, Heartbeat, JobSpec, WireError, line_of
+from runner.sites.wire import (
+    MAX_LINE_BYTES,
+    REPLY,
+    End,
+    Ended,
+    Heartbeat,
+    JobSpec,
+    WireError,
+    is_held,
+    line_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +47,42 @@ _AHEAD: Final = 4
 
 _REACH_S: Final = 5.0
 
+_TAKE_S: Final = 2.0
+"""How long the mailbox keeps a task waiting for an answer; then the task looks if it has ended."""
+
+_MAX_TAKERS: Final = 10_000
+"""How many tasks may wait at the mailbox at the same time."""
+
 _SIGN: Final = line_of(Heartbeat())
 
 _LAST: Final = (b'{"event": "finished"', b'{"event": "ended"')
 
 
-def attempt(line: bytes) -> Generator[bytes, None, None]:
-    """Run one job on this node, as the task that Ray executes."""
+class Mailbox:
+    """The answers for jobs whose backends are held by the caller, as an actor of Ray's."""
+
+    def __init__(self) -> None:
+        self._boxes: dict[str, asyncio.Queue[bytes]] = {}
+
+    async def put(self, job: str, line: bytes) -> None:
+        """Leave an answer for a job."""
+        self._boxes.setdefault(job, asyncio.Queue()).put_nowait(line)
+
+    async def take(self, job: str) -> bytes:
+        """Return the next answer for a job, as soon as there is one; empty after a while."""
+        box = self._boxes.setdefault(job, asyncio.Queue())
+        try:
+            return await asyncio.wait_for(box.get(), _TAKE_S)
+        except TimeoutError:
+            return b""
+
+    async def forget(self, job: str) -> None:
+        """Drop what is left of a job that has ended."""
+        self._boxes.pop(job, None)
+
+
+def attempt(line: bytes, job: str, mailbox: Any) -> Generator[bytes, None, None]:
+    """Run one job on this node, as the task that Ray executes; `mailbox` if it may be answered."""
     import ray
 
     from runner.nodes.node import NodeJob, outlive
@@ -48,9 +90,22 @@ def attempt(line: bytes) -> Generator[bytes, None, None]:
 
     outlive()
     node_id = ray.get_runtime_context().get_node_id()
-    batches = NodeJob(line, f"{node_name()}/{node_id[:8]}").batches()
-    with contextlib.closing(batches):
-        yield from batches
+    node = NodeJob(line, f"{node_name()}/{node_id[:8]}")
+    is_over = threading.Event()
+
+    def listen() -> None:
+        with contextlib.suppress(ray.exceptions.RayError):  # the caller has gone, and the task goes
+            while not is_over.is_set():
+                if answer := ray.get(mailbox.take.remote(job)):
+                    node.obey(answer)
+
+    if mailbox is not None:
+        threading.Thread(target=listen, name="qrunner-answers", daemon=True).start()
+    try:
+        with contextlib.closing(node.batches()) as batches:
+            yield from batches
+    finally:
+        is_over.set()
 
 
 class Driver:
@@ -60,6 +115,8 @@ class Driver:
         self._control = control
         self._ray = ray
         self._task = ray.remote(num_cpus=1, max_retries=0)(attempt)
+        self._mailbox_lock = threading.Lock()
+        self._mailbox: Any = None
         self._selector = selectors.DefaultSelector()
         self._connections: dict[socket.socket, _Connection] = {}
         self._is_wanted = True
@@ -94,8 +151,10 @@ class Driver:
             data = connection.socket.recv(1 << 20)
         except OSError:
             data = b""
-        is_asked = connection.is_complete
         connection.unread += data
+        is_asked = connection.is_complete
+        if data and is_asked and self._has_passed_on_answers(connection):
+            return
         if not data or is_asked or len(connection.unread) > MAX_LINE_BYTES:
             self._selector.unregister(connection.socket)
             del self._connections[connection.socket]
@@ -108,6 +167,18 @@ class Driver:
             line, connection.unread = bytes(connection.unread), bytearray()
             target = self._answer if line == CAPACITY_LINE else self._run
             threading.Thread(target=target, args=(connection, line), daemon=True).start()
+
+    def _has_passed_on_answers(self, connection: _Connection) -> bool:
+        """Pass on the answers that have arrived whole; False if another line is among them."""
+        if not connection.unread.endswith(b"\n"):
+            is_answer = connection.job is not None and connection.unread.startswith(REPLY)
+            return is_answer and len(connection.unread) <= MAX_LINE_BYTES
+        lines, connection.unread = connection.unread.splitlines(), bytearray()
+        for line in lines:
+            if connection.job is None or not line.startswith(REPLY):
+                return False
+            self._mailbox.put.remote(connection.job, bytes(line))
+        return True
 
     def _cancel(self, connection: _Connection) -> None:
         with connection.lock:
@@ -149,7 +220,10 @@ class Driver:
     def _pass_on(self, connection: _Connection, line: bytes) -> Ended | None:
         errors = self._ray.exceptions
         try:
-            limits = JobSpec.from_line(line).request.limits
+            spec = JobSpec.from_line(line)
+            limits, mailbox, job = spec.request.limits, None, f"{spec.job}/{spec.attempt}"
+            if is_held(spec.request):
+                mailbox, connection.job = self._answers(), job
             with connection.lock:
                 if connection.is_cancelled:
                     return Ended(how=End.CANCELLED, reason="cancelled by the caller")
@@ -159,7 +233,7 @@ class Driver:
                     num_returns="streaming",
                     scheduling_strategy="SPREAD",
                     _generator_backpressure_num_objects=_AHEAD,
-                ).remote(line)
+                ).remote(line, job, mailbox)
             for reference in connection.task:
                 data = self._ray.get(reference)
                 connection.begin()
@@ -178,7 +252,18 @@ class Driver:
             return _ended(error, End.LOST)
         except (WireError, ValueError) as error:
             return _ended(error, End.REFUSED)
+        finally:
+            if connection.job is not None:
+                self._mailbox.forget.remote(connection.job)
         return None
+
+    def _answers(self) -> Any:
+        """Return the actor that keeps answers, which starts with the first job that needs it."""
+        with self._mailbox_lock:
+            if self._mailbox is None:
+                options = {"num_cpus": 0, "max_concurrency": _MAX_TAKERS}
+                self._mailbox = self._ray.remote(**options)(Mailbox).remote()
+            return self._mailbox
 
 
 class _Connection:
@@ -192,6 +277,7 @@ class _Connection:
         self.is_waiting = False
         self.is_cancelled = False
         self.is_over = False
+        self.job: str | None = None
         self.task: Any = None
         self._beginning = threading.Lock()
 

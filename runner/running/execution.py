@@ -382,19 +382,11 @@ class Execution:
         counted = ("wall_s", "messages", "stdout_bytes", "stderr_bytes")
         if self._line is not None:
             used = self._line.used
-            silent = "the held backend does not say"
             known = replace(
                 known,
-                circuits=used.circuits,
-                shots=used.shots,
-                device_s=used.device_s,
+                **used.figures,
                 device_wait_s=round(self._calls.waited_s, 6),
-                sources={
-                    **dict.fromkeys(("circuits", "shots"), used.source),
-                    "device_s": silent if used.device_s is None else "device",
-                    "device_wait_s": "host",
-                    **known.sources,
-                },
+                sources={**used.sources, "device_wait_s": "host", **known.sources},
             )
         return replace(
             known,

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from runner.errors import RequestError
+from runner.job.request import Request
 from runner.running.versions import versions
-from runner.sites.wire import WIRE_VERSION, AttemptEvent, JobSpec
+from runner.sites.wire import WIRE_VERSION, AttemptEvent, JobSpec, is_held
 from sandbox.wire.protocol import MIB
 
 HEARTBEAT_S: Final = 2.0
@@ -30,6 +31,13 @@ def node_name() -> str:
     """Return this node's name, as set by its operator, by Slurm, or by the machine."""
     given = os.environ.get("QRUNNER_NODE") or os.environ.get("SLURMD_NODENAME")
     return given or socket.gethostname()
+
+
+def longest_s(request: Request) -> float:
+    """Return after how many seconds a job must be over, its image and its clean-up included."""
+    limits = request.limits
+    waits_s = limits.device_wait_s if is_held(request) else 0.0
+    return limits.startup_s + limits.timeout_s + waits_s + SPARE_S
 
 
 def identity() -> str:
@@ -93,6 +101,13 @@ class ClusterEngine(Protocol[H]):
         """Yield the node's events; the last one is always one `Finished` or `Ended`.
 
         A consumer that does not ask for the next event delays the program, but not its clock.
+        """
+        ...
+
+    def answer(self, handle: H, line: bytes) -> None:
+        """Pass on to the node what a held backend has answered, as a `reply_line`.
+
+        Blocks while the node does not read.  An answer for a job that has ended is dropped.
         """
         ...
 

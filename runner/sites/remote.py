@@ -6,11 +6,13 @@ silent node lost, and alone decides if such a job is run again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from runner.errors import RequestError
@@ -33,7 +35,9 @@ from runner.programs import Program
 from runner.running.task import Task, our_fault
 from runner.running.verdict import Verdict
 from runner.sites.cluster import AnyEngine, Capacity, identity
+from runner.sites.held import Calls
 from runner.sites.wire import (
+    Asked,
     AttemptEvent,
     End,
     Ended,
@@ -41,6 +45,7 @@ from runner.sites.wire import (
     Heartbeat,
     Hello,
     JobSpec,
+    WireError,
 )
 
 log = logging.getLogger(__name__)
@@ -161,17 +166,24 @@ class Remote:
         handle = self.engine.submit(_spec(task))
         ended = Ended(how=End.CANCELLED, reason="cancelled by the caller")
         events = self.engine.events(handle)
-        try:
-            with task.interrupt.calling(lambda: self.engine.cancel(handle)):
-                for event in events:
-                    ended = self._take(task, event) or ended
-        except CancelledError:
-            self.engine.cancel(handle)
-            for event in events:  # none follow if its end has arrived already
-                ended = self._take(task, event) or ended
+        with contextlib.closing(Calls(task, partial(self.engine.answer, handle))) as calls:
+            try:
+                with task.interrupt.calling(lambda: self.engine.cancel(handle)):
+                    for event in events:
+                        ended = self._take(task, calls, event) or ended
+            except CancelledError:
+                self.engine.cancel(handle)
+                for event in events:  # none follow if its end has arrived already
+                    ended = self._take(task, calls, event) or ended
+            except WireError as error:
+                self.engine.cancel(handle)
+                for _ in events:
+                    pass
+                reason = f"node {task.job.node} violates the protocol: {error}"
+                ended = Ended(how=End.LOST, reason=reason)
         return ended
 
-    def _take(self, task: Task, event: AttemptEvent) -> Ended | None:
+    def _take(self, task: Task, calls: Calls, event: AttemptEvent) -> Ended | None:
         """Copy an event of the node into the job; return why the attempt has ended, if it has."""
         job = task.job
         match event:
@@ -183,8 +195,11 @@ class Remote:
             case MessageEvent() | LogEvent() | FileEvent():
                 job.history.extend([event])
                 _wait_for_callback(job)
+            case Asked():
+                calls.take(event)
             case Finished():
-                job.finish(_ours(event.record, task))
+                calls.close()  # the job's answers are kept with its record
+                job.finish(_ours(event.record, task, calls))
             case Ended():
                 return event
             case Heartbeat():
@@ -256,7 +271,7 @@ def _wait_for_callback(job: Life) -> None:
         time.sleep(_POLL_S)
 
 
-def _ours(record: JobRecord, task: Task) -> JobRecord:
+def _ours(record: JobRecord, task: Task, calls: Calls) -> JobRecord:
     """Return a node's record, completed with what only the caller knows."""
     job = task.job
     created = {"created": job.created.isoformat()}
@@ -266,5 +281,7 @@ def _ours(record: JobRecord, task: Task) -> JobRecord:
         program=task.program.name,
         node=job.node,
         attempt=job.attempt,
+        usage=calls.completed(record.usage),
+        exceptions=(*record.exceptions, *task.exceptions),
         timestamps={**record.timestamps, **created},
     )

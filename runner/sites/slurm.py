@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from runner.errors import RunnerError
-from runner.sites.cluster import SPARE_S, Capacity, NodeCapacity
+from runner.sites.cluster import Capacity, NodeCapacity, longest_s
 from runner.sites.stdio import StdioEngine
 from runner.sites.stream import Stream
 from runner.sites.wire import AttemptEvent, End, JobSpec
@@ -41,7 +41,7 @@ class SlurmEngine(StdioEngine):
 
     def _srun(self, spec: JobSpec) -> list[str]:
         limits = spec.request.limits
-        minutes = math.ceil((limits.timeout_s + limits.startup_s + SPARE_S) / 60)
+        minutes = math.ceil(longest_s(spec.request) / 60)
         return [
             "srun",
             "--ntasks=1",

@@ -38,6 +38,9 @@ _CANCEL_S: Final = 10.0
 _CLEAN_UP_S: Final = 15.0
 """How long the far end may take to clean up after its job, in seconds."""
 
+_ANSWER_S: Final = 60.0
+"""How long a node may not read an answer of a held backend, in seconds."""
+
 _TICK_S: Final = 1.0
 _RECEIVE_BYTES: Final = 1 << 18
 
@@ -80,6 +83,7 @@ class Stream:
         self._patience_s = patience_s
         self._unfinished = bytearray()
         self._lock = threading.Lock()
+        self._answering = threading.Lock()
         self.node: str | None = None
         self._sign = datetime.now(UTC)
         self._cancelled_at: float | None = None
@@ -113,11 +117,45 @@ class Stream:
             if self._is_closed or self._cancelled_at is not None:
                 return
             self._cancelled_at = time.monotonic()
-            if self.node is not None and not self._unsent:
-                with contextlib.suppress(OSError):
-                    os.write(self._channel.writer, CANCEL_LINE)
+            is_free = self._answering.acquire(blocking=False)  # no line may end up within another
+            try:
+                if self.node is not None and not self._unsent and is_free:
+                    with contextlib.suppress(OSError):
+                        os.write(self._channel.writer, CANCEL_LINE)
+                        return
+                self._channel.hang_up()
+            finally:
+                if is_free:
+                    self._answering.release()
+
+    def answer(self, line: bytes) -> None:
+        """Send a line to the node, which has read its specification; for any thread.
+
+        Blocks while the node does not read, for `_ANSWER_S` at most; then the stream ends.
+        """
+        left = memoryview(line)
+        until = time.monotonic() + _ANSWER_S
+        with self._answering:
+            while left and self._cancelled_at is None:
+                with self._lock:
+                    if self._is_closed:
+                        return
+                    try:
+                        left = left[os.write(self._channel.writer, left) :]
+                        continue
+                    except BlockingIOError:
+                        writer = os.dup(self._channel.writer)
+                    except OSError:
+                        return  # reading will show its end
+                try:
+                    poll = select.poll()
+                    poll.register(writer, select.POLLOUT)
+                    poll.poll(_TICK_S * 1000)
+                finally:
+                    os.close(writer)
+                if time.monotonic() > until:
+                    self._channel.hang_up()
                     return
-            self._channel.hang_up()
 
     def close(self) -> None:
         """Release the far end; what it still runs ends by its lifeline."""
@@ -242,6 +280,10 @@ class Streams:
         finally:
             with self._streams_lock:
                 self._streams.discard(handle)
+
+    def answer(self, handle: Stream, line: bytes) -> None:
+        """Pass on what a held backend has answered."""
+        handle.answer(line)
 
     def cancel(self, handle: Stream) -> None:
         """Request the end of a stream."""

@@ -1,9 +1,10 @@
 """The wire format of a cluster: a job's specification to the node, the events of its run back.
 
 One JSON object per line in both directions, and nothing else.  The events are those of `qrunner run
---format json`, and `hello`, `heartbeat` and `ended`.  Message bodies and results travel as the text
-they are: they are cut out of their line and checked to be JSON, but never parsed into objects
-here.  For any bytes, decoding gives an event or `WireError`.
+--format json`, and `hello`, `heartbeat`, `asked` and `ended`; what a program asks its held backend
+is answered by a line to the node.  Message bodies, results and calls travel as the text they are:
+they are cut out of their line and checked to be JSON, but never parsed into objects here.  For any
+bytes, decoding gives an event or `WireError`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final, Self, TypeAlias
 from runner.errors import RequestError
 from runner.host import forms
 from runner.job import form
+from runner.job.device import HELD
 from runner.job.record import FileEvent, JobRecord, LogEvent, MessageEvent, StartedEvent
 from runner.job.request import Request
 from runner.policy import Policy
@@ -25,7 +27,7 @@ from runner.programs import Program, bundle
 from runner.programs.program import MAX_PROGRAM_BYTES
 from sandbox.wire.protocol import MIB, JsonText, ProtocolError, check_json
 
-WIRE_VERSION: Final = 2
+WIRE_VERSION: Final = 3
 """The version of the wire format, in which caller and node must agree."""
 
 MAX_LINE_BYTES: Final = 224 * MIB
@@ -34,8 +36,12 @@ MAX_LINE_BYTES: Final = 224 * MIB
 _TAILS: Final = (
     (b'{"event": "message",', b', "body": '),
     (b'{"event": "finished",', b', "result": '),
+    (b'{"event": "asked",', b', "body": '),
 )
 """How events begin that end with JSON text of the program, and the member before that text."""
+
+REPLY: Final = b'{"do": "reply",'
+"""How lines to a node begin that answer an `Asked`."""
 
 
 class WireError(ValueError):
@@ -43,6 +49,11 @@ class WireError(ValueError):
 
 
 # --- to the node ----------------------------------------------------------------------------------
+
+
+def is_held(request: Request) -> bool:
+    """Return whether the caller holds the backend of a request."""
+    return request.backend.get("name") == HELD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +177,26 @@ class Finished:
     mismatches: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the program asks the backend that the caller holds: the members of a `Call`."""
+
+    call: int
+    verb: str
+    signature: str
+    body: JsonText
+
+
 AttemptEvent: TypeAlias = (
-    Hello | Heartbeat | StartedEvent | MessageEvent | LogEvent | FileEvent | Finished | Ended
+    Hello
+    | Heartbeat
+    | StartedEvent
+    | MessageEvent
+    | LogEvent
+    | FileEvent
+    | Asked
+    | Finished
+    | Ended
 )
 
 
@@ -177,6 +206,10 @@ def line_of(event: AttemptEvent) -> bytes:
         text = form.finished_text(event.record)
     elif isinstance(event, StartedEvent | MessageEvent | LogEvent | FileEvent):
         text = form.event_text(event)
+    elif isinstance(event, Asked):
+        head = {"event": "asked", **forms.data_of(event)}
+        body = form.on_one_line(head.pop("body"))
+        text = form.object_text(head, body=body)
     else:
         text = form.encode({"event": _NAMES[type(event)], **forms.data_of(event)})
     return text.encode() + b"\n"
@@ -211,10 +244,36 @@ def _event(line: bytes) -> AttemptEvent:
             if content["event"] == "finished":
                 mismatches = tuple(map(str, content.get("mismatches", ())))
                 return Finished(record=form.finished_of(content, text), mismatches=mismatches)
+            if content["event"] == "asked":
+                return forms.value_of(Asked, {**content, "body": text})
             return form.message_of(content, text)
     content = json.loads(line)
     event: AttemptEvent = forms.value_of(_KINDS[content["event"]], content)
     return event
+
+
+# --- to the node while it works -------------------------------------------------------------------
+
+
+def reply_line(call: int, body: JsonText) -> bytes:
+    """Return the line that answers an `Asked`."""
+    text = form.object_text({"do": "reply", "call": call}, body=form.on_one_line(body))
+    return text.encode() + b"\n"
+
+
+def reply_of(line: bytes) -> tuple[int, JsonText] | None:
+    """Return the call and the body of an answer's line; None for any other line.
+
+    Raises WireError for an answer that cannot be read.
+    """
+    if not line.startswith(REPLY):
+        return None
+    head, found, rest = line.partition(b', "body": ')
+    try:
+        return int(json.loads(head + b"}")["call"]), _text(found, rest)
+    except (ValueError, TypeError, LookupError) as error:
+        msg = f"not an answer: {type(error).__name__}: {error!s:.120}"
+        raise WireError(msg) from error
 
 
 def _text(mark: bytes, rest: bytes) -> JsonText:

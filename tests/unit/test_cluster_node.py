@@ -15,8 +15,8 @@ from runner.nodes.node import NodeJob
 from runner.policy import Limits
 from runner.policy.isolation import Isolation
 from runner.programs import find
+from runner.sites import cluster, ray_trust
 from runner.sites import ray as ray_engine
-from runner.sites import ray_trust
 from runner.sites.cluster import identity
 from runner.sites.stdio import node_command
 from runner.sites.wire import WIRE_VERSION, End, Ended, Heartbeat, Hello, JobSpec, event_of
@@ -47,7 +47,7 @@ class Stuck:
 def test_signs_of_life_end_when_the_job_is_long_overdue(spec, monkeypatch):
     monkeypatch.setattr(node, "_supervisor_for", lambda _: Stuck())
     monkeypatch.setattr(node, "HEARTBEAT_S", 0.1)
-    monkeypatch.setattr(node, "SPARE_S", 0.3)
+    monkeypatch.setattr(cluster, "SPARE_S", 0.3)
     monkeypatch.setattr(node, "_CLOSE_S", 0.1)
     hello, *signs, last = [event_of(each) for each in NodeJob(spec.to_line(), "n1").batches()]
     assert hello == Hello(node="n1", version=identity())

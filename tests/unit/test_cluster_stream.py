@@ -19,7 +19,18 @@ from runner.sites.cluster import identity
 from runner.sites.engines import open_engine
 from runner.sites.slurm import SlurmEngine
 from runner.sites.stream import Stream
-from runner.sites.wire import End, Ended, Finished, Heartbeat, Hello, JobSpec, line_of
+from runner.sites.wire import (
+    End,
+    Ended,
+    Finished,
+    Heartbeat,
+    Hello,
+    JobSpec,
+    line_of,
+    reply_line,
+)
+from sandbox.wire.protocol import JsonText
+from tests.waiting import within
 
 HELLO = line_of(Hello(node="n1", version="1"))
 DONE = line_of(Finished(record=JobRecord(job="j", program="p", outcome=Outcome.COMPLETED)))
@@ -194,6 +205,48 @@ def test_cancel_is_a_line_for_a_node_and_a_hang_up_before_there_is_one(far):
     finally:
         waiting.close(0)
         waiting.clear()
+
+
+def test_an_answer_arrives_whole_however_slowly_a_node_reads(far):
+    far.say(HELLO + line_of(Heartbeat()))
+    running = Stream(far, b"{}\n")
+    events = running.events()
+    next(events)
+    next(events)  # by now the specification has been sent
+    line = reply_line(1, JsonText('"' + "x" * 300_000 + '"'))  # more than a pipe holds
+    answering = threading.Thread(target=running.answer, args=(line,))
+    answering.start()
+    heard = b""
+    while len(heard) < len(line) + len(b"{}\n"):
+        heard += os.read(far.hears, 10_000)
+    answering.join(10)
+    assert heard == b"{}\n" + line
+
+
+def test_a_cancellation_stands_in_no_answer(far, monkeypatch):
+    """Where the node does not read one, it is cut off instead."""
+    monkeypatch.setattr(stream, "_TICK_S", 0.05)
+    far.say(HELLO + line_of(Heartbeat()))
+    running = Stream(far, b"{}\n")
+    events = running.events()
+    next(events)
+    next(events)
+    line = reply_line(1, JsonText('"' + "x" * 300_000 + '"'))
+    answering = threading.Thread(target=running.answer, args=(line,))
+    answering.start()
+    assert within(10, running._answering.locked)
+    running.cancel()
+    answering.join(10)
+    assert not answering.is_alive()
+    assert far.hung_up == 1
+
+
+def test_a_node_that_reads_no_answer_is_cut_off(far, monkeypatch):
+    monkeypatch.setattr(stream, "_TICK_S", 0.05)
+    monkeypatch.setattr(stream, "_ANSWER_S", 0.2)
+    running = Stream(far, b"{}\n")
+    running.answer(b"x" * 300_000)
+    assert far.hung_up == 1
 
 
 def test_a_cancelled_job_that_ends_without_a_record_is_cancelled(far):

@@ -1,5 +1,6 @@
 """What crosses to a cluster and back: whole, or refused."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -29,6 +30,7 @@ from runner.programs.wheels import Pin
 from runner.sites import wire
 from runner.sites.cluster import Capacity, NodeCapacity
 from runner.sites.wire import (
+    Asked,
     End,
     Ended,
     Finished,
@@ -38,6 +40,8 @@ from runner.sites.wire import (
     WireError,
     event_of,
     line_of,
+    reply_line,
+    reply_of,
 )
 from sandbox.wire.protocol import JsonText
 
@@ -133,6 +137,13 @@ def test_bytes_that_are_no_specification_are_refused(data):
             time=st.floats(0, 1e12),
             body=json_values.map(lambda v: JsonText(json.dumps(v, ensure_ascii=False))),
         ),
+        st.builds(
+            Asked,
+            call=st.integers(1),
+            verb=st.text(),
+            signature=st.text(),
+            body=json_values.map(lambda v: JsonText(json.dumps(v, ensure_ascii=False))),
+        ),
     )
 )
 def test_events_arrive_as_they_were(event):
@@ -143,6 +154,22 @@ def test_events_arrive_as_they_were(event):
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert event_of(line[:-1]) == event
+
+
+@given(json_values)
+def test_answers_arrive_as_they_were(value):
+    body = JsonText(json.dumps(value, indent=1))
+    line = reply_line(7, body)
+    assert line.count(b"\n") == 1
+    call, arrived = reply_of(line[:-1])
+    assert (call, json.loads(arrived)) == (7, value)
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_whatever_comes_to_a_node_is_an_answer_or_none_or_refused(data, begins):
+    with contextlib.suppress(WireError):
+        found = reply_of(b'{"do": "reply",' + data if begins else data)
+        assert found is None or json.loads(found[1]) is not ...
 
 
 IMITATIONS = [

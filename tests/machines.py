@@ -76,9 +76,9 @@ _PYTEST: Final = ".venv/bin/python -m pytest -q -p no:cacheprovider"
 COMMANDS: Final = {
     "doctor": ".venv/bin/qrunner doctor",
     "run": ".venv/bin/qrunner run random_circuits",
-    "outcomes": f"{_PYTEST} tests/engine/test_figures.py tests/engine/test_proof.py "
-    "tests/engine/test_supervisor.py tests/engine/test_warm.py",
-    "corpus": f"{_PYTEST} tests/security/test_corpus.py -k runc",
+    "outcomes": f"{_PYTEST} -m outcomes -k 'not [stdio and not [runsc and not [user' tests/engine",
+    "cells": f"{_PYTEST} tests/engine/test_cells.py tests/security/test_cells.py",
+    "corpus": f"{_PYTEST} tests/security/test_corpus.py -k 'not runsc'",
 }
 
 

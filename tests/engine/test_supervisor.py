@@ -168,7 +168,6 @@ def test_after_a_published_result_an_error_keeps_it_and_a_limit_completes(superv
     assert record.evidence.limit == "timeout_s"
 
 
-@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_the_time_limit_ends_a_program_that_ignores_everything(supervisor, program):
     path = program(
@@ -189,7 +188,6 @@ def test_the_time_limit_ends_a_program_that_ignores_everything(supervisor, progr
     assert time.monotonic() - started < 15
 
 
-@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_memory_is_limited_and_the_outcome_says_so(supervisor, program):
     path = program("def main(b, m):\n    x = bytearray(600 << 20)\n    return len(x)\n")
@@ -201,7 +199,6 @@ def test_memory_is_limited_and_the_outcome_says_so(supervisor, program):
     assert record.usage.oom_kills == 1 or (dies_whole and record.usage.oom_kills is None)
 
 
-@pytest.mark.outcomes
 @pytest.mark.under_runsc
 def test_processes_are_limited_and_the_outcome_says_so(supervisor, program):
     path = program(

@@ -4,6 +4,7 @@ import stat
 EXPECTED_ENVIRONMENT = {
     "PATH",
     "HOSTNAME",
+    "container",  # of Podman
     "PYTHONUNBUFFERED",
     "PYTHONDONTWRITEBYTECODE",
     "LANG",

@@ -40,6 +40,9 @@ SILENCE_S: Final = 60.0
 PATIENCE_S: Final = 60.0
 """How long a service may be away before that is an error: as long as its restart may take."""
 
+FIRST_PATIENCE_S: Final = 5.0
+"""The same for one that has never answered: its address may be wrong."""
+
 _CONNECTIONS: Final = 64
 """Kept open at most; jobs that are followed at the same time have one each."""
 
@@ -62,6 +65,7 @@ class Connection:
     def __init__(self, url: str, token: str | None, ca: str | os.PathLike[str] | None) -> None:
         self.url = url.rstrip("/")
         self._token = token
+        self._has_answered = False
         self._session = requests.Session()
         self._session.trust_env = not _is_here(self.url)  # no proxy leads to this machine
         for scheme in ("http://", "https://"):
@@ -104,10 +108,13 @@ class Connection:
         """
         headers = {"Idempotency-Key": key} if key else {}
         body = None if content is None else json.dumps(content)
-        deadline, pause = time.monotonic() + PATIENCE_S, _PAUSE_S
+        patience_s = PATIENCE_S if self._has_answered else FIRST_PATIENCE_S
+        deadline, pause = time.monotonic() + patience_s, _PAUSE_S
         while True:
             try:
                 answer = self._send(method, path, data=body, params=query, headers=headers)
+            except requests.exceptions.SSLError as error:
+                raise self._unreachable(error) from error
             except requests.exceptions.ConnectionError as error:
                 if not (method == "GET" or key) or time.monotonic() > deadline:
                     raise self._unreachable(error) from error
@@ -115,6 +122,7 @@ class Connection:
                 raise self._unreachable(error) from error
             else:
                 if answer.status_code not in _AWAY or time.monotonic() > deadline:
+                    self._has_answered = True
                     _check(answer, path)
                     answer.encoding = "utf-8"
                     return str(answer.text)
@@ -151,13 +159,16 @@ class Connection:
         )
 
     def _unreachable(self, error: Exception) -> RunnerError:
-        if isinstance(error, requests.exceptions.SSLError):
+        cause = _cause(error)
+        if "CERTIFICATE_VERIFY_FAILED" in cause:
             msg = (
-                f"server {self.url}: its certificate is not trusted: {_cause(error)}; name the "
+                f"server {self.url}: its certificate is not trusted: {cause}; name the "
                 "file with its authority in QRUNNER_CA, or as connect(…, ca=…)"
             )
-            return RunnerError(msg)
-        msg = f"server {self.url} cannot be reached: {_cause(error)}; does `qrunner serve` run?"
+        elif isinstance(error, requests.exceptions.SSLError):
+            msg = f"server {self.url} speaks no TLS that fits: {cause}; is it one of http://?"
+        else:
+            msg = f"server {self.url} cannot be reached: {cause}; does `qrunner serve` run?"
         return RunnerError(msg)
 
 

@@ -343,7 +343,9 @@ def new(name: str, source: str | None) -> int:
     from runner import programs
 
     directory = programs.create(name, source)
-    click.echo(f"made {directory}: edit {directory / 'program.py'}, then: qrunner run {directory}")
+    is_hidden = programs.find(str(directory)).path != directory  # by a program of the same name
+    named = f"./{directory}" if is_hidden else directory
+    click.echo(f"made {directory}: edit {directory / 'program.py'}, then: qrunner run {named}")
     return 0
 
 

@@ -166,6 +166,9 @@ def _opened(text: str) -> tuple[str, BinaryIO]:
     if text.lstrip().startswith(("{", "[")):
         return "--inputs", io.BytesIO(text.encode())
     source = text.removeprefix("@")
+    if not source:
+        msg = f"--inputs {text!r} names no file, and is no JSON"
+        raise InputsError(msg)
     try:
         return source, Path(source).open("rb")
     except (OSError, ValueError) as error:
@@ -212,7 +215,7 @@ def _row(text: bytes, where: str) -> Mapping[str, Any] | InputsError:
     try:
         return given.inputs_from_json(text)
     except TypeError:
-        return InputsError(f"{where} is not an object: {text[:80]!r}")
+        return InputsError(f"{where} is not an object: {text[:80].decode(errors='replace')}")
     except (ValueError, RecursionError) as error:
         return InputsError(f"{where} is not JSON: {error}")
 

@@ -399,7 +399,7 @@ _REASONS: Final = {
     "SQLITE_CORRUPT": "it is damaged: move it away, and a new one is made",
     "SQLITE_READONLY": "it cannot be written",
     "SQLITE_CANTOPEN": "it cannot be opened",
-    "SQLITE_IOERR": "the disk fails",
+    "SQLITE_IOERR": "the disk fails or is full",
 }
 
 

@@ -6,9 +6,13 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from runner import programs
+from runner.cli import cli
 from runner.cli.output import JsonOutput
 from runner.errors import RequestError
 
@@ -86,6 +90,16 @@ def test_a_mistaken_command_ends_its_events_too(arguments):
 
 def test_a_mistaken_command_of_people_writes_no_event():
     assert qrunner("run", "hello_world", "--isolation", "moon").stdout == ""
+
+
+@pytest.mark.parametrize(("name", "named"), [("mine", "mine"), ("vqe", "./vqe")])
+def test_a_new_program_is_run_as_new_says_even_if_another_has_its_name(
+    tmp_path, monkeypatch, name, named
+):
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(cli, ["new", name], standalone_mode=False).output
+    assert said.endswith(f"qrunner run {named}\n")
+    assert programs.find(named).path == Path(name)
 
 
 def test_ctrl_c_before_there_is_a_job_ends_its_events_too(capfd):

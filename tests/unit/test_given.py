@@ -216,13 +216,19 @@ def test_rows_from_the_option_itself():
     assert rows('[{"n": 1}, {"n": 2}]') == rows('{"n": 1}\n{"n": 2}') == [{"n": 1}, {"n": 2}]
 
 
+@pytest.mark.parametrize("nothing", ["", "@"])
+def test_rows_from_nothing_are_refused_by_the_option(nothing):
+    with pytest.raises(InputsError, match="--inputs '@?' names no file"):
+        rows(nothing)
+
+
 def test_rows_that_are_wrong_are_errors_in_their_place(tmp_path):
     (tmp_path / "a.csv").write_text("n,t\n1\n2,,\n3,\n")
     first, second, third = rows(f"{tmp_path / 'a.csv'}")
     assert "line 2" in first
     assert "line 3" in second
     assert third == {"n": 3}
-    assert rows('[{"n": 1}, 2]')[1].startswith("item 1 of the inputs is not an object")
+    assert rows('[{"n": 1}, 2]')[1] == "item 1 of the inputs is not an object: 2"
     assert "line 2 of the inputs is not JSON" in rows('{"n": 1}\n{')[1]
 
 

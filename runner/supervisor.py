@@ -15,7 +15,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from runner.backends import describe
 from runner.backends.holders import AnyBackend, HeldDevice, HeldState, Holders
@@ -116,6 +116,12 @@ class Supervisor:
         retries: int = 0,
         backends: Iterable[HeldBackend] = (),
     ) -> None:
+        _check_kind("limits", limits, Limits)
+        _check_kind("policy", policy, Policy)
+        _check_kind("warm", warm or None, Mapping, bool)
+        _check_count("max_jobs", max_jobs, 1)
+        _check_count("memory_budget_bytes", memory_budget_bytes, 1)
+        _check_count("retries", retries, 0)
         self._limits = limits or Limits()
         self._retries = retries
         self._policy = policy or Policy()
@@ -236,6 +242,9 @@ class Supervisor:
         The other arguments and the errors are those of `run`.
         """
         self._check_usable()
+        _check_function("callback", callback)
+        _check_function("on_final", on_final)
+        _check_count("retries", retries, 0)
         self._site.check(request.limits)
         device = device or self._device(request)
         workers = self._site.workers
@@ -283,9 +292,7 @@ class Supervisor:
         Raises RequestError if the program or an argument is refused.  Nothing is started before the
         first job.
         """
-        if sandboxes < 1:
-            msg = f"sandboxes is {sandboxes}: a session needs at least one"
-            raise RequestError(msg)
+        _check_count("sandboxes", sandboxes, 1)
         self._check_usable()
         found, user = _found(program), checked_user(_user(user, owner))
         lowered = self.limits_of(found, limits)
@@ -498,7 +505,13 @@ class Supervisor:
         device = self._holders.find(backend)
         if device is not None:
             return device.describe(user)
-        return describe(cast("str | Mapping[str, Any] | None", backend))
+        if not isinstance(backend, str | Mapping | None):
+            msg = (
+                f"backend is {backend!r:.80}: give a name, {{'name': …, 'options': …}}, the "
+                "description of a device, or a BackendV2"
+            )
+            raise RequestError(msg)
+        return describe(backend)
 
     def _device(self, request: Request) -> HeldDevice | None:
         """Return the held backend of a request, None for most.  Raises RequestError."""
@@ -538,6 +551,27 @@ def _user(user: str, owner: str | None) -> str:
         )
         raise RequestError(msg)
     return owner
+
+
+def _check_kind(name: str, value: object, *kinds: type) -> None:
+    """Raise RequestError unless an argument is None or of one of these kinds."""
+    if value is not None and not isinstance(value, kinds):
+        wanted = " or ".join(each.__name__ for each in kinds)
+        msg = f"{name} is {value!r:.80}: give a {wanted}"
+        raise RequestError(msg)
+
+
+def _check_function(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        msg = f"{name} is {value!r:.80}: give a function"
+        raise RequestError(msg)
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    """Raise RequestError unless an argument is None or a whole number of at least `least`."""
+    if value is not None and (type(value) is not int or value < least):
+        msg = f"{name} is {value!r:.80}: it must be a whole number of at least {least}"
+        raise RequestError(msg)
 
 
 def _has_our_guest(kept: Kept) -> bool:

@@ -25,9 +25,11 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
     """Return the inputs as the text that goes to the sandbox, with defaults filled in.
 
     Raises InputsError that names every problem: unknown or missing arguments of `main`, and values
-        that
-    do not fit the program's schema, that cannot be encoded, or that exceed `limit_bytes`.
+    that do not fit the program's schema, that cannot be encoded, or that exceed `limit_bytes`.
     """
+    if not _are_named(inputs):
+        msg = f"inputs are {inputs!r:.80}: give them by name, such as {{'shots': 100}}"
+        raise InputsError(msg)
     parameters = program.manifest.parameters or {}
     inputs = schema.with_defaults(parameters, inputs)
     try:
@@ -45,6 +47,10 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
         msg = f"inputs of {program.name!r} do not fit: " + "; ".join(problems)
         raise InputsError(msg, problems)
     return text
+
+
+def _are_named(inputs: object) -> bool:
+    return isinstance(inputs, Mapping) and all(isinstance(name, str) for name in inputs)
 
 
 def from_json(text: str | bytes) -> Any:

@@ -77,9 +77,7 @@ def _line(series: Series) -> Line:
     xs, ys, every = thinned(series.xs, series.ys, most=_MAX_POINTS)
     low, high, begin, end = min(ys), max(ys), xs[0], xs[-1]
     across, up = WIDTH / ((end - begin) or 1), HEIGHT / ((high - low) or 1)
-    places = (
-        ((x - begin) * across, HEIGHT - (y - low) * up) for x, y in zip(xs, ys, strict=True)
-    )
+    places = (((x - begin) * across, HEIGHT - (y - low) * up) for x, y in zip(xs, ys, strict=True))
     notes = [f"{len(series.ys)} values", f"the last {series.ys[-1]:.6g}"]
     if every > 1:
         notes.append(f"drawn: least and greatest of each {every}")
@@ -99,7 +97,7 @@ def _line(series: Series) -> Line:
 
 
 def _data(series: Series) -> dict[str, Any]:
-    """Return a line by the numbers of its messages: the script cannot know another field to come."""
+    """Return a line by the numbers of its messages: the script cannot know another field yet."""
     xs, ys, _ = thinned(series.messages, series.ys, most=_MAX_POINTS)
     return {
         "name": series.name,

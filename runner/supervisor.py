@@ -15,7 +15,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from runner.backends import describe
 from runner.backends.holders import AnyBackend, HeldDevice, HeldState, Holders
@@ -40,6 +40,7 @@ from runner.programs import Program, find
 from runner.running.lanes import Queue
 from runner.running.requests import checked, repeated
 from runner.running.session import WINDOW, MappedJobs, Session
+from runner.running.supply import Cells
 from runner.running.task import Task, our_fault
 from runner.sandboxes.pool import PoolState, Warm
 from runner.sites.machine import Machine, Site
@@ -78,9 +79,10 @@ class Supervisor:
             means no pool, but every job's sandbox is warmed up before the job gets it.  That is
             meant for tests.
         cells: whether warm jobs and those of sessions may have cells (default: True; the variable
-            QRUNNER_CELLS=off means False).  Without, and where `cell_obstacle` names a reason,
-            warm jobs have containers, and sessions fork, which separates their jobs less strictly
-            (docs/lifecycle.md).
+            QRUNNER_CELLS=off means False).  "on demand" gives them to all jobs but the first of a
+            program, which leaves a zygote for those that follow within a minute.  Without cells,
+            and where `cell_obstacle` names a reason, warm jobs have containers, and sessions fork,
+            which separates their jobs less strictly (docs/lifecycle.md).
         store: where jobs are kept, a path or a `Store`.  None (default) keeps messages and results
             only as long as the `Job` objects live.
         progress: called with a line of text when something takes a while, such as a build.
@@ -108,7 +110,7 @@ class Supervisor:
         memory_budget_bytes: int | None = None,
         carrier: str | None = None,
         warm: Mapping[str | os.PathLike[str], int | Warm] | bool = False,
-        cells: bool = True,
+        cells: bool | Literal["on demand"] = True,
         store: Store | str | os.PathLike[str] | None = None,
         progress: Progress = log.info,
         engine: Engine | None = None,
@@ -147,7 +149,7 @@ class Supervisor:
                     max_jobs_of_user=max_jobs_of_user,
                     memory_budget_bytes=memory_budget_bytes,
                     warm=warm is True,
-                    cells=cells and os.environ.get(CELLS_VARIABLE) != "off",
+                    cells=_cells(cells),
                     progress=progress,
                 )
                 self._site = opened.enter_context(contextlib.closing(here))
@@ -589,3 +591,13 @@ def _remote(cluster: str | AnyEngine, max_jobs: int | None, max_jobs_of_user: in
     except BaseException:
         opened.close()
         raise
+
+
+def _cells(wanted: object) -> Cells:
+    """Return which jobs have cells.  Raises RequestError."""
+    if not isinstance(wanted, bool) and wanted != "on demand":
+        msg = f"cells is {wanted!r:.80}: it must be True, False or 'on demand'"
+        raise RequestError(msg)
+    if not wanted or os.environ.get(CELLS_VARIABLE) == "off":
+        return Cells.OFF
+    return Cells.WARM if wanted is True else Cells.ON_DEMAND

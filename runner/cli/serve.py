@@ -83,7 +83,12 @@ def serve(**options: Any) -> int:
     _log_requests()
     with (
         kept_jobs() as store,
-        supervisor(chosen, store=store, max_jobs_of_user=chosen.service.running or None) as running,
+        supervisor(
+            chosen,
+            store=store,
+            cells="on demand",
+            max_jobs_of_user=chosen.service.running or None,
+        ) as running,
     ):
         desk = Desk(
             running,

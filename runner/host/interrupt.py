@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Self
 
 from runner.errors import RunnerError
 
@@ -95,12 +95,22 @@ def calling(action: Callable[[], object]) -> contextlib.AbstractContextManager[N
 
 
 class Waker:
-    """Wakes a selector from another thread; holds descriptors only from `open` to `close`."""
+    """Wakes a selector from another thread; holds descriptors only from `open` to `close`.
+
+    A `with` block opens it, and closes it at its end.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reader: int | None = None
         self._writer: int | None = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def open(self) -> None:
         """Make descriptors; before `open` and after `close`, `wake` does nothing."""

@@ -8,11 +8,14 @@ wherever cells can be made, and else a container.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import platform
 import threading
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 from runner.backends import describe
@@ -63,11 +66,36 @@ _ZYGOTES_TRIED: Final = 2
 """One may have died, or have been stopped, without any fault of the job that needs a cell."""
 
 
+class Cells(Enum):
+    """Which jobs have a cell, where cells can be made.
+
+    `ON_DEMAND` is for all but the first of a program: that one has a container, and leaves a zygote
+    for those that follow.
+    """
+
+    OFF = "none"
+    WARM = "warm jobs and those of sessions"
+    ON_DEMAND = "all for which there is a zygote"
+
+
+@dataclass(frozen=True, slots=True)
+class _ZygoteOrder:
+    """What a zygote is for: jobs of a program, or of an image that it had, under a policy.
+
+    `cpus` are the whole ones of a job's limit, for which native libraries prepare their threads.
+    """
+
+    program: Program
+    policy: Policy
+    backend: str
+    cpus: int
+    image: str | None = None
+
+
 class Supply:
     """The sandboxes of one supervisor; any number of threads may call its methods.
 
-    With `warm`, each sandbox is warmed up before it is handed out.  Without `cells`, none of them
-    is a cell.
+    With `warm`, each sandbox is warmed up before it is handed out.
     """
 
     def __init__(
@@ -78,7 +106,7 @@ class Supply:
         carrier: Carrier | None,
         *,
         warm: bool,
-        cells: bool,
+        cells: Cells,
     ) -> None:
         self.process = HostProcess.current()
         self.pool: Pool | None = None
@@ -87,8 +115,9 @@ class Supply:
         self._policy = policy
         self._carrier = carrier
         self._warm = warm
+        self._on_demand = cells is Cells.ON_DEMAND
         self._zygotes = Zygotes(lambda zygote: self.discard(zygote.sandbox))
-        self._cell_obstacle = "" if cells else "they are switched off"
+        self._cell_obstacle = "they are switched off" if cells is Cells.OFF else ""
         self._has_made_cells = False
         self._build = build_id()
         self._starts = Starts()
@@ -137,6 +166,8 @@ class Supply:
         """
         if self.pool is not None and not self.pool.join(patience_s):
             return False
+        if not self._zygotes.join(patience_s):
+            return False
         if not self._reaper.join(patience_s):
             return False
         if self._is_resident:
@@ -168,8 +199,9 @@ class Supply:
                 task.hold(waiting)
                 task.trace.mark("take")
                 return waiting
-        if for_session or self._warm or self._is_stocked(task):
-            cell = self.new_cell(task, for_session=for_session)
+        must_be_warm = for_session or self._warm or self._is_stocked(task)
+        if must_be_warm or self._on_demand:
+            cell = self.new_cell(task, for_session=for_session, waits=must_be_warm)
             if cell is not None:
                 task.hold(cell)
                 task.trace.mark("take")
@@ -182,15 +214,16 @@ class Supply:
             task.image = None
             return self._start(task, for_session=for_session)
 
-    def new_cell(self, task: Task, *, for_session: bool) -> Cell | None:
+    def new_cell(self, task: Task, *, for_session: bool, waits: bool = True) -> Cell | None:
         """Return a cell for a job like this one, None where cells cannot be made.
 
-        The errors are those of `acquire`.
+        Without `waits`, None also if no zygote is ready for it.  The errors are those of `acquire`.
         """
         backend = _USUAL
         if for_session and task.request.backend != describe(None):
             backend = _expected(task.request.backend, task.limits)
-        return self._cell(task.program, task.limits, task.policy, task.waker, backend, task.image)
+        order = _ZygoteOrder(task.program, task.policy, backend, int(task.limits.cpus), task.image)
+        return self._cell(order, task.limits, task.waker if waits else None)
 
     def _is_stocked(self, task: Task) -> bool:
         return self.pool is not None and task.image is None and self.pool.keeps(task.program)
@@ -203,6 +236,8 @@ class Supply:
             if self.pool is not None:
                 self.pool.job_over()
             self.discard(sandbox)
+            if self._on_demand and isinstance(sandbox, Sandbox):
+                self._begin_zygote(task)
 
     def _start(self, task: Task, *, for_session: bool) -> Sandbox:
         spec = self._spec(task.program, task.limits, task.policy, task.image)
@@ -274,26 +309,25 @@ class Supply:
             )
         return self._cell_obstacle
 
-    def _cell(
-        self,
-        program: Program,
-        limits: Limits,
-        policy: Policy,
-        waker: Waker,
-        backend: str,
-        image: str | None = None,
-    ) -> Cell | None:
-        if self.cell_obstacle(policy) or not self._has_home():
+    def _cell(self, order: _ZygoteOrder, limits: Limits, waker: Waker | None) -> Cell | None:
+        """Return a cell, None where cells cannot be made; without `waker`, no zygote is started."""
+        if self.cell_obstacle(order.policy) or not self._has_home():
             return None
         problem = ""
         for _ in range(_ZYGOTES_TRIED):
-            zygote = self._zygote(program, policy, waker, backend, limits.cpus, image)
+            if waker is None:
+                zygote = self._zygotes.find(self._key_of(order))
+            else:
+                start = functools.partial(self._start_zygote, order, waker)
+                zygote = self._zygotes.get(self._key_of(order), start, room=self._room())
+            if zygote is None:
+                return None
             try:
                 cell = zygote.cell(limits.for_container())
             except (CellError, OSError) as error:
                 problem = str(error)
                 self._zygotes.retire(zygote)
-                log.warning("a zygote of %s is given up: %s", program.name, problem)
+                log.warning("a zygote of %s is given up: %s", order.program.name, problem)
                 if not self._has_made_cells:
                     self._cell_obstacle = problem
                     return None
@@ -301,6 +335,13 @@ class Supply:
                 self._has_made_cells = True
                 return cell
         raise EngineError(problem)
+
+    def _begin_zygote(self, task: Task) -> None:
+        """Start a zygote for jobs like this one, which had to do without."""
+        order = _ZygoteOrder(task.program, task.policy, _USUAL, int(task.limits.cpus), task.image)
+        if not self.cell_obstacle(order.policy) and self._has_home():
+            start = functools.partial(self._start_zygote, order)
+            self._zygotes.begin(self._key_of(order), start, room=self._room())
 
     def _has_home(self) -> bool:
         """Return True if there is a control group for those of cells; makes it if needed."""
@@ -314,37 +355,32 @@ class Supply:
                     log.warning("no cells are made: %s", self._cell_obstacle)
         return bool(self._home)
 
-    def _zygote(
-        self,
-        program: Program,
-        policy: Policy,
-        waker: Waker,
-        backend: str,
-        cpus: float,
-        image: str | None,
-    ) -> Zygote:
-        def start() -> Zygote:
-            spec = self._spec(program, Limits(), policy, image)
-            arguments = zygote_arguments(policy, _modules(program), backend)
-            spec = dataclasses.replace(
-                spec,
-                policy=policy.for_zygote(),
-                limits=_ZYGOTE_LIMITS,
-                arguments=arguments,
-                serves_many=True,
-                job_cpus=cpus,
-            )
-            sandbox = Sandbox(self._engine, spec)
-            try:
-                self._bring_up(sandbox, waker, urgent=True)
-            except BaseException:
-                self.discard(sandbox)
-                raise
-            return Zygote(sandbox, policy, self._home)
+    def _key_of(self, order: _ZygoteOrder) -> Hashable:
+        program = order.program
+        digest = order.image or self._images.program_digest(program.files, program.pins)
+        return digest, order.policy, order.backend, order.cpus
 
-        digest = image or self._images.program_digest(program.files, program.pins)
-        key = digest, policy, backend, int(cpus)
-        return self._zygotes.get(key, start, room=self.idle_memory_bytes() // ZYGOTE_BYTES)
+    def _room(self) -> int:
+        """Return how many zygotes there may be."""
+        return self.idle_memory_bytes() // ZYGOTE_BYTES
+
+    def _start_zygote(self, order: _ZygoteOrder, waker: Waker) -> Zygote:
+        program, policy = order.program, order.policy
+        spec = dataclasses.replace(
+            self._spec(program, Limits(), policy, order.image),
+            policy=policy.for_zygote(),
+            limits=_ZYGOTE_LIMITS,
+            arguments=zygote_arguments(policy, _modules(program), order.backend),
+            serves_many=True,
+            job_cpus=order.cpus,
+        )
+        sandbox = Sandbox(self._engine, spec)
+        try:
+            self._bring_up(sandbox, waker, urgent=True)
+        except BaseException:
+            self.discard(sandbox)
+            raise
+        return Zygote(sandbox, policy, self._home)
 
     # --- for the pool -------------------------------------------------------------------------
 
@@ -363,7 +399,8 @@ class Supply:
         """Return a sandbox that has warmed up and waits; cleans up if that fails."""
         self._prepare()
         policy = self._policy_for(program)
-        cell = self._cell(program, limits, policy, waker, _USUAL)
+        order = _ZygoteOrder(program, policy, _USUAL, int(limits.cpus))
+        cell = self._cell(order, limits, waker)
         if cell is not None:
             return cell
         spec = self._spec(program, limits, policy)

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -339,7 +339,7 @@ class Pool:
         assert shelf is not None
         sandbox = None
         try:
-            with order.interrupt.scope(), _open(Waker()) as waker:
+            with order.interrupt.scope(), Waker() as waker:
                 sandbox = self._source.launch(shelf.program, shelf.limits, waker)
         except CancelledError:
             return
@@ -393,12 +393,3 @@ def _lacks(shelf: _Shelf) -> bool:
 
 def _start_at(shelf: _Shelf) -> float:
     return max(shelf.not_before, shelf.leave_until)
-
-
-@contextlib.contextmanager
-def _open(waker: Waker) -> Iterator[Waker]:
-    waker.open()
-    try:
-        yield waker
-    finally:
-        waker.close()

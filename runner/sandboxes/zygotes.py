@@ -3,6 +3,8 @@
 A zygote is used by all jobs of its image and policy.  It stays for `IDLE_S` after its last cell has
 ended, so that the next job finds it.  One that cannot make a cell is retired: it makes no more, and
 is removed when its last cell has ended.
+
+`get` waits for a zygote; `find` and `begin` are for jobs that can do without.
 """
 
 from __future__ import annotations
@@ -13,13 +15,19 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Final
 
+from runner.errors import RunnerError
 from runner.host import interrupt
+from runner.host.interrupt import CancelledError, Interrupt, Waker
+from runner.host.workers import Workers
 from runner.sandboxes.zygote import Zygote
 
 log = logging.getLogger(__name__)
 
 IDLE_S: Final = 60.0
 """How long a zygote stays without a cell, in seconds."""
+
+AGAIN_S: Final = 10.0
+"""How long after `begin` another one has no effect, in seconds: starts may fail."""
 
 _LOOK_S: Final = 1.0
 
@@ -36,6 +44,8 @@ class Zygotes:
         self._zygotes: dict[Hashable, Zygote] = {}
         self._starting: set[Hashable] = set()
         self._retired: list[Zygote] = []
+        self._begun: dict[Hashable, float] = {}
+        self._beginners: Workers[Interrupt] = Workers(1)
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -68,7 +78,39 @@ class Zygotes:
                 self._start_thread()
                 return started
         self._discard(started)
-        raise interrupt.CancelledError
+        raise CancelledError
+
+    def find(self, key: Hashable) -> Zygote | None:
+        """Return the zygote of this key if there is one that is alive."""
+        with self._changed:
+            zygote = self._zygotes.get(key)
+        return zygote if zygote is not None and zygote.is_alive() else None
+
+    def begin(self, key: Hashable, start: Callable[[Waker], Zygote], *, room: int) -> None:
+        """Start the zygote of this key in another thread, if there is none and none was begun.
+
+        What goes wrong is logged: jobs do without.
+        """
+        with self._changed:
+            now = time.monotonic()
+            self._begun = {each: at for each, at in self._begun.items() if now - at < AGAIN_S}
+            if self._is_closed or key in self._zygotes or key in self._begun:
+                return
+            self._begun[key] = now
+
+        def work(order: Interrupt) -> None:
+            try:
+                with order.scope(), Waker() as waker:
+                    self.get(key, lambda: start(waker), room=room)
+            except CancelledError:
+                return
+            except (RunnerError, OSError) as error:
+                log.warning("no zygote for jobs to come: %s", error)
+
+        try:
+            self._beginners.submit(Interrupt(), work)
+        except RunnerError as error:
+            log.warning("no thread for a zygote: %s", error)
 
     def count(self) -> tuple[int, int]:
         """Return how many zygotes there are, and how many cells they have together."""
@@ -93,8 +135,14 @@ class Zygotes:
             self._zygotes.clear()
             self._retired.clear()
             self._changed.notify_all()
+        for order in self._beginners.close():
+            order.fire()
         for each in left:
             self._discard(each)
+
+    def join(self, patience_s: float | None) -> bool:
+        """Wait until no zygote is being started; give up after `patience_s` seconds."""
+        return self._beginners.join(patience_s)
 
     def _make_room(self, room: int) -> None:
         with self._changed:

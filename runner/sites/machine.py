@@ -21,7 +21,7 @@ from runner.policy import Limits, Policy
 from runner.programs import Program
 from runner.running.execution import Execution
 from runner.running.lanes import Lanes, Queue
-from runner.running.supply import Supply, place_of
+from runner.running.supply import Cells, Supply, place_of
 from runner.running.task import Task
 from runner.running.verdict import Verdict
 from runner.sandboxes.pool import Pool, Warm
@@ -90,7 +90,7 @@ class Machine:
         max_jobs_of_user: int | None,
         memory_budget_bytes: int | None,
         warm: bool,
-        cells: bool,
+        cells: Cells,
         progress: Callable[[str], object],
     ) -> None:
         forced = _carrier(carrier)

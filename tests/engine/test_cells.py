@@ -78,6 +78,26 @@ def do(supervisor, path, code, inputs=None, **arguments):
     return job
 
 
+def test_on_demand_the_first_job_has_a_container_and_leaves_a_zygote_for_those_that_follow(path, engine):
+    before = containers_of(engine, os.getpid()).keys()
+    with Supervisor(cells="on demand") as supervisor:
+        assert do(supervisor, path, "value = 1").record.place == "container"
+        assert within(60, lambda: supervisor.zygotes()[0] == 1)
+        assert do(supervisor, path, "value = 2").record.place == "cell"
+        supervisor.run(path, {"code": "value = 3"}, backend="none").result(timeout=60)
+        assert supervisor.zygotes()[0] == 1  # one is enough for this program
+    assert containers_of(engine, os.getpid()).keys() <= before
+
+
+def test_a_zygote_that_is_being_started_for_later_jobs_ends_with_its_supervisor(path, engine):
+    before = containers_of(engine, os.getpid()).keys()
+    with Supervisor(cells="on demand") as supervisor:
+        do(supervisor, path, "value = 1")
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert containers_of(engine, os.getpid()).keys() <= before
+
+
 def test_the_record_says_in_what_kind_of_place_a_job_ran(cells, containers, path):
     assert do(cells, path, "value = 1").record.place == "cell"
     assert do(containers, path, "value = 1").record.place == "container"

@@ -103,11 +103,22 @@ def find(program: str | os.PathLike[str]) -> Program:
 
 def names() -> list[str]:
     """Return the names that can be run from here, the template left out."""
-    found: set[str] = set()
-    for directory in program_directories():
-        with reading(directory):
-            found |= {each.name for each in directory.iterdir() if _manifest_in(each) is not None}
-    return sorted(found - {TEMPLATE})
+    return sorted({each for directory in program_directories() for each in _names_in(directory)})
+
+
+def examples() -> list[Program]:
+    """Return the programs that come with this package, by name, wherever this is called.
+
+    Raises ManifestError.
+    """
+    directory = images_directory() / "programs"
+    return [read_directory(directory / name) for name in sorted(_names_in(directory))]
+
+
+def _names_in(directory: Path) -> set[str]:
+    with reading(directory):
+        found = {each.name for each in directory.iterdir() if _manifest_in(each) is not None}
+    return found - {TEMPLATE}
 
 
 def own() -> list[str]:

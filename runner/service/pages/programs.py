@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from runner.errors import ImageError, RequestError
 from runner.job.request import Origin
-from runner.programs import Program
+from runner.programs import Program, cases_of, examples
 from runner.service import archives
-from runner.service.faults import RefusedError, status_of
+from runner.service.faults import RefusedError, not_found, status_of
 from runner.service.own.programs import MOST_BYTES
 from runner.service.pages.excerpts import excerpt_at
 from runner.service.pages.fields import Field, fields_of
@@ -33,7 +33,7 @@ _MAX_SOURCE: Final = 64 << 10
 
 
 def listed(call: Call) -> Response:
-    """Show the programs that the user may run, the newest first."""
+    """Show the programs that the user may run, the newest first, and examples to add."""
     skip = call.number("skip", 0)
     uploads = call.desk.programs.uploads
     found = uploads.all(call.user.name, limit=_ROWS + 1, skip=skip)
@@ -41,10 +41,32 @@ def listed(call: Call) -> Response:
         call,
         "programs.html",
         programs=found[:_ROWS],
+        examples=[
+            each.manifest
+            for name, each in _examples().items()
+            if uploads.find(name, call.user.name) is None
+        ],
         user=call.user.name,
         earlier=max(0, skip - _ROWS) if skip else None,
         later=skip + _ROWS if len(found) > _ROWS else None,
     )
+
+
+def add_example(call: Call) -> Response:
+    """Upload a program that comes with this package as the user's own."""
+    name = typed(call, "name")
+    example = _examples().get(name)
+    if example is None:
+        msg = "example"
+        raise not_found(msg, name)
+    files = {**example.files, **cases_of(example)}
+    new = call.desk.programs.put(call.user, files, name=name)
+    return see(f"/programs/{new.id}")
+
+
+@cache
+def _examples() -> dict[str, Program]:
+    return {each.name: each for each in examples()}
 
 
 # --- one program ----------------------------------------------------------------------------------
@@ -160,6 +182,7 @@ _BIG: Final[dict[str, Any]] = {"most_bytes": MOST_BYTES}
 
 ROUTES: Final = (
     address("GET", "/programs", Needs.USER, listed),
+    address("POST", "/programs", Needs.USER, add_example),
     address("GET", "/upload", Needs.USER, ask_for_upload),
     address("POST", "/upload", Needs.USER, upload, **_BIG),
     address("GET", "/programs/{program}", Needs.PROGRAM, shown),

@@ -172,4 +172,4 @@ _environment.filters |= {
     "visibility": visibility,
     "when": when,
 }
-_environment.globals |= {"asset": assets.address, "version": versions()["runner"]}
+_environment.globals |= {"asset": assets.address, "release": versions()["runner"]}

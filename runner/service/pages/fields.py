@@ -154,7 +154,7 @@ def _with(field: Field, value: Any) -> Field:
         Kind.JSON: True,
     }
     if not fits[field.kind]:
-        field = dataclasses.replace(field, kind=Kind.JSON)
+        field = dataclasses.replace(field, kind=Kind.JSON, takes_empty=False)
     typed = value if field.kind is Kind.TEXT else json.dumps(value)
     return dataclasses.replace(field, typed=typed)
 

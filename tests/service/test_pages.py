@@ -422,7 +422,12 @@ def test_numbers_are_lines_and_counts_are_bars(service, alice, echo):
     page = alice.get(f"/jobs/{job}")
     (series,) = page.of("div", "data-series")
     assert json.loads(series) == [
-        {"name": "energy", "points": [[n, n * n / 2] for n in range(10)], "left_out": 0}
+        {
+            "name": "energy",
+            "points": [[n, n * n / 2] for n in range(10)],
+            "count": 10,
+            "left_out": 0,
+        }
     ]
     (points,) = page.of("polyline", "points")
     assert len(points.split()) == 10

@@ -18,20 +18,18 @@ class Link:
 
     def announce_to(self, announce: Callable[[str], object]) -> None:
         """Make the first link; `announce` gets the secret of this one and of every later one."""
-        self._announce = announce
-        self._renew()
+        with self._lock:
+            self._announce = announce
+            self._renew()
 
     def take(self, secret: str) -> bool:
         """Return True once for each secret that has been announced."""
         with self._lock:
-            is_right = bool(self._secret) and hmac.compare_digest(
-                self._secret.encode(), secret.encode(errors="replace")
-            )
-            if is_right:
-                self._secret = ""
-        if is_right:
+            wanted, given = self._secret.encode(), secret.encode(errors="replace")
+            if not wanted or not hmac.compare_digest(wanted, given):
+                return False
             self._renew()
-        return is_right
+            return True
 
     def _renew(self) -> None:
         assert self._announce is not None

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 from typing import Final
 
 from sandbox.processes import guard
 from sandbox.wire import protocol
 
-_GATHERED_BYTES: Final = 32 * protocol.MIB
+_GATHERED_BYTES: Final = 25 * protocol.MIB
 """Approximate memory of the objects of Qiskit, Aer and their imports."""
 
 _LARGEST_BYTES: Final = 512
@@ -30,10 +31,7 @@ _ARENA_BYTES: Final = protocol.MIB
 _EMPTY_BYTES: Final = 33
 """The size of an empty `bytes` object."""
 
-_ROW: Final = 16
-"""This many consecutive new objects are taken as the beginning of a new pool."""
-
-_MOST_IN_HOLES: Final = 4096
+_MOST_IN_HOLES: Final = 2 * _GATHERED_BYTES // _LARGEST_BYTES
 
 _HUGE_BYTES: Final = 2 * protocol.MIB
 _MADV_COLLAPSE: Final = 25
@@ -64,30 +62,45 @@ def gather() -> list[bytes | None]:
     return many[:: _ARENA_BYTES // 2 // _LARGEST_BYTES]
 
 
-def settle(small: frozenset[int] = frozenset()) -> None:
+def fill() -> frozenset[int]:
+    """Use all room among the present objects, so that new ones are in memory of their own.
+
+    Returns the regions in use that have none of the new memory.
+    """
+    areas, before = _areas(), regions()
+    _filling.extend((areas, before))  # for good, or they would leave holes
+    # What the interpreter keeps gives room as well: names of attributes, tuples for later use.
+    sys._clear_type_cache()
+    gc.collect()
+    # The largest first: they also take what is left for any size, and the others get new memory.
+    # Then again, for what the first time itself has used meanwhile.
+    sizes = 2 * [*range(_LARGEST_BYTES, 0, -_STEP_BYTES)]
+    new = {_fill_holes(size, areas) // _HUGE_BYTES for size in sizes}
+    _filling.append([float(size) for size in sizes])  # where the numbers above have been
+    return before - new
+
+
+def settle(cold: frozenset[int] | None = None) -> None:
     """Keep all present objects unchanged for ever; called before the first fork.
 
-    `small` are the `regions` that stay in small pages: a fork that writes to a huge one has the
-    kernel take it apart first.
+    `cold` are the `regions` for huge pages, by default all: a fork that writes to a huge page has
+    the kernel take it apart first.
     """
-    gc.collect()
+    fill()
     gc.freeze()  # no job's collector needs to touch them
-    for size in range(_STEP_BYTES, _LARGEST_BYTES + 1, _STEP_BYTES):
-        _fill_holes(size)
-    _join_pages(small)
+    _join_pages(regions() if cold is None else cold)
 
 
-def _fill_holes(size: int) -> None:
-    """Use the free places of one size among the objects, so that new objects share new pages."""
-    row, before, begin = 0, 0, len(_filling)
+def _fill_holes(size: int, areas: list[tuple[int, int]]) -> int:
+    """Make objects of one size until one is outside of these areas of memory; return its place."""
+    begin = len(_filling)
     for _ in range(_MOST_IN_HOLES):
         _filling.append(_object_of(size))
         place = id(_filling[-1])
-        row = row + 1 if place - before == size else 0
-        before = place
-        if row == _ROW:
-            return
+        if not any(start <= place < end for start, end in areas):
+            return place
     del _filling[begin:]  # another allocator is in use
+    return 0
 
 
 def _object_of(size: int) -> object:
@@ -99,11 +112,11 @@ def _object_of(size: int) -> object:
     return bytes(size - _EMPTY_BYTES)
 
 
-def _join_pages(small: frozenset[int]) -> None:
+def _join_pages(cold: frozenset[int]) -> None:
     """Make the kernel use huge pages for the present memory: a fork copies entries, not pages."""
     for start, end in _areas():
         for number in range(-(-start // _HUGE_BYTES), end // _HUGE_BYTES):
-            if number not in small:
+            if number in cold:
                 place = ctypes.c_void_p(number * _HUGE_BYTES)
                 guard.libc.madvise(place, ctypes.c_size_t(_HUGE_BYTES), _MADV_COLLAPSE)
 

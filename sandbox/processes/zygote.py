@@ -44,10 +44,9 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
         channel.configure_streams()
         connection = _socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(options.socket)
-        small = memory.regions()
+        early = memory.regions()
         kept = memory.gather() if needs_qiskit(options.modules, options.backend) else []
         warmth = warm_up(options.modules, options.backend)
-        kept.clear()
         guard.protect()
         renewals = randomness.find()
         again = randomness.again(renewals)
@@ -55,20 +54,22 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
             randomness.renew(each)  # what cannot be is an error here, and not in a job
         warmth = loader.clear_early(options.program, warmth)
         confinement.lower(options.ulimits)
-        nowhere = channel.FrameWriter(_LOG)
-        outlet = channel.Channel(messages=nowhere, results=nowhere, log=_LOG)
-        for _ in range(_REHEARSALS):
-            rehearse(outlet, warmth)
+        cold = memory.fill() - early
+        kept.clear()
         origin = cell.Origin(
             options=options,
             walls=cell.Walls.around(options),
             warmth=warmth,
             renewals=again,
         )
+        nowhere = channel.FrameWriter(_LOG)
+        outlet = channel.Channel(messages=nowhere, results=nowhere, log=_LOG)
+        for _ in range(_REHEARSALS):
+            rehearse(outlet, warmth)
         ready = worker.ready(seen=confinement.describe(options.covered, options.ulimits))
         connection.sendall(protocol.encode(ready))
         with contextlib.suppress(HungUpError):
-            Zygote(connection, origin).serve(small)
+            Zygote(connection, origin).serve(cold)
 
     worker.leave_after(serve)
 
@@ -84,15 +85,16 @@ class Zygote:
         self._poll.register(connection, select.POLLIN)
         self._poll.register(self._wakeup, select.POLLIN)
 
-    def serve(self, small: frozenset[int]) -> None:
+    def serve(self, cold: frozenset[int]) -> None:
         """Serve until the host hangs up, which raises HungUpError.
 
-        `small` are the regions of memory that every cell writes to: our code, and the interpreter.
+        `cold` are the regions of memory that hardly any cell writes to: neither those of our code
+        and of the interpreter, nor those that have been used since the stack was imported.
         """
         configure_logging({})  # here, or each job would pay for it
         _end_native_threads()
         randomness.reseed_native()
-        memory.settle(small)
+        memory.settle(cold)
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor == self._wakeup:

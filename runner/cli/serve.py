@@ -79,6 +79,9 @@ def serve(**options: Any) -> int:
     if is_single and listening.address is not None and not is_loopback(listening.host):
         msg = "--single-user lets everybody in without a token: only on loopback"
         raise RequestError(msg)
+    if is_single and listening.is_behind_proxy:
+        msg = "--single-user cannot tell this machine from others --behind-proxy: leave one out"
+        raise RequestError(msg)
     chosen = settings(options)
     _log_requests()
     with (
@@ -119,6 +122,8 @@ def _log_requests() -> None:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+    # It warns of every connection that sends nonsense, which anybody may.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 @click.group()

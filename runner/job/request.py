@@ -22,6 +22,7 @@ class Origin:
         version: the version of that program, counted from 1; 0 without one.
         session: the id of the session that the client named, "" for none.
         key: the name that the client gave to this request, so that repeating it is harmless.
+        digest: the SHA-256 of a request with such a name: another one must not have it.
         image: the image that the client asked for by name.
     """
 
@@ -29,6 +30,7 @@ class Origin:
     version: int = 0
     session: str = ""
     key: str = ""
+    digest: str = ""
     image: str = ""
 
 

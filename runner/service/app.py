@@ -25,7 +25,19 @@ from runner.service.ibm.stream import stream
 from runner.service.openapi import described
 from runner.service.pages import ROUTES as PAGES
 from runner.service.pages.rendering import refusal
-from runner.service.routing import Call, Needs, Route, answered, json_of, refusal_as_json
+from runner.service.routing import (
+    Call,
+    Needs,
+    Note,
+    Route,
+    answered,
+    json_of,
+    refusal_as_json,
+    without_tokens,
+)
+
+UNKNOWN: Final = "unknown"
+"""What the log and the metrics call every address that no route has."""
 
 _SLASHES: Final = re.compile(r"/{2,}")
 
@@ -63,7 +75,7 @@ def application(desk: Desk, routes: Sequence[Route] = ROUTES) -> ASGIApp:
         for path, methods in by_path.items()
     ]
     found += [WebSocketRoute(path, _socket(desk)) for path in STREAM_PATHS]
-    app = Starlette(routes=found, exception_handlers={HTTPException: _refused})
+    app = Starlette(routes=found, exception_handlers={HTTPException: _refusing(desk)})
     app.router.redirect_slashes = False
     return _normalised(app)
 
@@ -83,15 +95,20 @@ def _socket(desk: Desk) -> Callable[[WebSocket], Awaitable[None]]:
     return endpoint
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    """Answer an address or a method that no route has, as every other refusal is answered."""
-    assert isinstance(error, HTTPException)
-    message = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    is_visit = "text/html" in request.headers.get("accept", "")
-    answer = refusal if is_visit else refusal_as_json
-    response = answer(request, HTTPStatus(error.status_code), message)
-    response.headers.update({**(error.headers or {}), "X-Content-Type-Options": "nosniff"})
-    return response
+def _refusing(desk: Desk) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Answer an address or a method that no route has, in the form of every other refusal."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        message = f"{request.method} {without_tokens(request.url.path)}: {error.detail}"
+        is_visit = "text/html" in request.headers.get("accept", "")
+        answer = refusal if is_visit else refusal_as_json
+        response = answer(request, HTTPStatus(error.status_code), message)
+        response.headers.update({**(error.headers or {}), "X-Content-Type-Options": "nosniff"})
+        Note.begin().end(desk, request, request.method, UNKNOWN, response)
+        return response
+
+    return refused
 
 
 def _normalised(app: ASGIApp) -> ASGIApp:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from runner import backends
 from runner.backends.holders import HeldState
@@ -19,6 +19,7 @@ from runner.programs.values import as_sent, loaded
 from runner.sandboxes.pool import PoolState
 from runner.service.attempts import Attempts
 from runner.service.examination import Examination, Finding
+from runner.service.gate import Gate
 from runner.service.jobs import Jobs, Order
 from runner.service.link import Link
 from runner.service.metrics import Metrics
@@ -31,6 +32,9 @@ from runner.store.rows import Query
 from runner.store.sessions import Sessions
 from runner.store.users import User, Users
 from runner.supervisor import Supervisor
+
+THREADS: Final = 64
+"""How many requests are worked on at the same time; the streams need no thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,10 @@ class Desk:
         self.repeats = Repeats()
         self.examination = Examination(examine)
         self._supervisor = supervisor
+        # A body may have 100 MiB, and so may an answer; a client decides how slowly it sends the
+        # one and takes the other.
+        self.heavy = Gate("large requests", 12, 3)
+        self.working = Gate("requests", THREADS, 8)
         self._store = store
 
     def again(self, user: User, job: Job) -> Job:

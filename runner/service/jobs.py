@@ -7,7 +7,7 @@ import dataclasses
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -22,6 +22,7 @@ from runner.policy.rules import Rules
 from runner.programs import Program
 from runner.running.requests import checked
 from runner.service.faults import RefusedError, later, not_found, too_much
+from runner.service.turns import Turns
 from runner.store import Store
 from runner.store.rows import Query, Summary
 from runner.store.users import User
@@ -31,7 +32,7 @@ from runner.supervisor import Supervisor
 _ID: Final = re.compile(r"job-[0-9a-f]{16}")
 _DAY_S: Final = 86400.0
 _TICK_S: Final = 0.1
-_TURN_S: Final = 60.0
+_PAGE_BYTES: Final = 64 << 20
 MAX_PAGE: Final = 200
 MAX_KEY_CHARS: Final = 255
 
@@ -67,8 +68,7 @@ class Jobs:
         self._store = store
         self._supervisor = supervisor
         self._rules = rules
-        self._keyed: set[tuple[str, str]] = set()
-        self._freed = threading.Condition()
+        self._turns = Turns()
         self._impatient = threading.Event()
         self.is_draining = False
 
@@ -80,9 +80,10 @@ class Jobs:
         if self.is_draining:
             msg = "the service ends"
             raise later(msg)
-        with self._once(user, order.origin.key) as earlier:
+        with self._turns.of(user.name):
+            earlier = self._earlier(user, order.origin.key)
             if earlier is not None:
-                return _same(earlier, program, order)
+                return _same(earlier, order)
             self._check_quota(user)
             limits = self._supervisor.limits_of(program, order.limits)
             self._check_offered(order.backend, user)
@@ -95,28 +96,15 @@ class Jobs:
         """Return the limits that a job of a program has unless it asks for lower ones."""
         return self._supervisor.limits_of(program)
 
-    @contextlib.contextmanager
-    def _once(self, user: User, key: str) -> Iterator[Job | None]:
-        """Provide the job that this key has started; others with the same key wait meanwhile."""
+    def _earlier(self, user: User, key: str) -> Job | None:
+        """Return the job that this key has started, None if there is none, or no key."""
         if not key:
-            yield None
-            return
+            return None
         if len(key) > MAX_KEY_CHARS or not key.isprintable():
             msg = f"the key {key!r:.80}: at most {MAX_KEY_CHARS} printable characters"
             raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
-        name = (user.name, key)
-        with self._freed:
-            if not self._freed.wait_for(lambda: name not in self._keyed, _TURN_S):
-                msg = f"a request with the key {key!r:.80} is still being answered"
-                raise later(msg)
-            self._keyed.add(name)
-        try:
-            found = self._supervisor.search(Query(user=user.name, key=key, limit=1))
-            yield found[0] if found else None
-        finally:
-            with self._freed:
-                self._keyed.remove(name)
-                self._freed.notify_all()
+        found = self._supervisor.search(Query(user=user.name, key=key, limit=1))
+        return found[0] if found else None
 
     def find(self, job_id: str, user: User) -> Job:
         """Return a job of the user.  Raises RefusedError (404) for any other."""
@@ -127,9 +115,20 @@ class Jobs:
         raise not_found(msg, job_id)
 
     def search(self, user: User, query: Query) -> tuple[list[Job], int]:
-        """Return the user's jobs that match, and how many there are on all pages."""
+        """Return the user's jobs that match, and how many there are on all pages.
+
+        The page ends early where its jobs would take too much memory.
+        """
         own = dataclasses.replace(query, user=user.name)
-        return self._supervisor.search(own), self._store.count(own)
+        found: list[Job] = []
+        size = 0
+        for each in self._store.summaries(own):
+            size += each.bytes
+            if found and size > _PAGE_BYTES:
+                break
+            with contextlib.suppress(UnknownJobError):  # deleted meanwhile
+                found.append(self._supervisor.job(each.id, user=user.name))
+        return found, self._store.count(own)
 
     def summaries(self, user: User, query: Query) -> tuple[list[Summary], int]:
         """Return the summaries of the jobs that `search` returns."""
@@ -215,10 +214,9 @@ class Jobs:
                 raise too_much(msg)
 
 
-def _same(earlier: Job, program: Program, order: Order) -> Job:
+def _same(earlier: Job, order: Order) -> Job:
     """Return the job that a key has started.  Raises RefusedError if it was for something else."""
-    same_origin = earlier.request.origin == order.origin
-    if not same_origin or earlier.program != program.name:
+    if earlier.request.origin.digest != order.origin.digest:
         msg = (
             f"the key {order.origin.key!r:.80} belongs to job {earlier.id}, which was asked for "
             "something else: choose another key"

@@ -23,6 +23,7 @@ from runner.policy.rules import Rules
 from runner.programs import CASES_DIRECTORY, Program, of_files
 from runner.service import archives
 from runner.service.faults import RefusedError, later, not_found, too_much
+from runner.service.turns import Turns
 from runner.store import Store, kept
 from runner.store.uploads import Upload, Uploads
 from runner.store.users import User, Users
@@ -46,6 +47,7 @@ class Programs:
         self._supervisor = supervisor
         self._users = users
         self._rules = rules
+        self._turns = Turns()
         self._packaging = threading.BoundedSemaphore(_AT_ONCE)
         self._read = lru_cache(maxsize=_READ_AHEAD)(self._read_from_store)
 
@@ -59,15 +61,14 @@ class Programs:
         """
         files, cases = archives.split(files)
         program = self._checked(files, name)
-        number, used = self.uploads.owned(user.name)
         bundle, packed = kept.pack(program), archives.packed(_checked_cases(cases))
-        if number >= self._rules.programs:
-            msg = f"you have {number} programs, the quota is {self._rules.programs}: delete some"
-            raise too_much(msg)
-        self._check_bytes(used + len(bundle[1]) + len(packed))
-        program_id = _new_id(program.name)
+        size = len(bundle[1]) + len(packed)
+        self._check_quota(user.name, size, new=1)
         self._package(program)
-        self.uploads.add(program_id, user.name, program.name, bundle, packed)
+        program_id = _new_id(program.name)
+        with self._turns.of(user.name):
+            self._check_quota(user.name, size, new=1)  # others may have come meanwhile
+            self.uploads.add(program_id, user.name, program.name, bundle, packed)
         upload = self.find(program_id, user)
         if public:
             self.publish(upload, public=True)
@@ -87,9 +88,12 @@ class Programs:
         packed = archives.packed(_checked_cases(among if cases is None else cases))
         if (bundle[0], packed) == (self.uploads.bundle(upload), self.uploads.cases(upload)):
             return upload.version  # what a client repeats changes nothing
-        self._check_bytes(self.uploads.owned(upload.owner)[1] + len(bundle[1]) + len(packed))
+        size = len(bundle[1]) + len(packed)
+        self._check_quota(upload.owner, size)
         self._package(program)
-        return self.uploads.update(upload, program.name, bundle, packed)
+        with self._turns.of(upload.owner):
+            self._check_quota(upload.owner, size)
+            return self.uploads.update(upload, program.name, bundle, packed)
 
     def cases(self, upload: Upload, version: int | None = None) -> dict[str, bytes]:
         """Return the files in `cases/` of a version, by name.  Raises RefusedError (404)."""
@@ -191,11 +195,15 @@ class Programs:
         finally:
             self._packaging.release()
 
-    def _check_bytes(self, used: int) -> None:
-        if used > self._rules.program_bytes:
+    def _check_quota(self, user: str, size: int, *, new: int = 0) -> None:
+        number, used = self.uploads.owned(user)
+        if new and number + new > self._rules.programs:
+            msg = f"you have {number} programs, the quota is {self._rules.programs}: delete some"
+            raise too_much(msg)
+        if used + size > self._rules.program_bytes:
             msg = (
-                f"your programs would take {used} bytes with all their versions, the quota is "
-                f"{self._rules.program_bytes}: delete some"
+                f"your programs would take {used + size} bytes with all their versions, the quota "
+                f"is {self._rules.program_bytes}: delete some"
             )
             raise too_much(msg)
 

@@ -8,8 +8,10 @@ read within its bounds; the function only translates.  What the caller may not s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from runner.errors import RunnerError, StoreError, our_own
 from runner.job import Job
@@ -39,7 +42,7 @@ from runner.service.identity import (
 from runner.service.jobs import MAX_PAGE
 from runner.service.programs import may_read
 from runner.store.uploads import Upload
-from runner.store.users import Role, User
+from runner.store.users import PREFIX, Role, User
 
 if TYPE_CHECKING:
     from runner.service.desk import Desk
@@ -59,6 +62,12 @@ PAGE: Final = {"limit": {**WHOLE, "maximum": MAX_PAGE}, "skip": WHOLE}
 
 NOBODY: Final = User(name="", role=Role.USER, created=0)
 _WIDEST: Final = 1 << 53
+_PIECE_BYTES: Final = 256 * KIB
+_SEND_S: Final = 60.0
+_SLOWEST: Final = 128 * KIB
+"""Bytes a second below which a client counts as gone."""
+
+_TOKEN: Final = re.compile(rf"{PREFIX}[\w-]+")
 _MAX_NAME_CHARS: Final = 128
 
 
@@ -178,6 +187,7 @@ class Route:
         is_repeated: True if clients ask again where they got no answer, and it must count once.
         is_page: True for what people see in a browser: its body is a form.
         refusal: the function that makes a refusal a response.
+        is_heavy: True if the answer may be large.
     """
 
     method: str
@@ -192,6 +202,7 @@ class Route:
     is_repeated: bool = False
     is_page: bool = False
     refusal: Callable[[HTTPConnection, HTTPStatus, str], Response] = refusal_as_json
+    is_heavy: bool = False
 
 
 def route(
@@ -223,44 +234,104 @@ async def answered(route: Route, desk: Desk, request: Request) -> Response:
 
     The response says under which name the service's log has the request.
     """
-    started, name, user = time.monotonic(), secrets.token_hex(8), NOBODY
+    note, held = Note.begin(), contextlib.AsyncExitStack()
     try:
-        call = await _call(route, desk, request)
-        user = call.user
+        call = await _call(route, desk, request, held)
+        note.user = call.user.name
         answer = _once if route.is_repeated else _answer
         response = await answer(route, call, request)
     except ClientDisconnect:
-        return Response(status_code=HTTPStatus.BAD_REQUEST)
+        response = Response(status_code=HTTPStatus.BAD_REQUEST)
     except RunnerError as error:
-        response = _refusal(route, request, error, name)
-    except Exception as error:
-        log.exception("request %s failed inside the service", name)
-        response = _refusal(route, request, RunnerError(our_own(error)), name)
-    response.headers["uber-trace-id"] = name
+        response = _refusal(route, request, error, note.name)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            await held.aclose()
+            raise
+        log.exception("request %s failed inside the service", note.name)
+        response = _refusal(route, request, RunnerError(our_own(error)), note.name)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
-    took_s = time.monotonic() - started
-    desk.metrics.answered(route.method, route.path, response.status_code, took_s)
-    entry = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "request": name,
-        "user": user.name,
-        "method": route.method,
-        "route": route.path,
-        "what": request.path_params.get("job") or request.path_params.get("program") or "",
-        "status": response.status_code,
-        "ms": round(took_s * 1000, 1),
-        "address": request.client.host if request.client else "socket",
-    }
-    # What stands in the path is logged, the query and the headers never are.
-    access.info("%s", json.dumps(entry))
+    entry = note.end(desk, request, route.method, route.path, response)
     if route.method != "GET" and route.needs is not Needs.NOTHING:
         await run_in_threadpool(_audit, desk, entry)
-    return response
+    return _Delivered(response, held)
+
+
+@dataclass(slots=True, kw_only=True)
+class Note:
+    """What the log says of one request; `name` is how its client can speak of it."""
+
+    name: str
+    started: float
+    user: str = ""
+
+    @classmethod
+    def begin(cls) -> Note:
+        """Return the note of a request that has just come."""
+        return cls(name=secrets.token_hex(8), started=time.monotonic())
+
+    def end(
+        self, desk: Desk, request: HTTPConnection, method: str, path: str, response: Response
+    ) -> dict[str, Any]:
+        """Write the line of an answered request to the log and return what it says.
+
+        What stands in the path is logged, but for tokens; the query and the headers never are.
+        """
+        took_s = time.monotonic() - self.started
+        response.headers["uber-trace-id"] = self.name
+        desk.metrics.answered(method, path, response.status_code, took_s)
+        named = request.path_params
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "request": self.name,
+            "user": self.user,
+            "method": method,
+            "route": path,
+            "what": without_tokens(named.get("job") or named.get("program") or ""),
+            "status": response.status_code,
+            "ms": round(took_s * 1000, 1),
+            "address": request.client.host if request.client else "socket",
+        }
+        access.info("%s", json.dumps(entry))
+        return entry
+
+
+def without_tokens(text: str) -> str:
+    """Return the beginning of a text out of an address, without tokens, which belong elsewhere."""
+    return _TOKEN.sub(f"{PREFIX}…", text)[:_MAX_NAME_CHARS]
+
+
+class _Delivered(Response):
+    """A response that is sent in pieces, as its client takes them, and then frees its place."""
+
+    def __init__(self, response: Response, held: contextlib.AsyncExitStack) -> None:
+        self._response = response
+        self._held = held
+        self.status_code = response.status_code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def in_pieces(message: Message) -> None:
+            body = message.get("body", b"")
+            if len(body) <= _PIECE_BYTES:
+                await send(message)
+                return
+            async with asyncio.timeout(_SEND_S + len(body) / _SLOWEST):
+                for start in range(0, len(body), _PIECE_BYTES):
+                    end = start + _PIECE_BYTES
+                    more = end < len(body) or message.get("more_body", False)
+                    await send({**message, "body": body[start:end], "more_body": more})
+
+        async with self._held:
+            try:
+                await self._response(scope, receive, in_pieces)
+            except TimeoutError:
+                log.warning("a client takes its answer too slowly, and is left")
 
 
 async def _answer(route: Route, call: Call, _: Request) -> Response:
-    return await run_in_threadpool(_perform, route, call)
+    async with call.desk.working.place(call.user.name):
+        return await run_in_threadpool(_perform, route, call)
 
 
 async def _once(route: Route, call: Call, request: Request) -> Response:
@@ -279,7 +350,7 @@ def _audit(desk: Desk, entry: Mapping[str, Any]) -> None:
         desk.audit.add(
             entry["user"],
             f"{entry['method']} {entry['route']}",
-            entry["what"][:_MAX_NAME_CHARS],
+            entry["what"],
             status=entry["status"],
             address=entry["address"],
         )
@@ -310,19 +381,31 @@ def found_for(needs: Needs, call: Call) -> None:
         call._upload = upload
 
 
-async def _call(route: Route, desk: Desk, request: Request) -> Call:
+async def _call(
+    route: Route, desk: Desk, request: Request, held: contextlib.AsyncExitStack
+) -> Call:
+    """Return a request of somebody who may ask, with its body; `held` then holds its place."""
     who = reader_of_pages if route.is_page else caller_of
     user = await run_in_threadpool(who, desk, request)
     if route.needs is not Needs.NOTHING:
         user = checked_user(route.needs, user)
     call = Call(desk=desk, request=request, user=user or NOBODY)
-    if request.method in {"POST", "PUT", "PATCH"}:
+    takes_body = request.method in {"POST", "PUT", "PATCH"}
+    if route.is_heavy or (takes_body and route.most_bytes > MIB and _is_large(request)):
+        await held.enter_async_context(desk.heavy.place(call.user.name))
+    if takes_body:
         call.body = await _body(request, route.most_bytes, desk.rules.request_s)
         if route.is_page:
             call.form = await form_of(request.headers, call.body)
     if request.method not in {"GET", "HEAD"} and (route.is_page or session_of(request)):
         _check_proof(call)
     return call
+
+
+def _is_large(request: Request) -> bool:
+    """Return True if the body may be large; one of unknown length may."""
+    said = request.headers.get("content-length", "")
+    return not said.isdecimal() or int(said) > MIB
 
 
 def _check_proof(call: Call) -> None:

@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+from anyio.to_thread import current_default_thread_limiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from runner.errors import RequestError, RunnerError
 from runner.service.app import application
 from runner.service.certificates import self_signed
-from runner.service.desk import Desk
+from runner.service.desk import THREADS, Desk
 from runner.service.pages.rendering import SIGN_IN
 from runner.service.pages.signing import ONCE
 
@@ -44,6 +46,8 @@ _PONG_S: Final = 120.0
 
 _BACKLOG: Final = 1024
 _FILES_OF_JOBS: Final = 4000
+_SILENT_MS: Final = 300_000
+_USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
 _START_TICK_S: Final = 0.01
 
 
@@ -100,13 +104,13 @@ class Listening:
             )
             raise RequestError(msg)
 
-    def tcp(self) -> socket.socket:
-        """Return the listening TCP socket.  Raises RequestError."""
+    def tcp(self, most: int) -> BoundedListener:
+        """Return the listening TCP socket, for so many connections.  Raises RequestError."""
         host, port = self._parts()
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             family, kind, protocol, _, address = found[0]
-            listener = socket.socket(family, kind, protocol)
+            listener = BoundedListener(family, kind, protocol, most=most)
         except OSError as error:
             msg = f"--listen {self.address}: {error.strerror or error}"
             raise RequestError(msg) from error
@@ -121,13 +125,54 @@ class Listening:
         return listener
 
 
+class BoundedListener(socket.socket):
+    """A listening socket that hangs up on the next connection when `most` are open.
+
+    It counts them from the moment they are accepted: before the event loop tells of a connection,
+    it waits for its client to agree on TLS.
+    """
+
+    def __init__(self, *arguments: Any, most: int) -> None:
+        super().__init__(*arguments)
+        self._most = most
+        self._open = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection.  Raises ConnectionAbortedError for one too many."""
+        accepted, address = super().accept()
+        if self._open >= self._most:
+            accepted.close()
+            msg = "there are as many connections as there may be"
+            raise ConnectionAbortedError(msg)
+        self._open += 1
+        return _Accepted(accepted, self._forget), address
+
+    def _forget(self) -> None:
+        self._open -= 1
+
+
+class _Accepted(socket.socket):
+    """A connection whose listener is told of its end."""
+
+    def __init__(self, accepted: socket.socket, on_close: Callable[[], object]) -> None:
+        family, kind, protocol = accepted.family, accepted.type, accepted.proto
+        super().__init__(family, kind, protocol, fileno=accepted.detach())
+        self._on_close = on_close
+
+    def close(self) -> None:
+        """Close it."""
+        if self.fileno() >= 0:
+            self._on_close()
+        super().close()
+
+
 @contextlib.contextmanager
-def unix_socket(path: Path) -> Iterator[socket.socket]:
+def unix_socket(path: Path, most: int) -> Iterator[BoundedListener]:
     """Provide a listening Unix socket that only this user may open; remove it afterwards.
 
     Raises RequestError if another service listens there, or something else is there.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = BoundedListener(socket.AF_UNIX, socket.SOCK_STREAM, most=most)
     with contextlib.closing(listener):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -178,22 +223,19 @@ def is_loopback(host: str) -> bool:
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 with bounds: on the number of connections, and on the wait for a request's head."""
+    """HTTP/1.1 with a bound on each wait for a client."""
 
     head_s = 30.0
-    most = 4000
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first head; hang up if there are too many connections."""
+        """Begin to wait for the first head."""
         super().connection_made(transport)
-        if len(self.connections) > self.most:
-            transport.abort()
-        else:
-            self._wait_for_head()
+        _give_up_silent_peers(transport)
+        self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
         """Stop waiting when a head is complete; begin again with the first byte of the next."""
@@ -228,6 +270,27 @@ class PatientProtocol(H11Protocol):
             self.transport.abort()
 
 
+def _give_up_silent_peers(transport: asyncio.Transport) -> None:
+    """Have the kernel end a connection whose peer has taken nothing for long.
+
+    That is a lost client, or one that does not read: its answer would wait for ever.
+    """
+    channel = transport.get_extra_info("socket")
+    if channel is not None and channel.family != socket.AF_UNIX and _USER_TIMEOUT is not None:
+        channel.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _SILENT_MS)
+
+
+class PatientSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that answers no ping while its client does not read: answers take memory."""
+
+    def handle_ping(self) -> None:
+        """Answer a ping."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+
 class _Server(uvicorn.Server):
     """A server whose end is decided here, and not by its own handling of signals."""
 
@@ -242,13 +305,13 @@ def run(desk: Desk, listening: Listening, say: Callable[[str], object]) -> None:
     Raises RequestError if it cannot listen.
     """
     listening.check()
-    _allow_files(desk.rules.connections)
+    most = _allow_files(desk.rules.connections)
     with contextlib.ExitStack() as opened:
         servers: list[tuple[_Server, socket.socket]] = []
         where = f"unix:{listening.path}"
         app = application(desk)
         if listening.address is not None:
-            listener = opened.enter_context(contextlib.closing(listening.tcp()))
+            listener = opened.enter_context(contextlib.closing(listening.tcp(most)))
             servers.append((_Server(_config(app, desk, listening)), listener))
             host, port = listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
@@ -258,7 +321,7 @@ def run(desk: Desk, listening: Listening, say: Callable[[str], object]) -> None:
                 desk.link.announce_to(functools.partial(_say_link, say, where))
         for path in filter(None, (listening.path, listening.beside)):
             try:
-                listener = opened.enter_context(unix_socket(path))
+                listener = opened.enter_context(unix_socket(path, most))
             except RequestError as error:
                 if path == listening.path:
                     raise
@@ -273,27 +336,36 @@ def _say_link(say: Callable[[str], object], where: str, secret: str) -> None:
     say(f"open {where}{SIGN_IN}?{ONCE}={secret} in a browser: this link works once")
 
 
-def _allow_files(connections: int) -> None:
-    """Raise this process's own limit on open files to what its connections and jobs may need."""
+def _allow_files(connections: int) -> int:
+    """Raise this process's own limit on open files to what connections and jobs may need.
+
+    Return how many connections there may be, so that jobs have theirs.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _FILES_OF_JOBS
-    if soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        if most < wanted:
-            log.warning("only %s files may be open: raise `ulimit -n` to %s", most, wanted)
+    if soft >= wanted or soft == resource.RLIM_INFINITY:
+        return connections
+    files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    most = min(connections, max(files - _FILES_OF_JOBS, files // 2))
+    if most < connections:
+        log.warning(
+            "only %s files may be open, so there are %s connections at most: raise `ulimit -n` to "
+            "%s, or lower `connections`",
+            *(files, most, wanted),
+        )
+    return most
 
 
 def _config(app: ASGIApp, desk: Desk, listening: Listening) -> uvicorn.Config:
-    bounds = {"head_s": desk.rules.request_s, "most": desk.rules.connections}
-    protocol = type("Protocol", (PatientProtocol,), bounds)
+    protocol = type("Protocol", (PatientProtocol,), {"head_s": desk.rules.request_s})
     certificate, key = listening.certificate, listening.key
     if listening.self_signed is not None:
         certificate, key = self_signed(listening.self_signed, listening.host)
     config = uvicorn.Config(
         app,
         http=protocol,
-        ws="websockets-sansio",
+        ws=PatientSocket,
         ws_max_size=_FRAME_BYTES,
         ws_ping_interval=_PING_S,
         ws_ping_timeout=_PONG_S,
@@ -329,6 +401,7 @@ async def _serve(
     desk: Desk, servers: list[tuple[_Server, socket.socket]], ready: Callable[[], object]
 ) -> None:
     loop, signals = asyncio.get_running_loop(), asyncio.Queue[int]()
+    current_default_thread_limiter().total_tokens = THREADS
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, signals.put_nowait, int(each))
     running = [

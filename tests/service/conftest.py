@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 import requests
 
+import runner
+
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
 STARTED_WITHIN_S = 30
@@ -95,8 +97,8 @@ def qrunner(environment, *arguments, check=True):
 
 
 @contextlib.contextmanager
-def started(directory, *options, listen="127.0.0.1:0", config=""):
-    """Provide a service that listens on a free port."""
+def started(directory, *options, listen="127.0.0.1:0", config="", prefix=()):
+    """Provide a service that listens on a free port; the command `prefix` starts it."""
     directory.mkdir(mode=0o700, exist_ok=True)
     environment = {**os.environ, "QRUNNER_STORE": str(directory / "store" / "jobs.sqlite3")}
     if config:
@@ -107,7 +109,7 @@ def started(directory, *options, listen="127.0.0.1:0", config=""):
     with log.open("ab") as stderr:
         begin = stderr.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "runner", "serve", *where, *options],
+            [*prefix, sys.executable, "-m", "runner", "serve", *where, *options],
             env=environment,
             stderr=stderr,
             stdout=subprocess.DEVNULL,
@@ -157,6 +159,31 @@ def tls_service(tmp_path_factory):
     directory = tmp_path_factory.mktemp("service")
     with started(directory, "--tls-self-signed", str(directory / "tls")) as running:
         yield running
+
+
+@pytest.fixture
+def client(service):
+    """Alice's connection to the service."""
+    with runner.connect(service.url, service.token("alice")) as connected:
+        yield connected
+
+
+def there(service, *arguments, user="alice", **more):
+    """Run a command with `--server`, and return what it has done."""
+    environment = {
+        **service.environment,
+        "QRUNNER_SERVER": service.url,
+        "QRUNNER_TOKEN": service.token(user),
+        "QRUNNER_STORE": os.devnull,  # nothing here is to be read
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "runner", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **more,
+    )
 
 
 def free_port():

@@ -67,10 +67,13 @@ def test_a_repeated_request_runs_one_job(service):
     assert service.run(program, headers={"Idempotency-Key": "twice"}, result=1) != jobs[0]
     assert service.run(program, result=1) != jobs[0]
     other = service.upload(program="echo", name="other")
-    content = {"program": other, "inputs": {}, "backend": "none"}
-    answer = service.client("alice").post(f"{service.url}/v1/jobs", json=content, headers=key)
-    assert answer.status_code == 409
-    assert jobs[0] in answer.json()["error"]["message"]
+    for content in (
+        {"program": other, "inputs": {"result": 1}, "backend": "none"},
+        {"program": program, "inputs": {"result": 2}, "backend": "none"},
+    ):
+        answer = service.client("alice").post(f"{service.url}/v1/jobs", json=content, headers=key)
+        assert answer.status_code == 409
+        assert jobs[0] in answer.json()["error"]["message"]
 
 
 def test_a_program_may_come_as_an_archive_and_a_job_keeps_the_version_it_ran(service):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,17 +20,11 @@ from runner.errors import (
     UnknownJobError,
     UnknownProgramError,
 )
-from tests.service.conftest import PROGRAMS, started
+from tests.service.conftest import PROGRAMS, started, there
 from tests.service.conftest import qrunner as here
 from tests.waiting import within
 
 ECHO = PROGRAMS / "echo.py"
-
-
-@pytest.fixture
-def client(service):
-    with runner.connect(service.url, service.token("alice")) as connected:
-        yield connected
 
 
 def test_a_job_there_is_a_job_as_here(client):
@@ -97,15 +90,6 @@ def test_many_jobs_run_there_as_here(client):
     assert "nonsense" in found[1].wait().error
 
 
-def test_a_map_there_runs_so_many_at_a_time_and_leaves_nothing_behind(client):
-    program = client.upload(ECHO)
-    rows = ({"result": n, "seconds": 0 if n == 0 else 100} for n in range(100))
-    with client.map(program, rows, backend="none", sandboxes=2) as jobs:
-        assert next(jobs).result() == 0
-        assert 1 <= len(client.jobs(pending=True)) <= 2
-    assert within(30, lambda: not client.jobs(pending=True))
-
-
 def test_the_program_of_an_earlier_job_is_for_its_user_only(client, service):
     job = client.run(ECHO, {"result": 1}, backend="none")
     assert job.result(timeout=60) == 1
@@ -156,43 +140,6 @@ def test_programs_are_uploaded_shared_and_deleted(client, service, tmp_path):
             client.share(client.upload(directory), ["nobody"])
 
 
-def test_cases_go_along_stay_with_their_version_and_are_read_like_the_source(
-    client, service, tmp_path
-):
-    (tmp_path / "cases").mkdir()
-    (tmp_path / "program.yaml").write_text("name: with-cases\ndescription: has cases\n")
-    (tmp_path / "program.py").write_text("def main(b, m): return 1\n")
-    case = {"expect": {"result": 1}}
-    (tmp_path / "cases" / "one.json").write_text(json.dumps(case))
-    program = client.upload(tmp_path)
-    assert client.program(program)["version"] == 1
-    assert client.cases(program) == {"one.json": case}
-    assert client.run(program, backend="none").result(timeout=60) == 1
-    url = f"{service.url}/v1/programs/{program}"
-    owner = service.client("alice")
-    # A client that knows of no cases keeps them with the new source.
-    assert owner.put(
-        f"{service.url}/api/v1/programs/{program}/data",
-        data=b"def main(b, m): return 2\n",
-    ).status_code in {200, 204}
-    assert client.program(program)["version"] == 2
-    assert client.cases(program) == {"one.json": case}
-    (tmp_path / "cases" / "one.json").unlink()
-    assert client.upload(tmp_path) == program
-    assert client.cases(program) == {}
-    old = owner.get(f"{url}/cases", params={"version": 1}).json()
-    assert old == {"cases": {"one.json": case}}
-    client.publish(program)
-    assert service.client("bob").get(f"{url}/cases").status_code == 403
-    (tmp_path / "cases" / "one.json").write_text("[")
-    with pytest.raises(RequestError, match=r"cases/one\.json: not readable as JSON"):
-        client.upload(tmp_path)
-    shown = qrunner(service, "programs", "show", program)
-    assert (shown.returncode, "has cases" in shown.stdout) == (0, True), shown.stderr
-    shown = qrunner(service, "programs", "show", program, "--format", "json", user="bob")
-    assert json.loads(shown.stdout)["cases"] is None
-
-
 def test_a_job_is_followed_through_a_restart(tmp_path):
     with started(tmp_path) as service:
         port = service.url.rpartition(":")[2]
@@ -208,44 +155,26 @@ def test_a_job_is_followed_through_a_restart(tmp_path):
 # --- the command line -----------------------------------------------------------------------------
 
 
-def qrunner(service, *arguments, user="alice", **more):
-    environment = {
-        **service.environment,
-        "QRUNNER_SERVER": service.url,
-        "QRUNNER_TOKEN": service.token(user),
-        "QRUNNER_STORE": os.devnull,  # nothing here is to be read
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "runner", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **more,
-    )
-
-
 def test_the_commands_do_there_what_they_do_here(service):
-    done = qrunner(
+    done = there(
         service, "run", str(ECHO), "--backend", "none", "-i", "result=[1]", "-i", "messages=[7]"
     )
     assert (done.returncode, done.stdout) == (0, "[1]\n"), done.stderr
     assert "#0 7" in done.stderr
-    shown = json.loads(qrunner(service, "show", "last", "--format", "json").stdout)
+    shown = json.loads(there(service, "show", "last", "--format", "json").stdout)
     job = shown["job"]
     assert (shown["outcome"], shown["result"]) == ("completed", [1])
-    assert "completed" in qrunner(service, "show", job).stdout
-    assert qrunner(service, "result", job[:12]).stdout == "[1]\n"
-    assert qrunner(service, "messages", job).stdout == "7\n"
-    assert qrunner(service, "logs", job).returncode == 0
+    assert "completed" in there(service, "show", job).stdout
+    assert there(service, "result", job[:12]).stdout == "[1]\n"
+    assert there(service, "messages", job).stdout == "7\n"
+    assert there(service, "logs", job).returncode == 0
     listed = [
-        json.loads(line)
-        for line in qrunner(service, "jobs", "--format", "json").stdout.splitlines()
+        json.loads(line) for line in there(service, "jobs", "--format", "json").stdout.splitlines()
     ]
     assert job in {each["job"] for each in listed}
-    assert job in qrunner(service, "jobs").stdout
-    assert qrunner(service, "delete", job).returncode == 0
-    assert qrunner(service, "show", job).returncode == 2
+    assert job in there(service, "jobs").stdout
+    assert there(service, "delete", job).returncode == 0
+    assert there(service, "show", job).returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -253,109 +182,33 @@ def test_the_commands_do_there_what_they_do_here(service):
 )
 def test_the_exit_codes_are_those_of_here(service, inputs, code):
     given = [part for each in inputs for part in ("-i", each)]
-    done = qrunner(service, "run", str(ECHO), "--backend", "none", "--timeout", "2", *given)
+    done = there(service, "run", str(ECHO), "--backend", "none", "--timeout", "2", *given)
     assert done.returncode == code, done.stderr
-    events = qrunner(
+    events = there(
         service, "run", str(ECHO), "--backend", "none", "--timeout", "2", "--format", "json", *given
     )
     assert json.loads(events.stdout.splitlines()[-1])["event"] == "finished"
 
 
 def test_a_detached_job_goes_on_and_can_be_cancelled(service):
-    done = qrunner(service, "run", "--detach", str(ECHO), "--backend", "none", "-i", "seconds=100")
+    done = there(service, "run", "--detach", str(ECHO), "--backend", "none", "-i", "seconds=100")
     job = done.stdout.strip()
     assert job.startswith("job-"), done.stderr
-    assert qrunner(service, "show", job).returncode == 0
-    cancelled = qrunner(service, "cancel", job)
+    assert there(service, "show", job).returncode == 0
+    cancelled = there(service, "cancel", job)
     assert (cancelled.returncode, "cancelled" in cancelled.stderr) == (0, True), cancelled.stderr
 
 
-def lines_of(text):
-    found = [json.loads(line) for line in text.splitlines()]
-    volatile = {"job", "usage", "timestamps", "image", "stored", "user", "versions"}
-    return [{name: each[name] for name in set(each) - volatile} for each in found]
-
-
-def test_a_map_there_has_the_output_and_the_exit_code_of_here(service, tmp_path):
-    rows = "\n".join(json.dumps(each) for each in ({"result": 1}, {"fail": "x"}, {"nonsense": 2}))
-    command = ["map", str(ECHO), "--inputs", "-", "--backend", "none"]
-    there = qrunner(service, *command, input=rows)
-    environment = {**service.environment, "QRUNNER_STORE": str(tmp_path / "store")}
-    local = subprocess.run(
-        [sys.executable, "-m", "runner", *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        input=rows,
-    )
-    assert there.returncode == local.returncode == 2, there.stderr
-    seen, expected = lines_of(there.stdout), lines_of(local.stdout)
-    for one, other in zip(seen, expected, strict=True):
-        differing = {name for name in one | other if one.get(name) != other.get(name)}
-        # Whatever ran there has another place; what was refused had none, and no policy.
-        refused = {"isolation", "policy"} if one["outcome"] == "invalid_inputs" else {"place"}
-        assert differing <= {"request_sha256", *refused}, differing
-    assert "3 jobs: 1 completed" in there.stderr
-    tag = there.stderr.partition("kept with the tag ")[2].partition(":")[0]
-    assert len(qrunner(service, "jobs", "--tag", tag, "--format", "json").stdout.splitlines()) == 2
-
-
-def test_a_map_there_is_gone_on_with(service, tmp_path):
-    path, program = tmp_path / "r.jsonl", qrunner(service, "programs", "upload", str(ECHO)).stdout
-    command = ["map", program.strip(), "--backend", "none", "-o", str(path), "--resume"]
-    first = qrunner(service, *command, "--inputs", '[{"result": 1}]')
-    assert (first.returncode, len(lines_of(path.read_text()))) == (0, 1), first.stderr
-    more = '[{"result": 0}, {"result": 1}, {"result": 2}]'
-    again = qrunner(service, *command, "--inputs", more)
-    assert "1 jobs had completed before" in again.stderr
-    assert [each["result"] for each in lines_of(path.read_text())] == [0, 1, 2]
-    for option in (["--no-store"], ["--isolation", "runc"]):
-        refused = qrunner(service, *command, "--inputs", more, *option)
-        assert (refused.returncode, option[0] in refused.stderr) == (2, True), refused.stderr
-
-
-def test_what_differs_from_the_manifest_is_said_as_here(service, tmp_path):
-    (tmp_path / "program.yaml").write_text("name: odd\nspec: {return_values: {type: string}}\n")
-    (tmp_path / "program.py").write_text("def main(b, m): return 1\n")
-    done = qrunner(service, "run", str(tmp_path), "--backend", "none", "--format", "json")
-    assert "result" in json.loads(done.stdout.splitlines()[-1])["mismatches"][0]
-
-
-def test_a_result_there_is_an_input_of_the_next_job(service):
-    first = qrunner(service, "run", "--detach", str(ECHO), "--backend", "none", "-i", "result=[7]")
-    job = first.stdout.strip()
-    assert qrunner(service, "result", job).stdout == "[7]\n"
-    command = ["run", str(ECHO), "--backend", "none", "-i", f"result=@job:{job}/0"]
-    assert qrunner(service, *command).stdout == "7\n"
-
-
-def test_pictures_files_and_long_lists_of_jobs_there_are_as_here(service, tmp_path):
-    (tmp_path / "leaves.py").write_text(
-        "def main(b, m):\n    open('/out/a.txt', 'w').write('x')\n    return {'0': 1, '1': 3}\n"
-    )
-    done = qrunner(service, "run", "--detach", str(tmp_path / "leaves.py"), "--backend", "none")
-    job = done.stdout.strip()
-    assert qrunner(service, "result", job).returncode == 0
-    assert "a.txt" in qrunner(service, "files", job).stdout
-    assert qrunner(service, "files", job, "-o", str(tmp_path / "out")).returncode == 0
-    assert (tmp_path / "out" / "a.txt").read_text() == "x"
-    drawn = qrunner(service, "plot", job, "-o", str(tmp_path / "p.svg"))
-    assert (drawn.returncode, (tmp_path / "p.svg").exists()) == (0, True), drawn.stderr
-    both = qrunner(service, "jobs", "--outcome", "completed", "--limit", "900")
-    assert (both.returncode, job in both.stdout) == (0, True), both.stderr
-
-
 def test_programs_on_the_command_line(service):
-    program = qrunner(service, "programs", "upload", str(ECHO)).stdout.strip()
-    assert program in qrunner(service, "programs", "list").stdout
-    assert qrunner(service, "run", program, "--backend", "none", user="zoe").returncode == 2
-    assert qrunner(service, "programs", "publish", program).returncode == 0
-    done = qrunner(service, "run", program, "--backend", "none", "-i", "result=5", user="zoe")
+    program = there(service, "programs", "upload", str(ECHO)).stdout.strip()
+    assert program in there(service, "programs", "list").stdout
+    assert there(service, "run", program, "--backend", "none", user="zoe").returncode == 2
+    assert there(service, "programs", "publish", program).returncode == 0
+    done = there(service, "run", program, "--backend", "none", "-i", "result=5", user="zoe")
     assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
-    assert qrunner(service, "programs", "publish", "--private", program).returncode == 0
-    assert qrunner(service, "run", program, "--backend", "none", user="zoe").returncode == 2
-    assert qrunner(service, "programs", "delete", program).returncode == 0
+    assert there(service, "programs", "publish", "--private", program).returncode == 0
+    assert there(service, "run", program, "--backend", "none", user="zoe").returncode == 2
+    assert there(service, "programs", "delete", program).returncode == 0
 
 
 def test_ctrl_c_cancels_there(service):

@@ -16,8 +16,9 @@ from websockets.sync.client import connect
 from runner.service.app import ROUTES
 from runner.service.ibm.stream import PATHS
 from runner.service.routing import Needs
+from runner.store import Store
+from runner.store.users import Users
 from tests.service.conftest import started
-from tests.waiting import within
 
 WHO = ("nobody", "other", "shared", "owner", "operator")
 ALLOWED = {
@@ -350,82 +351,26 @@ def test_quotas_refuse_in_order_and_name_the_number(tmp_path):
         assert service.wait(service.run(other, "bob", result=1), "bob")["result"] == 1
 
 
-def test_one_user_runs_so_many_jobs_at_once_and_another_is_not_delayed(tmp_path):
-    with started(tmp_path, config="[service]\nrunning = 1\n") as service:
-        program = service.upload()
-        first, second = (service.run(program, seconds=100) for _ in range(2))
-        other = service.upload("bob", "echo")
-        assert service.wait(service.run(other, "bob", result=1), "bob")["result"] == 1
-        client = service.client("alice")
-
-        def status(job):
-            return client.get(f"{service.url}/v1/jobs/{job}").json()["status"]
-
-        assert within(30, lambda: status(first) == "RUNNING")
-        assert status(second) == "QUEUED"
-        client.post(f"{service.url}/v1/jobs/{first}/cancel")
-        assert within(30, lambda: status(second) == "RUNNING")
-
-
-def test_cpu_seconds_of_a_day_are_counted_for_each_user(tmp_path):
-    with started(tmp_path, config="[service]\ncpu_s_per_day = 0.001\n") as service:
-        program = service.upload(public=True)
-        assert service.wait(service.run(program, result=1))["result"] == 1
-        content = {"program": program, "backend": "none"}
-        refused = service.client("alice").post(f"{service.url}/v1/jobs", json=content)
-        assert (refused.status_code, "the quota is 0.001" in refused.text) == (429, True)
-        assert service.wait(service.run(program, "bob", result=1), "bob")["result"] == 1
-
-
-HELD = """
-[backends.lab]
-factory = "qiskit_aer:AerSimulator"
-users = ["alice", "carol"]
-per_day = { circuits = 1 }
-"""
-
-
-def test_a_device_is_for_its_users_and_each_has_a_budget(tmp_path):
-    pytest.importorskip("qiskit_aer")
-    with started(tmp_path, config=HELD) as service:
-        program = service.upload("alice", "asks", public=True)
-
-        def asked(who, backend="lab"):
-            content = {"program": program, "backend": backend}
-            return service.client(who).post(f"{service.url}/v1/jobs", json=content)
-
-        for who, names in (("alice", ["lab"]), ("bob", [])):
-            found = service.client(who).get(f"{service.url}/v1/backends").json()
-            assert found["held"] == names
-        for who in ("alice", "carol"):
-            job = asked(who).json()["job"]
-            assert service.wait(job, who, within_s=120)["result"] == {"0": 10}
-            late = service.wait(asked(who).json()["job"], who)
-            assert (late["outcome"], "budget" in late["traceback"]) == ("program_error", True)
-        refused = asked("bob")
-        assert (refused.status_code, "not for user 'bob'" in refused.text) == (400, True)
-        # The operator has named no family, each member of which would have a process of its own.
-        for name in ("fake:oslo", {"name": "held", "options": {"backend": "fake:oslo"}}):
-            refused = asked("alice", name)
-            assert (refused.status_code, "none of that name" in refused.text) == (400, True)
-
-
 def test_two_hundred_users_at_once_are_all_served(service):
     wrong, threads = [], []
-    token = service.token("owner")
+    with Store(service.store) as store:
+        users = Users(store.file)
+        for number in range(200):
+            users.add(f"one-of-many-{number}")
+        tokens = [users.new_token(f"one-of-many-{number}") for number in range(200)]
 
-    def ask():
-        headers = {"Authorization": f"Bearer {token}"}
+    def ask(number):
+        headers = {"Authorization": f"Bearer {tokens[number]}"}
         for _ in range(3):
             try:
                 answer = requests.get(f"{service.url}/v1/me", headers=headers, timeout=60)
-                if answer.status_code != 200:
-                    wrong.append(answer.status_code)
-            except requests.exceptions.RequestException as error:
+                if answer.json()["user"] != f"one-of-many-{number}":
+                    wrong.append(answer.text)
+            except (requests.exceptions.RequestException, KeyError) as error:
                 wrong.append(repr(error))
 
-    for _ in range(200):
-        threads.append(threading.Thread(target=ask))
+    for number in range(200):
+        threads.append(threading.Thread(target=ask, args=(number,)))
         threads[-1].start()
     for each in threads:
         each.join()

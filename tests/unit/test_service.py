@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import math
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ from runner.errors import RequestError
 from runner.policy.rules import Rules
 from runner.service import routing
 from runner.service.archives import from_json, split
+from runner.service.faults import RefusedError
+from runner.service.gate import Gate
 from runner.service.ibm.values import Reader, WithheldError, from_client
 from runner.service.identity import access_token, token_of
 from runner.service.repeats import Repeats
@@ -131,7 +134,7 @@ def asked(repeats, answer, body, user="alice", *, hangs_up=False):
         )
         made = request(body, hangs_up=hangs_up)
         call = routing.Call(
-            desk=SimpleNamespace(repeats=repeats),
+            desk=SimpleNamespace(repeats=repeats, working=Gate("requests", 8, 8)),
             request=made,
             user=User(name=user, role=Role.USER, created=0),
             body=await made.body(),
@@ -157,6 +160,29 @@ def test_an_answer_that_was_not_waited_for_is_given_to_whoever_asks_again():
     assert asked(repeats, answer, b"a") == b"0"
     assert asked(repeats, answer, b"a") == b"3"  # it had the answer: this is a new one
     assert not repeats._turns
+
+
+def test_places_are_shared_between_users_and_waiting_for_one_has_an_end():
+    async def take():
+        gate, held = Gate("requests", 3, 2), contextlib.AsyncExitStack()
+        async with held:
+            for user in ("a", "a", "b"):
+                await held.enter_async_context(gate.place(user))
+            for user in ("a", "b"):
+                with pytest.raises(RefusedError, match="too many requests") as caught:
+                    await gate.place(user, wait_s=0.01).__aenter__()
+                assert caught.value.status == 503
+            waiting = [asyncio.ensure_future(gate.place(u).__aenter__()) for u in ("a", "b")]
+            await asyncio.sleep(0)
+            assert not any(each.done() for each in waiting)
+        await asyncio.wait_for(asyncio.gather(*waiting), 5)
+
+    asyncio.run(take())
+
+
+def test_what_an_address_says_is_logged_without_tokens():
+    assert routing.without_tokens("/v1/programs/qr_AbC-_9.x") == "/v1/programs/qr_….x"
+    assert len(routing.without_tokens("x" * 1000)) == 128
 
 
 # --- the rest -------------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ def submitted(call: Call) -> Response:
 def listed(call: Call) -> Response:
     """List the user's jobs that match.
 
-    On an empty page the count is the offset: the clients stop only when both are equal.
+    A page may be shorter than it was asked for; the clients ask for the rest.  On an empty page the
+    count is the offset: they stop only when both are equal.
     """
     query = call.query
     offset = call.number("offset", 0)
@@ -329,11 +330,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         most_bytes=MAX_INPUTS_BYTES + MIB,
         is_repeated=True,
     ),
-    route("GET", f"{RUNTIME}/jobs", Needs.USER, listed),
-    route("GET", _JOB, Needs.JOB, shown),
+    route("GET", f"{RUNTIME}/jobs", Needs.USER, listed, is_heavy=True),
+    route("GET", _JOB, Needs.JOB, shown, is_heavy=True),
     route("DELETE", _JOB, Needs.JOB, deleted),
-    route("GET", f"{_JOB}/results", Needs.JOB, results),
-    route("GET", f"{_JOB}/interim_results", Needs.JOB, interim),
+    route("GET", f"{_JOB}/results", Needs.JOB, results, is_heavy=True),
+    route("GET", f"{_JOB}/interim_results", Needs.JOB, interim, is_heavy=True),
     route("GET", f"{_JOB}/logs", Needs.JOB, logs),
     route("GET", f"{_JOB}/metrics", Needs.JOB, metrics),
     route("POST", f"{_JOB}/cancel", Needs.JOB, cancelled),

@@ -12,21 +12,23 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from runner.errors import RunnerError
 from runner.job import Job
 from runner.job.record import MessageEvent, Outcome
 from runner.service.desk import Desk
-from runner.service.faults import RefusedError, status_of
+from runner.service.faults import RefusedError, body_of, status_of
 from runner.service.ibm.account import RUNTIME
 from runner.service.ibm.jobs import message_text
 from runner.service.ibm.values import Reader
 from runner.service.identity import caller_of
-from runner.service.routing import Call, Needs, checked_user, found_for
+from runner.service.routing import Call, Needs, Note, checked_user, found_for
 from sandbox.wire.protocol import JsonText
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,9 @@ _RECENT_S: Final = 60.0
 _MOST_RECENT: Final = 10_000
 _SEND_S: Final = 300.0
 """How long a client may take for one frame: longer, and it is gone."""
+
+_MOST_HEARD: Final = 100
+"""Messages that a client may send; IBM's send none."""
 
 _NORMAL: Final = 1000
 _GOING_AWAY: Final = 1012
@@ -68,12 +73,18 @@ _recent: Final = Recent()
 
 async def stream(desk: Desk, socket: WebSocket) -> None:
     """Serve one connection, until everything is delivered or the client has gone."""
+    note = Note.begin()
     try:
         call = await run_in_threadpool(_call, desk, socket)
+        note.user = call.user.name
         desk.streams.check(call.user)
     except RunnerError as error:
-        await _refuse(socket, error)
+        status = status_of(error)
+        answer = JSONResponse(body_of(status, str(error)), status)
+        note.end(desk, socket, "GET", PATHS[0], answer)
+        await socket.send_denial_response(answer)
         return
+    note.end(desk, socket, "GET", PATHS[0], Response(status_code=HTTPStatus.SWITCHING_PROTOCOLS))
     await socket.accept()
     try:
         with desk.streams.open(call.user):
@@ -84,6 +95,8 @@ async def stream(desk: Desk, socket: WebSocket) -> None:
             raise
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await socket.close(_GOING_AWAY)
+    except _TalkativeError:
+        await socket.close(_POLICY)
     except (WebSocketDisconnect, TimeoutError, RuntimeError, OSError):
         pass  # the client has gone, or takes nothing any more
     except Exception:
@@ -92,20 +105,15 @@ async def stream(desk: Desk, socket: WebSocket) -> None:
             await socket.close(_POLICY)
 
 
+class _TalkativeError(Exception):
+    """A client that sends one message after another, which nobody wants."""
+
+
 def _call(desk: Desk, socket: WebSocket) -> Call:
     user = checked_user(Needs.JOB, caller_of(desk, socket))
     call = Call(desk=desk, request=socket, user=user)
     found_for(Needs.JOB, call)
     return call
-
-
-async def _refuse(socket: WebSocket, error: RunnerError) -> None:
-    from starlette.responses import JSONResponse
-
-    from runner.service.faults import body_of
-
-    status = status_of(error)
-    await socket.send_denial_response(JSONResponse(body_of(status, str(error)), status))
 
 
 async def _deliver(call: Call, socket: WebSocket) -> None:
@@ -117,6 +125,7 @@ async def _deliver(call: Call, socket: WebSocket) -> None:
         if delivering.done():
             delivering.result()
             return
+        gone.result()
         raise WebSocketDisconnect
     finally:
         for each in (gone, delivering):
@@ -161,7 +170,8 @@ async def _send(socket: WebSocket, text: str) -> None:
 
 async def _until_gone(socket: WebSocket) -> None:
     """Read what the client sends, which has no meaning, until it closes the connection."""
-    while True:
+    for _ in range(_MOST_HEARD):
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             return
+    raise _TalkativeError

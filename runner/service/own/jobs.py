@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -68,9 +69,11 @@ def add_job(call: Call) -> Response:
         msg = f"unknown key {unknown[0]!r:.80}; known are {', '.join(_ORDER['properties'])}"
         raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
     programs = call.desk.programs
+    key = call.request.headers.get("idempotency-key", "")
     origin = Origin(
         session=member(content, "session", str, ""),
-        key=call.request.headers.get("idempotency-key", ""),
+        key=key,
+        digest=hashlib.sha256(call.body).hexdigest() if key else "",
     )
     if len(origin.session) > MAX_KEY_CHARS:
         msg = f"session is longer than {MAX_KEY_CHARS} characters"
@@ -259,16 +262,17 @@ _ORDER_BYTES: Final = MAX_INPUTS_BYTES + MOST_BYTES
 ROUTES: Final[tuple[Route, ...]] = (
     route("POST", "/v1/jobs", Needs.USER, add_job, 201, most_bytes=_ORDER_BYTES, takes=_ORDER),
     route("GET", "/v1/jobs", Needs.USER, list_jobs, query=_FILTERS),
-    route("GET", "/v1/jobs/{job}", Needs.JOB, show_job),
+    route("GET", "/v1/jobs/{job}", Needs.JOB, show_job, is_heavy=True),
     route("DELETE", "/v1/jobs/{job}", Needs.JOB, delete_job, 204),
     route("GET", "/v1/jobs/{job}/events", Needs.JOB, events, kind="text/event-stream"),
-    route("GET", "/v1/jobs/{job}/result", Needs.JOB, result),
+    route("GET", "/v1/jobs/{job}/result", Needs.JOB, result, is_heavy=True),
     route(
         "GET",
         "/v1/jobs/{job}/messages",
         Needs.JOB,
         messages,
         query={"start": PAGE["skip"], "limit": PAGE["limit"]},
+        is_heavy=True,
     ),
     route("GET", "/v1/jobs/{job}/logs", Needs.JOB, logs, kind="text/plain"),
     route("POST", "/v1/jobs/{job}/cancel", Needs.JOB, cancel, 202, kind=""),

@@ -171,8 +171,12 @@ ROUTES: Final[tuple[Route, ...]] = (
     route("GET", "/v1/programs/{program}", Needs.PROGRAM, show_program, query=_VERSION),
     route("PUT", "/v1/programs/{program}", Needs.OWNER, update_program, **_BIG),
     route("DELETE", "/v1/programs/{program}", Needs.OWNER, delete_program, 204),
-    route("GET", "/v1/programs/{program}/source", Needs.SOURCE, source, query=_VERSION),
-    route("GET", "/v1/programs/{program}/cases", Needs.SOURCE, cases, query=_VERSION),
+    route(
+        "GET", "/v1/programs/{program}/source", Needs.SOURCE, source, query=_VERSION, is_heavy=True
+    ),
+    route(
+        "GET", "/v1/programs/{program}/cases", Needs.SOURCE, cases, query=_VERSION, is_heavy=True
+    ),
     route("GET", "/v1/programs/{program}/versions", Needs.SOURCE, versions_of),
     route("PUT", "/v1/programs/{program}/public", Needs.OWNER, publish, 204),
     route("PUT", "/v1/programs/{program}/private", Needs.OWNER, withdraw, 204),

@@ -245,5 +245,5 @@ ROUTES: Final = (
     address("GET", "/jobs/{job}/edit", Needs.JOB, edited),
     address("POST", "/jobs/{job}/edit", Needs.JOB, run_edited, most_bytes=MAX_INPUTS_BYTES),
     address("POST", "/jobs/{job}/delete", Needs.JOB, delete),
-    address("GET", "/jobs/{job}/download/{form}", Needs.JOB, download),
+    address("GET", "/jobs/{job}/download/{form}", Needs.JOB, download, is_heavy=True),
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import threading
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -39,6 +41,8 @@ class Held:
         runs_with_sampler: True if `backend.run` is not there, or not to be used, and the sampler
             stands behind `run`.
         max_shots: the most shots of one circuit that it takes, None if there is no bound.
+        find: returns the job on the device that has an id, so that it can be cancelled after the
+            process that submitted it has died; None for the backend's own `retrieve_job`.
     """
 
     backend: Any
@@ -46,6 +50,7 @@ class Held:
     estimator: Any = None
     runs_with_sampler: bool = False
     max_shots: int | None = None
+    find: Callable[[str], Any] | None = None
 
 
 @dataclass
@@ -54,6 +59,18 @@ class Answer:
 
     body: bytes
     used: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call for a device, and who is told the id of its job there."""
+
+    number: int
+    submitted: Callable[[str], object]
+
+
+def _ignore(_job: str) -> None:
+    """Do nothing."""
 
 
 class Desk:
@@ -74,6 +91,7 @@ class Desk:
         self._backend = self._held.backend
         deviations.check(self._backend)
         self._on_aer = deviations.is_on_aer(self._backend)
+        self._find = self._held.find or getattr(self._backend, "retrieve_job", None)
         self._allowed = (*OPTIONS, *allowed)
         bounds = [max_shots, self._held.max_shots, deviations.max_shots(self._backend)]
         self._max_shots = min((each for each in bounds if each is not None), default=None)
@@ -106,11 +124,19 @@ class Desk:
             return True
         return not self._held.runs_with_sampler and hasattr(self._backend.options, option)
 
-    def answer(self, call: int, verb: str, body: bytes, cost: dict[str, int]) -> Answer:
+    def answer(
+        self,
+        call: int,
+        verb: str,
+        body: bytes,
+        cost: dict[str, int],
+        submitted: Callable[[str], object] = _ignore,
+    ) -> Answer:
         """Return the answer to a call; waits for the device.  Raises Refused, and what it raises.
 
         `body` was written by the reader, from what a program has sent, and `cost` is what was
-        counted there and is within the budgets.
+        counted there and is within the budgets.  `submitted` is told the id of a job on the device
+        that can be found again.
         """
         content = _content(body)
         if verb in costs.VERBS:
@@ -119,14 +145,17 @@ class Desk:
                 msg = f"the call costs {found}, and was announced as {cost}"
                 raise Refused(msg)
         if verb == "run":
-            return self._run(call, content["circuits"], content["options"])
+            return self._run(_Call(call, submitted), content["circuits"], content["options"])
         if verb in _PRIMITIVES:
-            return self._primitive(call, verb, content["pubs"], content["options"])
+            pubs, options = content["pubs"], content["options"]
+            return self._primitive(_Call(call, submitted), verb, pubs, options)
         if verb == "status":
             return self._status(content["of"])
         if verb == "cancel":
             self.cancel(content["of"])
             return Answer(b"null")
+        if verb == "abandon":
+            return Answer(json.dumps(self._abandon(content["jobs"])).encode())
         msg = f"a held backend does not know {verb!r:.40}"
         raise Refused(msg)
 
@@ -143,7 +172,7 @@ class Desk:
 
     # --- run --------------------------------------------------------------------------------------
 
-    def _run(self, call: int, circuits: list[QuantumCircuit], options: dict[str, Any]) -> Answer:
+    def _run(self, call: _Call, circuits: list[QuantumCircuit], options: dict[str, Any]) -> Answer:
         self._check(circuits, options)
         shots = options.get("shots", costs.DEFAULT_SHOTS)
         memory = bool(options.get("memory", False))
@@ -161,7 +190,7 @@ class Desk:
         return Answer(_text(Result.from_dict(data)), used)
 
     def _run_with_sampler(
-        self, call: int, circuits: list[QuantumCircuit], shots: int, *, memory: bool
+        self, call: _Call, circuits: list[QuantumCircuit], shots: int, *, memory: bool
     ) -> Answer:
         circuits = self._made_right(circuits, memory=True)  # which samplers ask for
         pubs = [(circuit, None, shots) for circuit in circuits]
@@ -195,7 +224,9 @@ class Desk:
 
     # --- primitives -------------------------------------------------------------------------------
 
-    def _primitive(self, call: int, verb: str, pubs: list[Any], options: dict[str, Any]) -> Answer:
+    def _primitive(
+        self, call: _Call, verb: str, pubs: list[Any], options: dict[str, Any]
+    ) -> Answer:
         primitive = getattr(self._held, verb)
         if primitive is None:
             name = f"Backend{verb.capitalize()}V2"
@@ -219,11 +250,13 @@ class Desk:
 
     # --- jobs on the device -----------------------------------------------------------------------
 
-    def _wait(self, call: int, submit: Any) -> tuple[Any, float | None]:
+    def _wait(self, call: _Call, submit: Any) -> tuple[Any, float | None]:
         """Return a job's result, and the seconds that the device says it took."""
         with self._submitting:
-            job = self._jobs[call] = submit()
+            job = self._jobs[call.number] = submit()
         try:
+            if self._find is not None:
+                call.submitted(str(job.job_id()))
             result = job.result()
             return result, _seconds(job, result)
         except Exception as error:
@@ -231,7 +264,21 @@ class Desk:
                 raise Refused(_CANCELLED) from error
             raise
         finally:
-            del self._jobs[call]
+            del self._jobs[call.number]
+
+    def _abandon(self, ids: list[str]) -> list[str]:
+        """Cancel jobs that a process before this one has left; return those that were found."""
+        found = []
+        for each in ids:
+            try:
+                job = self._find(each) if self._find is not None else None
+            except Exception:  # noqa: BLE001  whatever a provider raises
+                traceback.print_exc()
+                continue
+            found.append(each)
+            with contextlib.suppress(Exception):  # it has ended
+                job.cancel()  # type: ignore[union-attr]
+        return found
 
     def _status(self, call: int) -> Answer:
         job = self._jobs.get(call)
@@ -248,8 +295,6 @@ class Desk:
 
 def _content(body: bytes) -> dict[str, Any]:
     """Return what the reader has written: as strictly as if a program had."""
-    import json
-
     decoder = Decoder(every=True, oldest_qpy=SAFE_QPY, room=MAX_UNPACKED_BYTES, tries_out=False)
     return decoder.whole(json.loads(body), "call")  # type: ignore[no-any-return]
 

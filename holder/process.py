@@ -15,6 +15,9 @@ from holder.desk import Desk
 from holder.link import VERSION, Link, LinkError
 from holder.refusals import Refused
 
+MAX_ID_CHARS: Final = 500
+"""Of a job on a device."""
+
 CANCELLING_S: Final = 10.0
 """How long cancelling on the device may take after the runner has gone, in seconds."""
 
@@ -59,7 +62,13 @@ def serve(link: Link, desk: Desk, described: dict[str, Any]) -> None:
 def _answer(link: Link, desk: Desk, asked: dict[str, Any], body: bytes) -> None:
     call = asked["call"]
     try:
-        answer = desk.answer(call, asked["verb"], body, asked["cost"])
+        answer = desk.answer(
+            call,
+            asked["verb"],
+            body,
+            asked["cost"],
+            lambda job: link.send({"kind": "submitted", "call": call, "job": job[:MAX_ID_CHARS]}),
+        )
         head, said = {"kind": "answer", "call": call, "used": answer.used}, answer.body
     except Refused as error:
         head, said = {"kind": "refusal", "call": call}, str(error).encode()

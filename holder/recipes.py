@@ -50,8 +50,10 @@ def ibm(backend: str, *, options: dict[str, Any] | None = None, **service: Any) 
     from qiskit_ibm_runtime import QiskitRuntimeService
 
     token = os.environ.get("QISKIT_IBM_TOKEN")
-    device = QiskitRuntimeService(token=token, **service).backend(backend)
-    return _with_runtime_primitives(device, options or {})
+    connected = QiskitRuntimeService(token=token, **service)
+    held = _with_runtime_primitives(connected.backend(backend), options or {})
+    held.find = connected.job
+    return held
 
 
 def ibm_local(name: str, *, options: dict[str, Any] | None = None) -> Held:

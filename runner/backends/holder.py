@@ -11,10 +11,12 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from holder.link import VERSION, Link, LinkError
+from runner.backends.device_jobs import DeviceJobs
 from runner.backends.holdings import Holding, Opened
 from runner.errors import BackendUnavailableError
 from sandbox.wire import protocol
@@ -27,6 +29,9 @@ START_S: Final = 120.0
 ANSWER_S: Final = 24 * 3600.0
 """How long a device may take for one call, at the longest; a job's own limit is usually shorter."""
 
+ABANDON_S: Final = 60.0
+"""How long cancelling what was left on a device may take, in seconds."""
+
 _SECRET_CHARS: Final = 4
 """Shorter values of variables are found in any text by chance."""
 
@@ -35,6 +40,7 @@ _SECRET_CHARS: Final = 4
 class _Pending:
     """A call that waits for its answer."""
 
+    submitted: Callable[[str], object]
     answered: threading.Event = field(default_factory=threading.Event)
     head: dict[str, Any] = field(default_factory=dict)
     body: bytes = b""
@@ -76,13 +82,19 @@ class Connection:
         return json.loads(body)  # type: ignore[no-any-return]
 
     def ask(
-        self, call: int, head: dict[str, Any], body: bytes, timeout_s: float
+        self,
+        call: int,
+        head: dict[str, Any],
+        body: bytes,
+        timeout_s: float,
+        submitted: Callable[[str], object],
     ) -> tuple[dict[str, Any], bytes]:
         """Send a call and return head and body of its answer.
 
-        Raises LinkError if the holder dies or does not answer.
+        `submitted` is told, in the thread that listens, the id of a job on the device that can be
+        found again.  Raises LinkError if the holder dies or does not answer.
         """
-        pending = _Pending()
+        pending = _Pending(submitted)
         with self._lock:
             if not self.is_alive:
                 msg = "its process has ended"
@@ -110,7 +122,9 @@ class Connection:
                     head, body = {"kind": "refusal", "call": head.get("call")}, b"withheld"
                 with self._lock:
                     pending = self._pending.get(head.get("call", -1))
-                if pending is not None:
+                if pending is not None and head.get("kind") == "submitted":
+                    pending.submitted(str(head.get("job")))
+                elif pending is not None:
                     pending.head, pending.body = head, body
                     pending.answered.set()
         except LinkError as error:
@@ -143,11 +157,15 @@ class Connection:
 
 
 class Holder:
-    """One held backend.  For any thread; a holder that has died is started again when asked."""
+    """One held backend.  For any thread; a holder that has died is started again when asked.
 
-    def __init__(self, name: str, holding: Holding) -> None:
+    `jobs` keeps what is on the device, so that it is cancelled even if this process dies.
+    """
+
+    def __init__(self, name: str, holding: Holding, jobs: DeviceJobs | None = None) -> None:
         self.name = name
         self.holding = holding
+        self._jobs = jobs
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._connection: Connection | None = None
@@ -175,11 +193,20 @@ class Holder:
         Raises BackendUnavailableError, in words that a program may read.
         """
         started = time.monotonic()
+        kept: list[str] = []
+
+        def submitted(job: str) -> None:
+            if self._jobs is not None:
+                self._jobs.keep(self.name, job)
+                kept.append(job)
+
         try:
-            answer, said = self._connected().ask(call, head, body, timeout_s)
-        except LinkError as error:
+            answer, said = self._connected().ask(call, head, body, timeout_s, submitted)
+        except LinkError as error:  # what it has on the device is known, and cancelled later
             msg = f"the holder of backend {self.name!r} did not answer: {error}"
             raise BackendUnavailableError(msg) from error
+        if self._jobs is not None and kept:
+            self._jobs.forget(self.name, kept)
         if len(said) > protocol.MAX_REPLY_BYTES:
             msg = f"an answer of {len(said)} bytes, and {protocol.MAX_REPLY_BYTES} are the most"
             raise BackendUnavailableError(msg)
@@ -197,7 +224,26 @@ class Holder:
                     self._connection.end()
                     self._connection = None
                 self._connection = self._connect()
+                if self._jobs is not None and (left := self._jobs.left_behind(self.name)):
+                    arguments = (self._connection, self._jobs, left)
+                    name = "qrunner-abandoned"
+                    threading.Thread(target=self._abandon, args=arguments, name=name).start()
             return self._connection
+
+    def _abandon(self, connection: Connection, jobs: DeviceJobs, left: list[str]) -> None:
+        """Cancel on the device what a process before has left there."""
+        asked = {"verb": "abandon", "cost": {}}
+        body = json.dumps({"jobs": left}).encode()
+        try:
+            head, said = connection.ask(self.number(), asked, body, ABANDON_S, lambda _job: None)
+            found = json.loads(said) if head.get("kind") == "answer" else []
+        except (LinkError, ValueError) as error:
+            log.warning("backend %r: %s", self.name, error)
+            return
+        jobs.forget(self.name, [each for each in found if each in left])
+        for each in left:
+            done = "was cancelled" if each in found else "cannot be found, and may go on"
+            log.warning("backend %r: its job %s of an earlier process %s", self.name, each, done)
 
     def _connect(self) -> Connection:
         secrets = [each for each in self.holding.secrets if len(each) >= _SECRET_CHARS]

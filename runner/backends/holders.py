@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from runner.backends.device_jobs import DeviceJobs
 from runner.backends.holder import Holder
 from runner.backends.holdings import InlineHolding, ProcessHolding
 from runner.backends.ledger import Ledger
 from runner.backends.lines import HeldLine
 from runner.backends.readers import Readers
 from runner.backends.table import BackendError
+from runner.errors import BackendUnavailableError
 from runner.job.device import HELD, Line
 from runner.policy.held import Budget, HeldBackend
 from sandbox.wire import protocol
@@ -71,6 +73,10 @@ class HeldDevice:
             msg = f"backend {self._holder.name!r}: its description takes {size} bytes of {limit}"
             raise BackendError(msg)
         return {"name": HELD, "options": options}
+
+    def start(self) -> None:
+        """Start its holder.  Raises BackendUnavailableError."""
+        self._holder.describe()
 
     def try_out(self) -> str:
         """Start what a job's call needs, and return in words what there is.
@@ -134,9 +140,24 @@ class Holders:
         self._definitions = {each.name: each for each in definitions}
         self._environment = environment
         self._ledger = None if ledger is None else Ledger(ledger)
+        self._jobs = None if self._ledger is None else DeviceJobs(self._ledger)
         self._lock = threading.Lock()
         self._devices: dict[str, HeldDevice] = {}
         self._objects: dict[str, Any] = {}
+
+        for name in self._jobs.with_left_behind() if self._jobs is not None else ():
+            if self._definition(name) is not None:
+                threading.Thread(
+                    target=self._start, args=(name,), name="qrunner-abandoned", daemon=True
+                ).start()
+
+    def _start(self, name: str) -> None:
+        """Start the holder of a backend on which a dead process has left jobs: it cancels them."""
+        try:
+            if (device := self._named(name)) is not None:
+                device.start()
+        except BackendUnavailableError as error:
+            log.warning("what was left on backend %r is not cancelled yet: %s", name, error)
 
     def find(self, backend: Any) -> HeldDevice | None:
         """Return the held backend that a request asks for, None if it asks for another.
@@ -193,7 +214,8 @@ class Holders:
     def _named(self, name: str) -> HeldDevice | None:
         with self._lock:
             if name not in self._devices and (definition := self._definition(name)):
-                holder = Holder(name, ProcessHolding(definition, self._environment))
+                holding = ProcessHolding(definition, self._environment)
+                holder = Holder(name, holding, self._jobs)
                 self._devices[name] = HeldDevice(holder, definition, self._ledger)
             return self._devices.get(name)
 

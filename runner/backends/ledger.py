@@ -1,5 +1,7 @@
 """What users have used of held backends today, kept on disk: budgets outlive a command.
 
+The file also has the jobs that are on devices (`runner.backends.device_jobs`).
+
 One small SQLite file, shared by all processes of the user who runs supervisors.  What a call may
 cost is booked before it is sent, so that two calls cannot both have the last of a budget.
 """
@@ -22,12 +24,16 @@ LEDGER: Final = "held-backends.sqlite"
 BUSY_S: Final = 10.0
 KEEP_DAYS: Final = 60
 
-_TABLE: Final = """
+_TABLES: Final = """
 CREATE TABLE IF NOT EXISTS used (
     day INTEGER NOT NULL, backend TEXT NOT NULL, user TEXT NOT NULL,
     circuits INTEGER NOT NULL, shots INTEGER NOT NULL, seconds REAL NOT NULL,
     PRIMARY KEY (day, backend, user)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs (
+    backend TEXT NOT NULL, job TEXT NOT NULL, owner TEXT NOT NULL, since INTEGER NOT NULL,
+    PRIMARY KEY (backend, job)
+) WITHOUT ROWID;
 """
 _ADD: Final = """
 INSERT INTO used VALUES (:day, :backend, :user, :circuits, :shots, :seconds)
@@ -44,11 +50,11 @@ class Ledger:
     """The file.  For any thread and any process; a connection lives for one transaction."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def book(self, backend: str, user: str, budget: Budget, cost: dict[str, float]) -> None:
         """Book a cost of today.  Raises OverBudgetError, and BackendUnavailableError."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = connection.execute(
                 "SELECT circuits, shots, seconds FROM used WHERE (day, backend, user) = (?, ?, ?)",
                 (_today(), backend, user),
@@ -73,12 +79,13 @@ class Ledger:
         }
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction.  Raises BackendUnavailableError."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            opened = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            opened = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
             with contextlib.closing(opened) as connection:
-                connection.execute(_TABLE)
+                connection.executescript(_TABLES)
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
@@ -87,7 +94,7 @@ class Ledger:
                     raise
                 connection.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
-            msg = f"{self._path}: the budgets of held backends cannot be kept: {error}"
+            msg = f"{self.path}: the budgets of held backends cannot be kept: {error}"
             raise BackendUnavailableError(msg) from error
 
 

@@ -110,6 +110,47 @@ class Odd(BackendV2):
         return Result.from_dict({"results": [experiment], "success": True})
 
 
+class Far(Odd):
+    """A device of a provider that keeps jobs: each is a file, which says what became of it."""
+
+    def __init__(self, directory):
+        super().__init__("hangs")
+        self.directory = Path(directory)
+
+    def run(self, circuits, **options):
+        id_ = f"job-{len(list(self.directory.iterdir()))}"
+        (self.directory / id_).write_text("running")
+        return FarJob(self, id_)
+
+    def retrieve_job(self, id_):
+        if not (self.directory / id_).exists():
+            raise LookupError(id_)
+        return FarJob(self, id_)
+
+
+class FarJob(JobV1):
+    def submit(self):
+        pass
+
+    def result(self):
+        while (text := self.read()) == "running":
+            time.sleep(0.05)
+        raise RuntimeError(text)
+
+    def read(self):
+        return (self._backend.directory / self.job_id()).read_text()
+
+    def status(self):
+        return JobStatus.RUNNING if self.read() == "running" else JobStatus.CANCELLED
+
+    def cancel(self):
+        (self._backend.directory / self.job_id()).write_text("cancelled")
+
+
+def far(directory):
+    return Far(directory)
+
+
 def odd(how, notes=None):
     return Odd(how, notes)
 

@@ -1,9 +1,14 @@
 """Held backends without an engine: their processes, what they answer, and how they end."""
 
+import contextlib
 import json
 import os
 import queue
 import re
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -28,6 +33,7 @@ from tests.waiting import within
 pytestmark = [pytest.mark.qiskit, pytest.mark.slow]
 
 DEVICES = Path(__file__).parent
+ROOT = DEVICES.parents[2]
 SECRET = "planted-4f1c9a"
 PATIENCE_S = 60
 
@@ -298,6 +304,80 @@ def test_the_end_of_the_supervisor_cancels_everything(hold, tmp_path):
     assert within(PATIENCE_S, lambda: notes.exists() and "run 1" in notes.read_text())
     device.close()
     assert "cancelled" in notes.read_text()
+
+
+DIES = """
+import os, signal, sys, time
+from pathlib import Path
+from tests.unit.held.test_holders import Caller, Holders, circuit, far_away, run_body
+caller = Caller(Holders([far_away({device!r})], {variables!r}, Path({ledger!r})).find("lab"))
+caller.begin("run", run_body(circuit(), shots=10))
+caller.begin("run", run_body(circuit(), shots=10))
+print("begun", flush=True)
+sys.stdin.read()
+"""
+
+
+def far_away(directory):
+    return HeldBackend(
+        name="lab", factory="devices:far", args={"directory": str(directory)}, env=("PYTHONPATH",)
+    )
+
+
+def test_jobs_of_a_host_that_died_are_cancelled_by_the_next_holder(tmp_path):
+    device, ledger = tmp_path / "device", tmp_path / "ledger"
+    device.mkdir()
+    variables = {"PYTHONPATH": str(DEVICES)}
+    code = DIES.format(device=str(device), variables=variables, ledger=str(ledger))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    )
+    try:
+        assert process.stdout.readline() == b"begun\n"
+        assert within(PATIENCE_S, lambda: len(kept_in(ledger)) == 2)
+        tasks = Path(f"/proc/{process.pid}/task").iterdir()
+        children = [pid for each in tasks for pid in (each / "children").read_text().split()]
+        for each in [*children, process.pid]:  # as a power cut does: no holder can cancel
+            os.kill(int(each), signal.SIGSTOP)
+        for each in [*children, process.pid]:
+            os.kill(int(each), signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+    states = lambda: sorted(each.read_text() for each in device.iterdir())  # noqa: E731
+    assert states() == ["running", "running"]
+    (device / "job-0").unlink()  # the provider has forgotten this one
+    holders = Holders([far_away(device)], variables, ledger)
+    try:
+        assert within(PATIENCE_S, lambda: states() == ["cancelled"]), "no job need ask for it"
+        assert within(PATIENCE_S, lambda: kept_in(ledger) == ["job-0"])
+    finally:
+        holders.close()
+
+
+def kept_in(ledger):
+    if not ledger.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(ledger, timeout=10)) as connection:
+        return [job for (job,) in connection.execute("SELECT job FROM jobs")]
+
+
+def test_a_job_that_has_an_answer_is_not_kept(tmp_path):
+    device, ledger = tmp_path / "device", tmp_path / "ledger"
+    device.mkdir()
+    holders = Holders([far_away(device)], {"PYTHONPATH": str(DEVICES)}, ledger)
+    try:
+        caller = Caller(holders.find("lab"))
+        call = caller.begin("run", run_body(circuit(), shots=10))
+        assert within(PATIENCE_S, lambda: kept_in(ledger) == ["job-0"])
+        caller.begin("cancel", codec.encode({"of": call}))
+        replies = dict(caller.take() for _ in range(2))
+        assert replies[call] == {"refusal": "the job was cancelled"}
+        assert within(PATIENCE_S, lambda: kept_in(ledger) == [])
+    finally:
+        holders.close()
 
 
 def test_budgets_are_refused_before_the_device_sees_the_call(hold, tmp_path):

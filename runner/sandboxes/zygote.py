@@ -48,7 +48,8 @@ class Zygote:
     """Makes cells; any thread may call its methods.  `sandbox` must be ready, and is taken over.
 
     `home` is the control group that those of cells are made in.  `cells` is the number of cells
-    that there are, `last_used` when one was made or ended last, as `time.monotonic` has it.
+    that there are or are being made, `last_used` when one was made or ended last, as
+    `time.monotonic` has it.
     """
 
     def __init__(self, sandbox: Sandbox, policy: Policy, home: str) -> None:
@@ -81,6 +82,8 @@ class Zygote:
         )
         group = JobCgroup(self._home, f"{self.sandbox.name}-{number}", is_whole=True)
         with contextlib.ExitStack() as undo:
+            self._begun()
+            undo.callback(self._ended)
             streams = Streams()
             undo.callback(streams.close)
             undo.callback(group.dissolve)
@@ -97,9 +100,11 @@ class Zygote:
             # A second time, by the process that waits for the request.
             self._read_ready(connection, streams, time.monotonic() + _CELL_S)
             undo.pop_all()
+        return Cell(group.name, spec, streams, connection, process, group, self._ended)
+
+    def _begun(self) -> None:
         with self._counting:
             self.cells += 1
-        return Cell(group.name, spec, streams, connection, process, group, self._ended)
 
     def _ended(self) -> None:
         with self._counting:

@@ -346,7 +346,7 @@ while time.process_time() < end: pass
 x = b"x" * (150 << 20)
 """
     costly, idle = do(cells, path, burn), do(cells, path, "value = 1")
-    assert 0.6 <= costly.usage.cpu_s < 3
+    assert 0.6 <= costly.usage.cpu_s < costly.usage.wall_s + 0.2  # one core
     assert costly.usage.memory_peak_bytes > 150 << 20
     assert idle.usage.cpu_s < 0.3
     assert idle.usage.memory_peak_bytes < 100 << 20

@@ -17,7 +17,15 @@ from runner.engine import Engine
 from runner.job.request import Request, frame
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
-from runner.sandboxes.place import Account, Container, Piece, Stream, overlap, set_events
+from runner.sandboxes.place import (
+    Account,
+    Container,
+    Piece,
+    Stream,
+    overlap,
+    set_events,
+    usage_of,
+)
 from runner.sandboxes.spec import Carrier
 from sandbox.wire import protocol
 from sandbox.wire.protocol import Cleared, Next, ProtocolError
@@ -140,14 +148,18 @@ class Turn(Container):
 
     def account(self) -> Account:
         """Return the differences since the turn began, and the guest's figures for the job."""
-        kernels = super().account()
+        kernels, cleared = super().account(), self._report.cleared
         self.counted = now = kernels.counters
         counters = replace(
             now,
             oom_kills=_since(self._before.oom_kills, now.oom_kills),
             process_limit_hits=_since(self._before.process_limit_hits, now.process_limit_hits),
         )
-        cleared = self._report.cleared
+        if not kernels.source and cleared is not None:  # as the guest reads them
+            counters = Counters(
+                oom_kills=cleared.oom_kills, process_limit_hits=cleared.process_limit_hits
+            )
+            kernels = replace(kernels, source="guest", usage=usage_of(counters, "guest", "hidden"))
         told = "guest" if cleared else "unknown: the sandbox ended with the job"
         usage = replace(
             kernels.usage,

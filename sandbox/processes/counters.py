@@ -1,11 +1,12 @@
 """What the kernel has counted of this sandbox, in the files of its own control group.
 
-The host asks PID 1 for it where it cannot read the group itself: without root, from another
-machine, or where the engine puts the group out of its reach.
+The host asks PID 1 for it, or the parent of a session's jobs, where it cannot read the group
+itself: without root, from another machine, or where the engine puts the group out of its reach.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 GROUP: Final = "/sys/fs/cgroup"
@@ -35,6 +36,14 @@ def read(group: str = GROUP) -> dict[str, int | None]:
             None,
         )
         for name, places in _FILES.items()
+    }
+
+
+def growth(before: Mapping[str, int | None], names: Sequence[str]) -> dict[str, int | None]:
+    """Return by how much these figures have grown since `read` returned `before`."""
+    now = read()
+    return {
+        name: None if (new := now[name]) is None else new - (before[name] or 0) for name in names
     }
 
 

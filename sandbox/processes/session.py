@@ -17,10 +17,11 @@ import resource
 import select
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, NoReturn
 
-from sandbox.processes import cleaning, guard, kernel, memory, randomness, worker
+from sandbox.processes import cleaning, counters, guard, kernel, memory, randomness, worker
 from sandbox.program import loader
 from sandbox.program.job import configure_logging
 from sandbox.program.messenger import Outbox
@@ -32,6 +33,7 @@ CLEANING_S: Final = 1.0
 """How long it may take to remove what a job has left."""
 
 _STDIN: Final = 0
+_COUNTED: Final = ("oom_kills", "process_limit_hits")
 _BUFFER_BYTES: Final = 64 * protocol.KIB
 
 
@@ -104,13 +106,14 @@ class Parent:
         while True:
             child, request = self._fork()
             order = self._take_next(job)
+            before = counters.read()
             job = order.job
             self._tell(replace(order, token=""))
             self._intake.relay(request)
             status, usage = self._wait(child, job, request)
             os.close(request)
             self._clean_up(child)
-            self._report(order, status, usage)
+            self._report(order, status, usage, before)
 
     def _fork(self) -> tuple[int, int]:
         """Return the process of the next job and the pipe for its request and its replies."""
@@ -198,7 +201,13 @@ class Parent:
         """Have PID 1 do its part; its clock stops with `Stop`, so that a session may rest."""
         os.write(self._control, protocol.encode(order))
 
-    def _report(self, order: protocol.Next, status: int, usage: resource.struct_rusage) -> None:
+    def _report(
+        self,
+        order: protocol.Next,
+        status: int,
+        usage: resource.struct_rusage,
+        before: Mapping[str, int | None],
+    ) -> None:
         """Say that nothing is left of the job; the token shows where log and frames of it end."""
         frame = protocol.Cleared(
             token=order.token,
@@ -206,6 +215,7 @@ class Parent:
             status=status,
             cpu_us=round((usage.ru_utime + usage.ru_stime) * 1e6),
             memory_peak_bytes=usage.ru_maxrss * protocol.KIB,
+            **counters.growth(before, _COUNTED),
         )
         self._outlet.end_log(order.log_end)
         # Right behind what the job has written, if it was killed in the middle of a line, too: the

@@ -114,9 +114,9 @@ class Exited:
 class Cleared:
     """In a session: the job's process has ended, and nothing of the job is left.
 
-    `token` proves that the process above the job reports it.  `status` is as in `Exited`.  The
-    other two figures are those of `wait4`: user and system CPU time, and the size of the largest
-    process.
+    `token` proves that the process above the job reports it.  `status` is as in `Exited`.  Two
+    figures are those of `wait4`: user and system CPU time, and the size of the largest process.
+    The others are by how much those of the sandbox's control group grew in the time of the job.
     """
 
     token: str
@@ -124,6 +124,8 @@ class Cleared:
     status: int
     cpu_us: int
     memory_peak_bytes: int
+    oom_kills: int | None = None
+    process_limit_hits: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

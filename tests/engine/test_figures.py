@@ -123,6 +123,26 @@ def test_outcomes_and_figures_are_those_of_a_host_that_can_read_them(supervisor,
     assert record.evidence.source in {None, "guest", "host", *read_by}
 
 
+@pytest.mark.outcomes
+def test_what_is_counted_in_a_session_is_counted_for_the_job_that_has_done_it(supervisor, program):
+    path = program(
+        """
+        import os, time
+        def main(backend, user_messenger, what):
+            if what == "memory":
+                bytearray(1000 << 20)
+            while what == "processes":
+                if os.fork() == 0: time.sleep(60)
+        """
+    )
+    with supervisor.session(path, backend="none") as session:
+        jobs = [session.run({"what": each}) for each in ("memory", "", "processes", "")]
+        records = [job.wait(60) for job in jobs]
+    outcomes = [record.outcome for record in records]
+    assert outcomes == ["memory_limit", "completed", "process_limit", "completed"]
+    assert [record.usage.oom_kills for record in records] == [1, 0, 0, 0]
+
+
 def test_the_warm_up_of_a_sandbox_is_not_the_jobs(monkeypatch, trivial):
     monkeypatch.setattr(cgroup, "is_usable", lambda **_: False)
     monkeypatch.setattr(cgroup, "is_found", lambda **_: False)

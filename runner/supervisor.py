@@ -31,7 +31,7 @@ from runner.images.roots import Progress
 from runner.job import Job
 from runner.job.delivery import Callback
 from runner.job.device import HELD, Device
-from runner.job.options import checked_user
+from runner.job.options import checked_tags, checked_user
 from runner.job.record import JobStatus
 from runner.job.request import Request
 from runner.policy import Limits, Policy, isolation_named
@@ -388,7 +388,7 @@ class Supervisor:
             user=user,
             outcomes=() if outcome is None else (outcome,),
             pending=pending,
-            tags=tuple(job_tags),
+            tags=checked_tags(job_tags),
             created_after=created_after.timestamp() if created_after else None,
             created_before=created_before.timestamp() if created_before else None,
             limit=limit,

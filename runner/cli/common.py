@@ -112,9 +112,9 @@ def _jobs() -> list[str]:
 
 
 def _outcomes() -> list[str]:
-    from runner.job.record import JobStatus, Outcome
+    from runner.store.rows import OUTCOMES
 
-    return [*map(str, Outcome), *(each.value for each in JobStatus)]
+    return list(OUTCOMES)
 
 
 def _backends() -> list[str]:

@@ -43,14 +43,14 @@ def writer(*, plain: bool = False, chosen: Settings | None = None) -> Write:
     return lambda text: write(f"{as_text(text, draw=_drawing(chosen))}\n", sys.stdout)
 
 
-def write_as(form: str, text: JsonText, path: Path | None, columns: int | None = None) -> None:
+def write_as(form: str, text: JsonText, path: Path | None) -> None:
     """Write a result in one of `FORMS` to a file or to stdout.  Raises RequestError."""
     from runner.errors import RequestError
 
     if form == "json":
         content = f"{strict(text)}\n".encode()
     elif form == "text":
-        content = f"{as_text(text, draw=_drawing(None), columns=columns)}\n".encode()
+        content = f"{as_text(text, draw=_drawing(None))}\n".encode()
     else:
         content = _exported(form, text)
     try:

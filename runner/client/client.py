@@ -21,7 +21,7 @@ from runner.errors import InputsError, UnknownProgramError
 from runner.host.closing import Closing
 from runner.job import Job
 from runner.job.delivery import Callback
-from runner.job.options import checked_options
+from runner.job.options import checked_options, checked_tags
 from runner.job.request import Request
 from runner.policy import Limits
 from runner.programs import Program, cases_of, find, values
@@ -236,7 +236,7 @@ class Client:
             program=program_id,
             outcomes=() if outcome is None else (outcome,),
             pending=pending,
-            tags=tuple(job_tags),
+            tags=checked_tags(job_tags),
             created_after=created_after.timestamp() if created_after else None,
             created_before=created_before.timestamp() if created_before else None,
             limit=limit,

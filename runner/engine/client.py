@@ -191,10 +191,10 @@ class Engine:
             if "already in progress" not in str(error):
                 raise
 
-    def containers(self, label: str = f"{OWN_LABEL}.sandbox") -> dict[str, dict[str, str]]:
-        """Return the containers with a label (default: our own), running or not: id → labels."""
+    def containers(self) -> dict[str, dict[str, str]]:
+        """Return our own containers, running or not: id → labels."""
         with _engine_call("list containers"):
-            found = self._client.containers(all=True, filters={"label": label})
+            found = self._client.containers(all=True, filters={"label": f"{OWN_LABEL}.sandbox"})
             return {str(each["Id"]): dict(each.get("Labels") or {}) for each in found}
 
     # --- images ----------------------------------------------------------------------------

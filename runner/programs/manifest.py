@@ -57,14 +57,12 @@ class Manifest:
 
     @classmethod
     @lru_cache(maxsize=64)  # by the text itself, and a manifest is never changed
-    def from_text(
-        cls, text: str, *, source: str, entry: str = DEFAULT_ENTRY, named: str | None = None
-    ) -> Manifest:
+    def from_text(cls, text: str, *, source: str, named: str | None = None) -> Manifest:
         """Read YAML or JSON.
 
-        `source` names the file in errors, `entry` the program file where the manifest does not.
-        With `named` it is IBM's metadata, which may be written more freely, of the program that is
-        called so if the metadata does not say how.  Raises ManifestError.
+        `source` names the file in errors.  With `named` it is IBM's metadata, which may be written
+        more freely, of the program that is called so if the metadata does not say how.  Raises
+        ManifestError.
         """
         document = _Document(text, source)
         if named is not None:
@@ -83,7 +81,7 @@ class Manifest:
         return cls(
             name=content["name"],
             description=content.get("description", ""),
-            entry=content.get("entry", entry),
+            entry=content.get("entry", DEFAULT_ENTRY),
             isolation=Isolation(isolation) if isolation else None,
             requirements=content.get("requirements"),
             limits=limits,

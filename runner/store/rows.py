@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from runner.errors import RequestError
 from runner.host.forms import value_of
 from runner.host.processes import HostProcess
 from runner.job.device import Answer
@@ -91,6 +92,10 @@ class Kept:
     bundle: str | None
 
 
+OUTCOMES: Final = (*(each.value for each in Outcome), *(each.value for each in JobStatus))
+"""The words for how a job stands or has ended."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """Conditions that a job must meet, all that are set; the newest job comes first.
@@ -98,6 +103,7 @@ class Query:
     `outcomes` are values of `Outcome` or of `JobStatus`; times are seconds since the epoch.
     `program_id`, `session` and `key` are those of the request's `Origin`, `backend` is a name.
     `before` is a job: only those match that were submitted before it, none if it is unknown.
+    Raises RequestError for an unknown outcome and a negative number.
     """
 
     program: str | None = None
@@ -115,6 +121,16 @@ class Query:
     limit: int | None = 10
     skip: int = 0
     descending: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("limit", self.limit), ("skip", self.skip)):
+            if value is not None and value < 0:
+                msg = f"{name} is {value}: it must be at least 0"
+                raise RequestError(msg)
+        for each in self.outcomes:
+            if each not in OUTCOMES:
+                msg = f"outcome {each!r:.100}: one of {', '.join(OUTCOMES)}"
+                raise RequestError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

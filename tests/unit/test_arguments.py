@@ -62,6 +62,20 @@ def test_a_session_is_not_made(supervisor, sandboxes):
         supervisor.session("hello_world", sandboxes=sandboxes)
 
 
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("limit", -1, "limit is -1: it must be at least 0"),
+        ("skip", -1, "skip is -1"),
+        ("outcome", "succeeded", "outcome 'succeeded': one of completed, "),
+        ("job_tags", "mine", "tags are 'mine': give a list"),
+    ],
+)
+def test_jobs_are_not_searched_for(supervisor, argument, value, said):
+    with pytest.raises(RequestError, match=said):
+        supervisor.jobs(**{argument: value})
+
+
 @pytest.mark.parametrize("inputs", [[1], "shots=3", {1: 2}])
 def test_inputs_have_names(inputs):
     with pytest.raises(InputsError, match=r"^inputs are .*: give them by name"):

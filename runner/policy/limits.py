@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Limits:
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            is_within = is_number and _LEAST.get(each.name, 0) <= value <= _most(each)
+            is_within = is_number and _LEAST.get(each.name, 0) <= value <= _most(each.name)
             is_whole = isinstance(value, int) or (is_number and value.is_integer())
             if not is_within or value == 0 or not (is_whole or _is_fractional(each)):
                 msg = f"limit {each.name} is {value!r}: it must be {_meaning_of(each)}"
@@ -65,7 +66,7 @@ class Limits:
                     "description": _meaning_of(each),
                     "type": "number" if _is_fractional(each) else "integer",
                     **({"minimum": _LEAST[each.name]} if each.name in _LEAST else _ABOVE_0),
-                    "maximum": _most(each),
+                    "maximum": _most(each.name),
                     "default": each.default,
                 }
                 for each in dataclasses.fields(cls)
@@ -87,7 +88,7 @@ class Limits:
         if unknown := sorted(set(wanted) - known):
             msg = f"unknown limit {unknown[0]!r}: known are {', '.join(sorted(known))}"
             raise RequestError(msg)
-        asked = dataclasses.replace(self, **dict[str, Any](wanted))
+        asked = dataclasses.replace(self, **{name: _capped(name, wanted[name]) for name in wanted})
         lower: dict[str, Any] = {
             name: min(getattr(asked, name), getattr(self, name)) for name in wanted
         }
@@ -128,8 +129,14 @@ _MOST_WHOLE: Final = 1 << 53
 _ABOVE_0: Final = {"exclusiveMinimum": 0}
 
 
-def _most(limit: dataclasses.Field[Any]) -> int:
-    return _MOST.get(limit.name, _MOST_S if limit.name.endswith("_s") else _MOST_WHOLE)
+def _most(limit: str) -> int:
+    return _MOST.get(limit, _MOST_S if limit.endswith("_s") else _MOST_WHOLE)
+
+
+def _capped(limit: str, wish: Any) -> Any:
+    """Return a wish for a limit; one beyond all that is possible may be any number."""
+    is_beyond = isinstance(wish, int | float) and _most(limit) < wish < math.inf
+    return _most(limit) if is_beyond else wish
 
 
 def _is_fractional(limit: dataclasses.Field[Any]) -> bool:
@@ -142,7 +149,7 @@ def _meaning_of(limit: dataclasses.Field[Any]) -> str:
     units = {"s": " of seconds", "bytes": " of bytes"}
     unit = units.get(limit.name.rpartition("_")[2], "")
     least = f"of at least {_LEAST[limit.name]}" if limit.name in _LEAST else "above 0"
-    return f"{number}{unit} {least} and at most {_most(limit)}"
+    return f"{number}{unit} {least} and at most {_most(limit.name)}"
 
 
 _OF_THE_CONTAINER: Final = (

@@ -86,6 +86,7 @@ def test_limits_go_down_and_never_up():
     lowered = Limits().lowered_by({"timeout_s": 10, "memory_bytes": 8 << 30})
     assert lowered.timeout_s == 10
     assert lowered.memory_bytes == Limits().memory_bytes
+    assert Limits().lowered_by({"timeout_s": 10**400, "messages": 1e30}) == Limits()
     with pytest.raises(RequestError, match="unknown limit 'colour'"):
         Limits().lowered_by({"colour": 1})
 

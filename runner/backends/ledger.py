@@ -67,7 +67,7 @@ class Ledger:
 
     def used(self, backend: str) -> dict[str, Budget]:
         """Return what each user has used of a backend today.  Raises BackendUnavailableError."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found = connection.execute(
                 "SELECT user, circuits, shots, seconds FROM used WHERE (day, backend) = (?, ?) "
                 "ORDER BY user",

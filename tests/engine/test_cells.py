@@ -78,7 +78,9 @@ def do(supervisor, path, code, inputs=None, **arguments):
     return job
 
 
-def test_on_demand_the_first_job_has_a_container_and_leaves_a_zygote_for_those_that_follow(path, engine):
+def test_on_demand_the_first_job_has_a_container_and_leaves_a_zygote_for_those_that_follow(
+    path, engine
+):
     before = containers_of(engine, os.getpid()).keys()
     with Supervisor(cells="on demand") as supervisor:
         assert do(supervisor, path, "value = 1").record.place == "container"

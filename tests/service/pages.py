@@ -103,7 +103,9 @@ class Browser:
 
     def get(self, path, **more):
         url = path if path.startswith("http") else f"{self.service.url}{path}"
-        return Page(self.session.get(url, timeout=60, **more))
+        page = Page(self.session.get(url, timeout=60, **more))
+        assert page.status < 500, page.text
+        return page
 
     def send(self, form, files=None, **values):
         """Send a form with these values in it."""

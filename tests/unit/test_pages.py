@@ -258,6 +258,12 @@ def test_a_line_without_a_height_or_with_what_cannot_be_drawn_has_its_place():
     assert charts.charts("job", [], None) == charts.Charts(lines=[], counts=[], series="[]")
 
 
+def test_a_list_in_the_result_is_a_line_that_no_message_goes_on_with():
+    found = charts.charts("job", [], JsonText('{"energies": [3, 2, 1.5]}'))
+    assert [each.name for each in found.lines] == ["energies"]
+    assert found.series == "[]"
+
+
 def test_counts_are_bars_of_which_only_the_longest_are_drawn():
     counts = {format(n, "06b"): n + 1 for n in range(64)}
     ((_, rows),) = charts.charts("job", [], JsonText(json.dumps({"counts": counts}))).counts

@@ -58,7 +58,8 @@ def charts(job_id: str, messages: Sequence[MessageEvent], result: JsonText | Non
     return Charts(
         lines=[_line(each) for each in found.series],
         counts=[(name, bars(counts)) for name, counts in found.counts],
-        series=json.dumps([_data(each) for each in found.series]),
+        # A list in the result is a line, too, but no message goes on with it.
+        series=json.dumps([_data(each) for each in found.series if each.messages]),
     )
 
 

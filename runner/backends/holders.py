@@ -44,10 +44,6 @@ class HeldState:
     is_running: bool
     used: Mapping[str, Budget]
 
-    def is_for(self, user: str) -> bool:
-        """Return True if the jobs of a user may call it."""
-        return self.backend.users is None or user in self.backend.users
-
 
 class HeldDevice:
     """One held backend with its operator's bounds, for the jobs that may call it."""

@@ -143,8 +143,7 @@ class Desk:
 
     def backends(self, user: User) -> list[str]:
         """Return the names of the backends that a user's jobs may ask for, the default first."""
-        held = [each.backend.name for each in self._supervisor.held() if each.is_for(user.name)]
-        return [*(each.name for each in backends.known()), *held]
+        return [*(each.name for each in backends.known()), *self.jobs.held_backends(user)]
 
     def gauges(self) -> dict[str, tuple[str, float]]:
         """Return what can be measured now, for `Metrics.text`.  Raises StoreError."""

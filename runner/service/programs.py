@@ -105,7 +105,8 @@ class Programs:
 
     def put(self, user: User, files: Mapping[str, bytes], *, name: str = "") -> Upload:
         """Upload a program, or a new version of the user's own of its name.  Raises as `add`."""
-        own = self.uploads.find(self._checked(files, name).name, user.name)
+        program = self._checked(archives.split(files)[0], name)
+        own = self.uploads.find(program.name, user.name)
         if own is None or own.owner != user.name:
             return self.add(user, files, name=name)
         self.update(own, files)

@@ -15,7 +15,7 @@ import requests
 from runner.service.app import ROUTES
 from runner.service.attempts import MOST
 from runner.service.routing import Needs
-from tests.service.conftest import qrunner, started
+from tests.service.conftest import PROGRAMS, qrunner, started
 from tests.service.pages import Browser, Page, row_of
 
 
@@ -146,7 +146,8 @@ def test_a_single_user_comes_in_by_a_link_that_works_once(tmp_path):
 
 @pytest.fixture(scope="module")
 def world(service, echo):
-    return {"program": echo, "job": ended(service, echo, result="a secret"), "form": "json"}
+    job = ended(service, echo, result="a secret")
+    return {"program": echo, "job": job, "form": "json", "case": "c"}
 
 
 PAGES = [each for each in ROUTES if each.is_page]
@@ -339,6 +340,42 @@ def test_what_was_typed_is_what_the_program_gets(service, alice, typed):
     }
     assert (job["tags"], job["limits"]["timeout_s"]) == (["one", "two"], 30)
     assert alice.get(f"{typed}").text.count(job["job"]) == 1
+
+
+def test_a_program_has_its_cases_and_how_the_last_job_of_each_ended(service, alice):
+    cases = {
+        "fine.json": {"description": "<b>all</b>", "inputs": {"result": 1}, "backend": "none"},
+        "fails.json": {
+            "inputs": {"fail": "x"},
+            "backend": "none",
+            "expect": {"outcome": ["program_error", "no_result"]},
+        },
+        "beside.json": {"input_files": {"x": "x.qpy"}},
+        "odd.json": {"inputs": [], "expect": 3, "description": 5},
+    }
+    source = (PROGRAMS / "echo.py").read_text()
+    files = {"program.yaml": "name: with_cases\n", "program.py": source}
+    files |= {f"cases/{name}": json.dumps(case) for name, case in cases.items()}
+    page = alice.send(alice.get("/upload").forms["upload"], files=[("p.tgz", packed(files))])
+    assert page.of("tr", "data-case") == ["beside", "fails", "fine", "odd"]
+    assert "program error or no result" in page.text
+    assert ("qrunner check" in page.text, "not of the right type" in page.text) == (True, True)
+    url = page.url.removeprefix(service.url)
+    runs = [each for each in page.forms if "/cases/" in each]
+    assert runs == [f"{url}/cases/fails", f"{url}/cases/fine"]
+    for each in runs:
+        job = alice.send(page.forms[each]).url.rpartition("/")[2]
+        service.wait(job)
+    assert alice.get(url).text.count(", as expected") == 2
+    for each in ("beside", "odd"):
+        form = page.forms[runs[0]]
+        answer = alice.post(f"{url}/cases/{each}", form.fields)
+        assert (answer.status_code, "cannot be run here" in answer.text) == (409, True)
+    assert alice.post(f"{url}/cases/none", page.forms[runs[0]].fields).status_code == 404
+    service.client("alice").put(f"{service.url}/v1{url}/public")
+    other = Browser(service)
+    other.sign_in("other")
+    assert other.get(url).of("tr", "data-case") == []  # to run it is not to read it
 
 
 def test_a_job_is_run_again_with_the_same_inputs_or_with_others(service, alice, typed):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from runner.errors import RequestError
 from runner.job.record import MessageEvent
+from runner.job.request import Origin
 from runner.pictures.page import MAX_BARS
 from runner.programs import of_files
 from runner.programs.manifest import Manifest
@@ -19,6 +20,7 @@ from runner.service.attempts import Attempts
 from runner.service.examination import Examination
 from runner.service.link import Link
 from runner.service.pages import assets, charts, rendering
+from runner.service.pages.cases import cases_of, order_of
 from runner.service.pages.excerpts import excerpt_at
 from runner.service.pages.fields import (
     Field,
@@ -31,6 +33,8 @@ from runner.service.pages.fields import (
 from runner.service.pages.values import MAX_READ, circuits_of, laid_out
 from sandbox import codec
 from sandbox.wire.protocol import JsonText
+
+KINDS = st.sampled_from(["float", "ndarray", "BitArray", "QuantumCircuit", "tuple", "numpy"])
 
 
 def program(properties=None, main="**inputs", required=()):
@@ -213,6 +217,19 @@ def test_a_manifest_may_describe_its_inputs_in_ways_that_mean_nothing():
         assert [each.name for each in fields_of(odd)] == ["x"]
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["__type__", "__value__", "counts", "x", "00", "options"]), inner
+        )
+        | st.builds(lambda kind, value: {"__type__": kind, "__value__": value}, KINDS, inner)
+    ),
+    max_leaves=12,
+)
+
+
 # --- values and charts ----------------------------------------------------------------------------
 
 
@@ -256,6 +273,22 @@ def test_a_line_without_a_height_or_with_what_cannot_be_drawn_has_its_place():
     (line,) = found.lines
     assert (line.least, line.greatest) == ("", "1.5")
     assert charts.charts("job", [], None) == charts.Charts(lines=[], counts=[], series="[]")
+
+
+@given(st.lists(JSON, max_size=4), JSON)
+def test_whatever_a_program_says_there_are_charts_or_none(bodies, result):
+    said = messages(*(json.dumps(each) for each in bodies))
+    found = charts.charts("job", said, JsonText(json.dumps(result)))
+    assert isinstance(json.loads(found.series), list)
+
+
+@given(st.dictionaries(st.sampled_from(["inputs", "seed", "backend", "expect", "x"]), JSON))
+def test_whatever_a_case_says_it_is_shown_and_refused_in_words(content):
+    (case,) = cases_of({"a.json": json.dumps(content).encode(), "b.txt": b""}, [])
+    assert case.name == "a"
+    assert all(isinstance(each, str) for each in case.expected)
+    if not case.obstacle:
+        order_of(case, Origin())
 
 
 def test_a_list_in_the_result_is_a_line_that_no_message_goes_on_with():

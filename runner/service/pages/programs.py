@@ -13,10 +13,12 @@ from starlette.responses import Response
 
 from runner.errors import ImageError, RequestError
 from runner.job.request import Origin
-from runner.programs import Program, cases_of, examples
+from runner.programs import Program, examples
+from runner.programs import cases_of as case_files_of
 from runner.service import archives
 from runner.service.faults import RefusedError, not_found, status_of
 from runner.service.own.programs import MOST_BYTES
+from runner.service.pages.cases import cases_of, order_of
 from runner.service.pages.excerpts import excerpt_at
 from runner.service.pages.fields import Field, fields_of
 from runner.service.pages.rendering import address, page, see
@@ -28,6 +30,9 @@ from sandbox.wire.protocol import MAX_INPUTS_BYTES
 
 _ROWS: Final = 50
 _JOBS: Final = 10
+_SEARCHED: Final = 200
+"""Among so many of the user's last jobs of a program, those of its cases are found."""
+
 _MAX_SOURCE: Final = 64 << 10
 """So much of a program's files is on its page, in bytes."""
 
@@ -59,7 +64,7 @@ def add_example(call: Call) -> Response:
     if example is None:
         msg = "example"
         raise not_found(msg, name)
-    files = {**example.files, **cases_of(example)}
+    files = {**example.files, **case_files_of(example)}
     new = call.desk.programs.put(call.user, files, name=name)
     return see(f"/programs/{new.id}")
 
@@ -73,7 +78,7 @@ def _examples() -> dict[str, Program]:
 
 
 def shown(call: Call) -> Response:
-    """Show a program: what it takes as a form, its source, versions and last jobs."""
+    """Show a program: what it takes as a form, its cases, source, versions and last jobs."""
     program = call.desk.programs.read(call.upload, call.number("version", 0) or None)
     return _shown(call, program, fields_of(program))
 
@@ -87,17 +92,21 @@ def _shown(
 ) -> Response:
     upload = call.upload
     reads = may_read(upload, call.user)
+    version = call.number("version", 0) or upload.version
+    jobs = call.desk.jobs.newest(call.user, Query(program_id=upload.id, limit=_SEARCHED))
+    files = call.desk.programs.cases(upload, version) if reads else {}
     return page(
         call,
         "program.html",
         status,
         upload=upload,
         program=program,
-        version=call.number("version", 0) or upload.version,
+        version=version,
         is_own=upload.owner == call.user.name,
         source=_source(program) if reads else None,
         versions=call.desk.programs.uploads.versions(upload) if reads else [],
-        jobs=call.desk.jobs.newest(call.user, Query(program_id=upload.id, limit=_JOBS)),
+        cases=cases_of(files, [job for job, _ in jobs]),
+        jobs=jobs[:_JOBS],
         form=form_of(call, program, fields, mistakes),
     )
 
@@ -118,6 +127,24 @@ def run(call: Call) -> Response:
     program = call.desk.programs.read(call.upload, version)
     origin = Origin(program_id=call.upload.id, version=version)
     return submitted(call, program, origin, partial(_shown, call, program))
+
+
+def run_case(call: Call) -> Response:
+    """Run a case of a program."""
+    version = call.number("version", 0) or call.upload.version
+    program = call.desk.programs.read(call.upload, version)
+    files = call.desk.programs.cases(call.upload, version)
+    wanted = call.request.path_params["case"]
+    case = next((each for each in cases_of(files, []) if each.name == wanted), None)
+    if case is None:
+        msg = "case"
+        raise not_found(msg, wanted)
+    if case.obstacle:
+        msg = f"case {case.name!r} cannot be run here: {case.obstacle}"
+        raise RefusedError(HTTPStatus.CONFLICT, msg)
+    origin = Origin(program_id=call.upload.id, version=version)
+    job = call.desk.jobs.submit(call.user, program, order_of(case, origin))
+    return see(f"/jobs/{job.id}")
 
 
 # --- uploading ------------------------------------------------------------------------------------
@@ -187,6 +214,7 @@ ROUTES: Final = (
     address("POST", "/upload", Needs.USER, upload, **_BIG),
     address("GET", "/programs/{program}", Needs.PROGRAM, shown),
     address("POST", "/programs/{program}", Needs.PROGRAM, run, most_bytes=MAX_INPUTS_BYTES),
+    address("POST", "/programs/{program}/cases/{case}", Needs.SOURCE, run_case),
     address("POST", "/programs/{program}/public", Needs.OWNER, publish),
     address("POST", "/programs/{program}/shares", Needs.OWNER, share),
     address("POST", "/programs/{program}/delete", Needs.OWNER, delete),

@@ -151,7 +151,7 @@ class Jobs:
             return _said(job.events_so_far(), start, most, log_bytes)
         return Said(
             messages=self._store.messages(job.id, start, most, attempt=record.attempt),
-            log=self._store.log_tail(job.id, log_bytes),
+            log=_end(self._store.log_tail(job.id, log_bytes), log_bytes),
             last=None,
         )
 
@@ -232,4 +232,12 @@ def _said(events: list[Event], start: int | None, most: int, log_bytes: int) -> 
     messages = [each for each in attempt if isinstance(each, MessageEvent)]
     log = "".join(each.text for each in attempt if isinstance(each, LogEvent))
     found = messages[-most:] if start is None else messages[start:][:most]
-    return Said(messages=found, log=log[-log_bytes:], last=len(events) - 1)
+    return Said(messages=found, log=_end(log, log_bytes), last=len(events) - 1)
+
+
+def _end(log: str, most: int) -> str:
+    """Return the end of a log, without the line that is cut."""
+    if len(log) <= most:
+        return log
+    end = log[-most:]
+    return end.partition("\n")[2] or end

@@ -472,8 +472,9 @@ def test_numbers_are_lines_and_counts_are_bars(service, alice, echo):
 
 
 def test_many_messages_are_on_pages(service, alice, echo):
-    job = ended(service, echo, messages=list(range(130)))
+    job = ended(service, echo, messages=list(range(130)), lines=["l" * 99] * 2000)
     page, seen = alice.get(f"/jobs/{job}"), []
+    assert 30_000 < len(page.html) < 60_000  # of the log, too, there is the end
     assert page.of("li", "data-seq")[-1] == "129"
     while True:
         seen = page.of("li", "data-seq") + seen

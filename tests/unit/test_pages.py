@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RequestError
-from runner.job.record import MessageEvent
+from runner.job.record import LogEvent, MessageEvent, StartedEvent
 from runner.job.request import Origin
 from runner.pictures.page import MAX_BARS
 from runner.programs import of_files
@@ -18,6 +18,7 @@ from runner.programs.manifest import Manifest
 from runner.service import attempts
 from runner.service.attempts import Attempts
 from runner.service.examination import Examination
+from runner.service.jobs import _end, _said
 from runner.service.link import Link
 from runner.service.pages import assets, charts, rendering
 from runner.service.pages.cases import cases_of, order_of
@@ -256,15 +257,15 @@ def messages(*bodies):
 
 
 def test_lines_are_placed_within_the_picture():
-    bodies = [json.dumps({"step": n, "y": math.sin(n / 50) * 1e6}) for n in range(3000)]
+    bodies = [json.dumps({"step": n, "y": math.sin(n / 50) * 1e6}) for n in range(900)]
     found = charts.charts("job", messages(*bodies), None)
     (line,) = found.lines
     points = [tuple(map(float, each.split(","))) for each in line.points.split()]
     assert len(points) <= 200
     assert all(0 <= x <= charts.WIDTH and 0 <= y <= charts.HEIGHT for x, y in points)
     assert [x for x, _ in points] == sorted(x for x, _ in points)
-    assert "3000 values" in line.notes
-    assert (line.by, line.first, line.last) == ("step", "step 0", "step 2999")
+    assert "900 values" in line.notes
+    assert (line.by, line.first, line.last) == ("step", "step 0", "step 899")
     assert len(json.loads(found.series)[0]["points"]) == len(points)
 
 
@@ -310,6 +311,22 @@ def test_what_is_read_for_charts_is_bounded():
     assert (len(found), found[0].seq) == (charts.MAX_MESSAGES, 10)
     large = "1" * (charts.MAX_CHARS // 3)
     assert [each.seq for each in charts.recent(messages(*[large] * 5))] == [2, 3, 4]
+
+
+def test_what_a_job_has_said_so_far_is_of_its_last_attempt_and_of_one_moment():
+    def started(attempt):
+        return StartedEvent(job="j", program="p", image=None, attempt=attempt)
+
+    old = [started(1), *messages("1", "2"), LogEvent(stream="stderr", text="old\n")]
+    events = [*old, started(2), *messages("3", "4", "5"), LogEvent(stream="stderr", text="a\nbc\n")]
+    said = _said(events, None, 2, 100)
+    assert ([each.body for each in said.messages], said.log) == (["4", "5"], "a\nbc\n")
+    assert said.last == len(events) - 1
+    assert [each.body for each in _said(events, 0, 2, 100).messages] == ["3", "4"]
+    assert [each.body for each in _said(events, 2, 2, 100).messages] == ["5"]
+    assert _said(events, None, 2, 4).log == "bc\n"
+    assert _said([], None, 2, 4).last == -1
+    assert _end("x" * 10, 3) == "xxx"
 
 
 # --- the rest -------------------------------------------------------------------------------------

@@ -127,6 +127,7 @@ def shown(call: Call) -> Response:
         earlier=max(0, first - _MESSAGES) if first > 0 else None,
         is_newest=start is None,
         charts=_charts(call, job, record),
+        drawn_messages=charts.MAX_MESSAGES,
         result=laid_out(result, _pictures(call, job) if can_draw else ()),
         can_draw=can_draw,
         log=said.log,

@@ -7,7 +7,6 @@ or a script, nothing that the page's own policy forbids, no request to another h
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from tests.service.conftest import Service, started
 
 MUST_WORK = "QRUNNER_PAGE_MUST_WORK"
 PROGRAMS = Path(__file__).parent / "programs"
+CONFIG = "[service]\ngrace_s = 1\n"  # tests leave jobs behind that would run for minutes
 WITHIN_MS = 30_000
 expect.set_options(timeout=WITHIN_MS)
 
@@ -30,29 +30,27 @@ addEventListener("securitypolicyviolation", (event) =>
 """
 
 
-@functools.cache
-def why_no_browser():
-    """Return why there is no browser, None if there is one."""
-    if shutil.which("chromium"):
-        return None
-    return "needs Debian's package chromium: `make test-page` installs it"
+def chromium():
+    """Return where Chromium is, None if there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
 def browser():
     """Debian's Chromium; not for longer than a module: its event loop would be in others' way."""
-    if reason := why_no_browser():
+    if not chromium():
+        reason = "needs Debian's package chromium: `make test-page` installs it"
         (pytest.fail if os.environ.get(MUST_WORK) == "1" else pytest.skip)(reason)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"))
-        yield chromium
-        chromium.close()
+        started_ = playwright.chromium.launch(executable_path=chromium())
+        yield started_
+        started_.close()
 
 
 @pytest.fixture(scope="module")
 def service(browser, tmp_path_factory):
     """A service in plain text on loopback, shared by the tests of a module."""
-    with started(tmp_path_factory.mktemp("service")) as running:
+    with started(tmp_path_factory.mktemp("service"), config=CONFIG) as running:
         yield running
 
 

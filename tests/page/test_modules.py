@@ -9,6 +9,7 @@ import pytest
 
 import runner.service
 from runner.display import escape
+from runner.service.pages.jobs import _short
 
 HERE = "http://127.0.0.1"
 EVENTS = "/events-of-this-test"
@@ -46,6 +47,14 @@ def test_the_script_hides_what_the_command_line_hides(module):
     wanted = {str(n): escape(chr(n)) for n in range(0x110000) if escape(chr(n)) != chr(n)}
     assert module("text.js", code) == wanted
     assert len(wanted) > 4000
+
+
+def test_a_message_that_comes_live_looks_as_on_a_page_that_is_loaded(module):
+    array = '{"a":{"__type__":"ndarray","__value__":"eAGb7BfqGxDJyFDGUK2eklqcXKRupaBu"},"b":"é"}'
+    bodies = [array, '"\u202e"', '{"__value__": "short"}', '"' + 2000 * "x", 99_999 * array]
+    code = "return given.map((body) => its.brief(body, 500))"
+    assert module("text.js", code, bodies) == [_short(each) for each in bodies]
+    assert "eAGb" not in _short(array)
 
 
 def test_a_line_is_bounded_and_keeps_its_peaks(module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -39,6 +40,8 @@ from sandbox.wire.protocol import MAX_INPUTS_BYTES, JsonText
 _ROWS: Final = 50
 _MESSAGES: Final = 50
 _MAX_MESSAGE: Final = 500
+_PACKED: Final = re.compile(r'("__value__": ?")[^"]{25,}(?=")')
+_MAX_PACKED: Final = 1 << 16
 _MAX_EDITED: Final = 64 << 10
 """Longer inputs do not fit into a form."""
 
@@ -164,7 +167,9 @@ def _pictures(call: Call, job: Job) -> list[str]:
 
 
 def _short(body: JsonText) -> str:
-    return shortened(body, _MAX_MESSAGE)
+    """Return a message without the bytes of arrays, and cut, as static/text.js does."""
+    text = body if len(body) > _MAX_PACKED else _PACKED.sub(r"\1…", body)
+    return shortened(text, _MAX_MESSAGE)
 
 
 def _end_of(text: str, most: int) -> str:

@@ -12,12 +12,12 @@ import { loaded, renew } from "./fresh.js";
 import { Log } from "./log.js";
 import { Numbers } from "./numbers.js";
 import { Rows } from "./rows.js";
-import { element, shortened } from "./text.js";
+import { brief, element } from "./text.js";
 
 const SLICE_MS = 8;
 const PICTURES_MS = 250; // between two drawings of the pictures
 const MOST_MESSAGES = 200;
-const MOST_SHOWN = 1000; // characters of a message
+const MOST_SHOWN = 500; // characters of a message
 const MOST_CHARTS = 4;
 
 /** Show the job in `article`: its log, and what comes until it ends. */
@@ -185,6 +185,6 @@ function row(seq, time, body) {
     { "data-seq": seq },
     element("span", { class: "seq" }, `#${seq}`),
     element("time", { datetime: at.toISOString() }, at.toISOString().slice(11, 19)),
-    element("code", {}, shortened(body, MOST_SHOWN)),
+    element("code", {}, brief(body, MOST_SHOWN)),
   );
 }

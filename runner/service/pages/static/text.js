@@ -8,6 +8,10 @@
 const UNSAFE =
   /[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufdd0-\ufdef\ufeff\ufff9-\uffff\u{e0000}-\u{e0fff}]/gu;
 
+// What stands for an array or another object: nobody reads its bytes.
+const PACKED = /("__value__": ?")[^"]{25,}(?=")/g;
+const MOST_PACKED = 1 << 16;
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Return the text with every character escaped that is not visible, a tab or a newline. */
@@ -24,6 +28,11 @@ export function visible(text) {
 export function shortened(text, most) {
   if (text.length <= most) return visible(text);
   return `${visible(text.slice(0, most))} … (${text.length} characters)`;
+}
+
+/** Return the JSON text of a message without the bytes of arrays, cut as `shortened` does. */
+export function brief(body, most) {
+  return shortened(body.length > MOST_PACKED ? body : body.replace(PACKED, "$1…"), most);
 }
 
 /** Return a new element with these attributes; a child is a node, or a text from us or others. */

@@ -125,10 +125,12 @@ runsc: engine ## install gVisor for --isolation runsc and register it with the e
 lock: venv-dev ## renew every lock file: the host's, the developers', the sandbox's (needs uv)
 	@tools/lock
 
-record: venv-dev engine ## write again what docs/ show of screens and of rooms
+record: venv-dev engine ## write again what docs/ show of screens, of pages and of rooms
 	@$(BIN)/python -m tests.architecture
 	@$(BIN)/python -m tests.recording
 	@$(BIN)/python -m tests.notebooks
+	@tools/apt-install chromium || true
+	@$(BIN)/python -m tests.page.screenshots
 
 docs: venv ## make the pages of docs/ into build/docs, and fail on every warning and dead link
 	@tools/setup-group docs

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Error, expect
 
 from tests.page.conftest import PROGRAMS, Visitor, watch
 
@@ -154,6 +154,18 @@ def test_a_hostile_manifest_is_refused_and_accepted_as_text(service, visitor, tm
         page.get_by_role("button", name="Upload").click()
         expect(page.locator("#mistake")).to_be_visible()
         check(visitor)
+
+
+def test_not_even_a_script_of_the_page_can_make_markup_of_a_string(service, visitor):
+    visitor.see("/sign-in")
+    for way in ("main.innerHTML = text", "document.write(text)"):
+        code = f"(text) => {{ const main = document.querySelector('main'); {way}; }}"
+        with pytest.raises(Error, match="TrustedHTML"):
+            visitor.page.evaluate(code, TEXTS[1])
+    assert visitor.page.locator("main img").count() == 0
+    expect(visitor.page.get_by_label("Your token")).to_be_visible()
+    assert any("TrustedHTML" in each for each in visitor.complaints)
+    visitor.complaints.clear()  # they were meant
 
 
 def test_without_policy_and_escaping_the_canaries_sing(browser):

@@ -765,6 +765,8 @@ def test_every_page_forbids_what_is_not_its_own(hostile_pages, name):
         "form-action": "'self'",
         "base-uri": "'none'",
         "frame-ancestors": "'none'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
     }
     assert page.answer.headers["X-Content-Type-Options"] == "nosniff"
     assert page.answer.headers["Cache-Control"] == "no-store"

@@ -4,7 +4,8 @@ import math
 import time
 
 
-def main(backend, user_messenger, messages=100, rate=0, pause_s=0, pad=0):
+def main(backend, user_messenger, messages=100, rate=0, wait_s=0, pause_s=0, pad=0):
+    time.sleep(wait_s)
     begin = time.monotonic()
     for n in range(messages):
         if rate:

@@ -66,7 +66,6 @@ class View {
   #article;
   #log;
   #messages = new Rows(document.getElementById("messages"), MOST_MESSAGES);
-  #seq;
   #numbers;
   #charts = new Map();
   #series = document.getElementById("series");
@@ -77,7 +76,6 @@ class View {
   constructor(article, log) {
     this.#article = article;
     this.#log = log;
-    this.#seq = Number(document.getElementById("messages").lastElementChild?.dataset.seq ?? -1);
     this.#numbers = new Numbers(JSON.parse(this.#series.dataset.series ?? "[]"));
     article.before(this.#status);
   }
@@ -112,8 +110,6 @@ class View {
   #addMessage(text, isWhole) {
     const head = /^\{"event": "message", "seq": (\d+), "time": ([^,]+), "body": /.exec(text);
     const [seq, time] = [Number(head[1]), Number(head[2])];
-    if (seq <= this.#seq) return;
-    this.#seq = seq;
     const body = text.slice(head[0].length, isWhole ? -1 : undefined);
     this.#messages.add(() => row(seq, time, body));
     if (!isWhole) return; // too long to be searched
@@ -127,7 +123,6 @@ class View {
     if (attempt > 1) {
       // The node was lost; another one runs the job from the beginning.
       this.#messages.clear();
-      this.#seq = -1;
       this.#numbers = new Numbers();
     }
     this.#renew("outcome");

@@ -12,6 +12,7 @@ zygote's seccomp profile allows beyond that of a container
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import os
 import platform
@@ -80,16 +81,14 @@ def clone(flags: int) -> int:
     The C library does not know of this fork: its handlers do not run, and native threads must not
     be waited for.  Only a process without other threads of Python's may call it.
     """
-    number = _NUMBERS[platform.machine()]["clone"]
-    child: int = _quick.syscall(
-        ctypes.c_long(number),
-        ctypes.c_ulong(flags | signal.SIGCHLD),
-        ctypes.c_void_p(None),
-        ctypes.c_void_p(None),
-        ctypes.c_void_p(None),
-        ctypes.c_void_p(None),
-    )
+    child: int = _quick.syscall(*_cloning(flags))
     return _checked(child, "clone into new namespaces")
+
+
+@functools.cache
+def _cloning(flags: int) -> tuple[Any, ...]:
+    number = _NUMBERS[platform.machine()]["clone"]
+    return ctypes.c_long(number), ctypes.c_ulong(flags | signal.SIGCHLD), None, None, None, None
 
 
 def fork() -> int:

@@ -19,7 +19,7 @@ from typing import Final
 from sandbox.processes import guard
 from sandbox.wire import protocol
 
-_GATHERED_BYTES: Final = 25 * protocol.MIB
+_GATHERED_BYTES: Final = 24 * protocol.MIB
 """Approximate memory of the objects of Qiskit, Aer and their imports."""
 
 _LARGEST_BYTES: Final = 512

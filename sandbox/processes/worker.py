@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import sys
@@ -159,6 +160,7 @@ def be_first_to_die() -> None:
             os.close(file)
 
 
+@functools.cache
 def _read_build() -> str:
     """Return the digest of the guest's code with which the image was built."""
     try:

@@ -13,7 +13,6 @@ import array
 import contextlib
 import os
 import select
-import socket
 import traceback
 from typing import Final, NoReturn
 
@@ -25,7 +24,9 @@ from sandbox.stack.warmup import needs_qiskit, warm_up
 from sandbox.wire import channel, protocol
 from sandbox.wire.options import Options
 
-_STREAMS: Final = 3
+_ROOM: Final = _socket.CMSG_SPACE(3 * array.array("i").itemsize)
+"""For the descriptors of three streams."""
+
 _LOG: Final = 2
 _ORDER_BYTES: Final = 4096
 
@@ -42,7 +43,7 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
 
     def serve() -> None:
         channel.configure_streams()
-        connection = _socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         connection.connect(options.socket)
         early = memory.regions()
         kept = memory.gather() if needs_qiskit(options.modules, options.backend) else []
@@ -104,18 +105,14 @@ class Zygote:
 
     def _receive(self) -> tuple[protocol.Cell, list[int]]:
         """Return the next order and the streams of its job."""
-        descriptors = array.array("i", [0] * _STREAMS)
-        room = socket.CMSG_SPACE(len(descriptors) * descriptors.itemsize)
-        line, ancillary, _, _ = self._connection.recvmsg(_ORDER_BYTES, room)
+        line, ancillary, _, _ = self._connection.recvmsg(_ORDER_BYTES, _ROOM)
         if not line:
             raise HungUpError
-        received = [
-            each
-            for level, kind, data in ancillary
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-            for each in array.array("i", data)
-        ]
-        return protocol.decode_cell(line), received
+        received = array.array("i")
+        for level, kind, data in ancillary:
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+                received.frombytes(data)
+        return protocol.decode_cell(line), received.tolist()
 
     def _make(self, order: protocol.Cell, streams: list[int]) -> None:
         """Make a cell; what prevents that is written to the job's log, which then ends."""
@@ -141,11 +138,12 @@ class Zygote:
             os._exit(worker.OUR_FAULT)
 
     def _reap(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             os.read(self._wakeup, 65536)
-        with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+        except (BlockingIOError, ChildProcessError):
+            return
 
 
 def _end_native_threads() -> None:

@@ -1,8 +1,10 @@
-"""What HTTP adds to a job, and what open streams cost.
+"""What a service adds to a job, how many it runs for several users, and what open streams cost.
 
-Overhead: a warm no-op by `Supervisor` and the same over HTTP to a server in this process, in turns,
-from the request to the result.  Streams: a service of its own, one job that publishes now and then,
-and many WebSockets that follow it: how long from `publish` to the frame, and the memory of each.
+Overhead: a no-op by `Supervisor` in this process and the same over HTTP, by a service in a process
+of its own, in turns, from the request to the result; both make a cell for each job.  Several users:
+each asks for one job after the other on a connection of its own.  Streams: one job that publishes
+now and then, and many WebSockets that follow it: how long from `publish` to the frame, and the
+memory of each.
 """
 
 from __future__ import annotations
@@ -14,27 +16,24 @@ import http.client
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import uvicorn
 from websockets.asyncio.client import connect
 
 from benchmarks.report import Row, arguments, median, percentile, report
-from runner import Store, Supervisor, Warm
-from runner.policy.rules import Rules
+from runner import Store, Supervisor
 from runner.programs import find
-from runner.service.app import application
-from runner.service.desk import Desk
+from runner.store.users import Users
 
 NOOP = Path(__file__).parent / "programs" / "noop.py"
 OVERHEAD_MS = 4.0
+JOBS_PER_S = 80.0
+USERS = 20
 FRAME_MS = 2.0
 STREAM_KIB = 40.0
 STREAMS = 100
@@ -51,30 +50,15 @@ def main(backend, messenger, n):
 """
 
 
-@contextlib.contextmanager
-def served(supervisor: Supervisor, store: Store) -> Iterator[tuple[str, int, str]]:
-    """Serve from a thread of this process; provide host, port and a token."""
-    desk = Desk(supervisor, store, Rules())
-    desk.users.add("alice")
-    config = uvicorn.Config(
-        application(desk),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=75,  # the pool fills meanwhile
-    )
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        host, port = listener.getsockname()
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.01)
-            yield host, port, desk.users.new_token("alice")
-        finally:
-            server.should_exit = True
-            thread.join(30)
+def uploaded(address: str, token: str) -> bytes:
+    """Upload the no-op for everybody, and return the body of a request to run it."""
+    files = {"program.py": base64.b64encode(NOOP.read_bytes()).decode()}
+    content = {"files": files, "name": "noop", "public": True}
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection:
+        headers = {"Authorization": f"Bearer {token}"}
+        connection.request("POST", "/v1/programs", json.dumps(content), headers)
+        program = json.loads(connection.getresponse().read())["id"]
+    return json.dumps({"program": program, "backend": "none"}).encode()
 
 
 def over_http(connection: http.client.HTTPConnection, token: str, body: bytes) -> float:
@@ -90,46 +74,81 @@ def over_http(connection: http.client.HTTPConnection, token: str, body: bytes) -
     return taken
 
 
-def overheads(rounds: int) -> tuple[list[float], list[float]]:
-    """Return the seconds of warm jobs in-process and over HTTP."""
+def overheads(
+    address: str, token: str, body: bytes, rounds: int
+) -> tuple[list[float], list[float]]:
+    """Return the seconds of jobs in-process and over HTTP."""
     here, there = [], []
     program = find(NOOP)
-    files = {"program.py": base64.b64encode(program.files["program.py"]).decode()}
-    content = {"files": files, "name": "noop", "backend": "none"}
     with (
         tempfile.TemporaryDirectory() as name,
         Store(Path(name, "jobs.sqlite3")) as store,
-        Supervisor(store=store, warm={NOOP: Warm(minimum=2)}) as supervisor,
-        served(supervisor, store) as (host, port, token),
-        contextlib.closing(http.client.HTTPConnection(host, port, timeout=60)) as connection,
+        Supervisor(store=store, cells="all") as supervisor,
+        contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection,
     ):
-        body = json.dumps(content).encode()
         for _ in range(rounds):
-            supervisor.wait_until_warm(60)
             begin = time.perf_counter()
             supervisor.run(program, backend="none").result(60)
             here.append(time.perf_counter() - begin)
-            supervisor.wait_until_warm(60)
             there.append(over_http(connection, token, body))
     return here[1:], there[1:]
 
 
+async def one_after_another(address: str, token: str, body: bytes, until: float) -> int:
+    """Run jobs of one user until then, and return their number."""
+    host, port = address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    common = f"Host: {address}\r\nAuthorization: Bearer {token}\r\n"
+
+    async def asked(line: str, content: bytes = b"") -> bytes:
+        length = f"Content-Length: {len(content)}\r\n" if content else ""
+        writer.write(f"{line} HTTP/1.1\r\n{common}{length}\r\n".encode() + content)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if found := re.search(rb"content-length: (\d+)", head):
+            return await reader.readexactly(int(found[1]))
+        whole = b""
+        while size := int(await reader.readline(), 16):  # a stream, in chunks
+            whole += await reader.readexactly(size)
+            await reader.readexactly(2)
+        await reader.readexactly(2)
+        return whole
+
+    count = 0
+    while time.monotonic() < until:
+        job = json.loads(await asked("POST /v1/jobs", body))["job"]
+        assert b'"outcome": "completed"' in await asked(f"GET /v1/jobs/{job}/events")
+        count += 1
+    writer.close()
+    return count
+
+
+async def rate(address: str, tokens: list[str], body: bytes, seconds: float) -> float:
+    """Return the jobs per second of several users together."""
+    await one_after_another(address, tokens[0], body, time.monotonic() + 1)
+    begin = time.monotonic()
+    work = [one_after_another(address, each, body, begin + seconds) for each in tokens]
+    counts = await asyncio.gather(*work)
+    return sum(counts) / (time.monotonic() - begin)
+
+
 @contextlib.contextmanager
-def service(directory: Path) -> Iterator[tuple[str, str, int]]:
-    """Provide a service in a process of its own: its address, a token, its process id."""
+def service(directory: Path) -> Iterator[tuple[str, list[str], int]]:
+    """Provide a service in a process of its own: its address, tokens of users, its process id."""
     environment = {**os.environ, "QRUNNER_STORE": str(directory / "jobs.sqlite3")}
-    run = [sys.executable, "-m", "runner"]
-    added = subprocess.run(
-        [*run, "users", "add", "alice"], env=environment, check=True, capture_output=True, text=True
-    )
+    with Store(directory / "jobs.sqlite3") as store:
+        users = Users(store.file)
+        names = [f"user{number}" for number in range(USERS)]
+        for each in names:
+            users.add(each)
+        tokens = [users.new_token(each) for each in names]
     log = directory / "log"
     with log.open("wb") as stderr:
-        command = [*run, "serve", "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "runner", "serve", "--listen", "127.0.0.1:0"]
         process = subprocess.Popen(command, env=environment, stderr=stderr)
     try:
         while not (found := re.search(r"serving at http://(\S+)", log.read_text())):
             time.sleep(0.05)
-        yield found[1], added.stdout.strip(), process.pid
+        yield found[1], tokens, process.pid
     finally:
         process.terminate()
         process.terminate()
@@ -179,32 +198,38 @@ async def streams(url: str, token: str, pid: int) -> tuple[list[float], float]:
     return late, each
 
 
-def followed() -> tuple[list[float], float]:
-    """Start a service and a job, and follow it."""
-    with tempfile.TemporaryDirectory() as name, service(Path(name)) as (address, token, pid):
-        content = {
-            "files": {"program.py": base64.b64encode(NOW_AND_THEN.encode()).decode()},
-            "name": "now_and_then",
-            "backend": "none",
-            "inputs": {"n": 600},
-        }
-        with contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection:
-            headers = {"Authorization": f"Bearer {token}"}
-            connection.request("POST", "/v1/jobs", json.dumps(content), headers)
-            job = json.loads(connection.getresponse().read())["job"]
-        return asyncio.run(streams(f"ws://{address}/api/v1/stream/jobs/{job}", token, pid))
+def followed(address: str, token: str, pid: int) -> tuple[list[float], float]:
+    """Start a job, and follow it."""
+    content = {
+        "files": {"program.py": base64.b64encode(NOW_AND_THEN.encode()).decode()},
+        "name": "now_and_then",
+        "backend": "none",
+        "inputs": {"n": 600},
+    }
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection:
+        headers = {"Authorization": f"Bearer {token}"}
+        connection.request("POST", "/v1/jobs", json.dumps(content), headers)
+        job = json.loads(connection.getresponse().read())["job"]
+    return asyncio.run(streams(f"ws://{address}/api/v1/stream/jobs/{job}", token, pid))
 
 
 def main() -> int:
     """Measure and report; 1 if a target is missed."""
-    options = arguments(__doc__, rounds=30)
-    here, there = overheads(options.rounds + 1)
-    late, each = followed()
+    options = arguments(__doc__, rounds=200)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        service(Path(name)) as (address, tokens, pid),
+    ):
+        body = uploaded(address, tokens[0])
+        here, there = overheads(address, tokens[0], body, options.rounds + 1)
+        jobs_per_s = asyncio.run(rate(address, tokens, body, seconds=10))
+        late, each = followed(address, tokens[0], pid)
     added = (median(there) - median(here)) * 1e3
     rows = [
-        Row("a warm no-op, by Supervisor", median(here) * 1e3, "ms"),
+        Row("a no-op in a new cell, by Supervisor", median(here) * 1e3, "ms"),
         Row("  over HTTP", median(there) * 1e3, "ms"),
         Row("  what HTTP adds", added, "ms", at_most=OVERHEAD_MS),
+        Row(f"jobs of {USERS} users", jobs_per_s, "/s", at_least=JOBS_PER_S),
         Row(f"publish to frame, {STREAMS} streams", median(late) * 1e3, "ms", at_most=FRAME_MS),
         Row("  99 %", percentile(late, 99) * 1e3, "ms"),
         Row(f"memory of a stream, {OPEN} open", each, "KiB", at_most=STREAM_KIB),

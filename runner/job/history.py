@@ -95,7 +95,7 @@ class History:
                     if taken > _CHARS_AT_ONCE:  # decoding may take the reader long
                         taken = 0
                         await asyncio.sleep(0)
-                if batch:
+                if len(batch) == _AT_ONCE:
                     await asyncio.sleep(0)
                 elif has_ended:
                     return

@@ -15,52 +15,80 @@ if TYPE_CHECKING:
 
 
 class Changes(threading.Condition):
-    """A condition whose `notify_all` also wakes coroutines, in any event loop."""
+    """A condition whose `notify_all` also wakes coroutines, in any event loop.
+
+    However many coroutines of a loop wait, it is told once: each telling is a system call.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._sleepers: list[Sleeper] = []
+        self._bells: dict[asyncio.AbstractEventLoop, _Bell] = {}
 
     def notify_all(self) -> None:
         """Wake every waiting thread and coroutine; the caller holds the lock."""
         super().notify_all()
-        for each in self._sleepers:
-            each.wake()
+        for each in self._bells.values():
+            each.ring()
 
     @contextlib.contextmanager
     def sleeper(self) -> Iterator[Sleeper]:
         """Provide the running coroutine with a `Sleeper`, to be used in its event loop only."""
-        one = Sleeper()
+        # Imported here because it takes longer than all the other imports.
+        import asyncio
+
+        loop, one = asyncio.get_running_loop(), Sleeper()
         with self:
-            self._sleepers.append(one)
+            bell = self._bells.setdefault(loop, _Bell(loop))
+            bell.sleepers.add(one)
         try:
             yield one
         finally:
             with self:
-                self._sleepers.remove(one)
+                bell.sleepers.remove(one)
+                if not bell.sleepers:
+                    del self._bells[loop]
 
 
 class Sleeper:
     """One coroutine that waits for changes.  It must check the state after each `sleep`."""
 
     def __init__(self) -> None:
-        # Imported here because it takes longer than all the other imports.
         import asyncio
 
-        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._event = asyncio.Event()
-        self._is_called = False
+        self.wake = self._event.set
 
     async def sleep(self) -> None:
-        """Wait until something has changed since the last call; may be cancelled safely."""
-        await self._event.wait()
-        self._event.clear()
-        # A later change sets it again; the caller checks the state next, and sees earlier ones.
-        self._is_called = False
+        """Wait until something has changed since the last call; may be cancelled safely.
 
-    def wake(self) -> None:
-        """Wake the coroutine from any thread; calls are merged until the loop has run."""
-        if not self._is_called:
-            self._is_called = True
+        Others run meanwhile in any case.
+        """
+        import asyncio
+
+        if self._event.is_set():
+            await asyncio.sleep(0)
+        else:
+            await self._event.wait()
+        # A later change sets it again; the caller checks the state next, and sees earlier ones.
+        self._event.clear()
+
+
+class _Bell:
+    """Wakes the sleepers of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.sleepers: set[Sleeper] = set()
+        self._loop = loop
+        self._is_rung = False
+
+    def ring(self) -> None:
+        """Wake all of them, from any thread; calls are merged until the loop has run."""
+        if not self._is_rung:
+            self._is_rung = True
             with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
-                self._loop.call_soon_threadsafe(self._event.set)
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._is_rung = False  # first: whoever rings from now on has changed something anew
+        for each in list(self.sleepers):
+            each.wake()

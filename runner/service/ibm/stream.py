@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -40,9 +41,7 @@ _TEXT_BYTES: Final = 64 << 10
 
 _RECENT_S: Final = 60.0
 _MOST_RECENT: Final = 10_000
-_SEND_S: Final = 300.0
-"""How long a client may take for one frame: longer, and it is gone."""
-
+_MOST_TRANSLATED: Final = 100
 _MOST_HEARD: Final = 100
 """Messages that a client may send; IBM's send none."""
 
@@ -113,6 +112,7 @@ def _call(desk: Desk, socket: WebSocket) -> Call:
     user = checked_user(Needs.JOB, caller_of(desk, socket))
     call = Call(desk=desk, request=socket, user=user)
     found_for(Needs.JOB, call)
+    call.job.events_so_far()  # read here, in a thread, if the store has them
     return call
 
 
@@ -154,18 +154,28 @@ async def _send_all(job: Job, reader: Reader, socket: WebSocket, user: str) -> N
 async def _translated(
     translate: Callable[[Reader, JsonText], str], reader: Reader, text: JsonText
 ) -> str:
-    """Return a value for the client; a long one is read in a thread, so that others go on."""
+    """Return a value for the client; a long one is read in a thread, so that others go on.
+
+    A short one often goes to many clients.
+    """
     if len(text) > _TEXT_BYTES:
         return await run_in_threadpool(translate, reader, text)
+    return _translated_once(translate, reader, text)
+
+
+@lru_cache(maxsize=_MOST_TRANSLATED)
+def _translated_once(
+    translate: Callable[[Reader, JsonText], str], reader: Reader, text: JsonText
+) -> str:
     return translate(reader, text)
 
 
 async def _send(socket: WebSocket, text: str) -> None:
-    async with asyncio.timeout(_SEND_S):
-        if len(text) > _TEXT_BYTES:
-            await socket.send_bytes(text.encode())
-        else:
-            await socket.send_text(text)
+    """Send a frame; a client that does not take it misses its pong in the end."""
+    if len(text) > _TEXT_BYTES:
+        await socket.send_bytes(text.encode())
+    else:
+        await socket.send_text(text)
 
 
 async def _until_gone(socket: WebSocket) -> None:

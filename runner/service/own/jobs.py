@@ -146,6 +146,7 @@ def events(call: Call) -> Response:
         msg = f"Last-Event-ID is {text!r:.40}: it must be the number of an event"
         raise RefusedError(HTTPStatus.BAD_REQUEST, msg)
     call.desk.streams.check(call.user)
+    call.job.events_so_far()  # read here, in a thread, if the store has them
     stream = _stream(call, int(text) + 1 if text else 0)
     headers = {"X-Accel-Buffering": "no"}
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)

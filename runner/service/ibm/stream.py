@@ -117,20 +117,27 @@ def _call(desk: Desk, socket: WebSocket) -> Call:
 
 
 async def _deliver(call: Call, socket: WebSocket) -> None:
-    job, reader, user = call.job, Reader.of(call.request), call.user.name
-    gone = asyncio.ensure_future(_until_gone(socket))
-    delivering = asyncio.ensure_future(_send_all(job, reader, socket, user))
+    """Send everything, unless the client goes.  Raises WebSocketDisconnect, _TalkativeError."""
+    delivering, is_over = asyncio.current_task(), False
+    assert delivering is not None
+
+    def stop(_: object) -> None:
+        if not is_over:
+            delivering.cancel()
+
+    hearing = asyncio.ensure_future(_until_gone(socket))
+    hearing.add_done_callback(stop)
     try:
-        await asyncio.wait({gone, delivering}, return_when=asyncio.FIRST_COMPLETED)
-        if delivering.done():
-            delivering.result()
-            return
-        gone.result()
-        raise WebSocketDisconnect
+        await _send_all(call.job, Reader.of(call.request), socket, call.user.name)
+    except asyncio.CancelledError:
+        if not hearing.done():
+            raise
+        delivering.uncancel()
+        hearing.result()
+        raise WebSocketDisconnect from None
     finally:
-        for each in (gone, delivering):
-            each.cancel()
-        await asyncio.gather(gone, delivering, return_exceptions=True)
+        is_over = True
+        hearing.cancel()
 
 
 async def _send_all(job: Job, reader: Reader, socket: WebSocket, user: str) -> None:

@@ -105,7 +105,7 @@ def _refusing(desk: Desk) -> Callable[[Request, Exception], Awaitable[Response]]
         answer = refusal if is_visit else refusal_as_json
         response = answer(request, HTTPStatus(error.status_code), message)
         response.headers.update({**(error.headers or {}), "X-Content-Type-Options": "nosniff"})
-        Note.begin().end(desk, request, request.method, UNKNOWN, response)
+        Note.of(request, request.method, UNKNOWN).end(desk, response)
         return response
 
     return refused

@@ -107,6 +107,7 @@ class Call:
     desk: Desk
     request: HTTPConnection
     user: User
+    note: Note
     body: bytes = b""
     form: FormData = field(default_factory=FormData)
     _job: Job | None = None
@@ -204,6 +205,11 @@ class Route:
     refusal: Callable[[HTTPConnection, HTTPStatus, str], Response] = refusal_as_json
     is_heavy: bool = False
 
+    @property
+    def is_audited(self) -> bool:
+        """Return True if the audit log has its requests: they change something."""
+        return self.method != "GET" and self.needs is not Needs.NOTHING
+
 
 def route(
     method: str,
@@ -234,10 +240,9 @@ async def answered(route: Route, desk: Desk, request: Request) -> Response:
 
     The response says under which name the service's log has the request.
     """
-    note, held = Note.begin(), contextlib.AsyncExitStack()
+    note, held = Note.of(request, route.method, route.path), contextlib.AsyncExitStack()
     try:
-        call = await _call(route, desk, request, held)
-        note.user = call.user.name
+        call = await _call(route, desk, request, held, note)
         answer = _once if route.is_repeated else _answer
         response = await answer(route, call, request)
     except ClientDisconnect:
@@ -252,49 +257,58 @@ async def answered(route: Route, desk: Desk, request: Request) -> Response:
         response = _refusal(route, request, RunnerError(our_own(error)), note.name)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
-    entry = note.end(desk, request, route.method, route.path, response)
-    if route.method != "GET" and route.needs is not Needs.NOTHING:
-        await run_in_threadpool(_audit, desk, entry)
+    note.end(desk, response)
+    if route.is_audited and not note.is_audited:  # it was refused before anything was tried
+        await run_in_threadpool(_audit, desk, note, response.status_code)
     return _Delivered(response, held)
 
 
 @dataclass(slots=True, kw_only=True)
 class Note:
-    """What the log says of one request; `name` is how its client can speak of it."""
+    """What the log says of one request; `name` is how its client can speak of it.
+
+    What stands in the path is logged, but for tokens; the query and the headers never are.
+    """
 
     name: str
+    method: str
+    path: str
+    what: str
+    address: str
     started: float
     user: str = ""
+    is_audited: bool = False
 
     @classmethod
-    def begin(cls) -> Note:
-        """Return the note of a request that has just come."""
-        return cls(name=secrets.token_hex(8), started=time.monotonic())
-
-    def end(
-        self, desk: Desk, request: HTTPConnection, method: str, path: str, response: Response
-    ) -> dict[str, Any]:
-        """Write the line of an answered request to the log and return what it says.
-
-        What stands in the path is logged, but for tokens; the query and the headers never are.
-        """
-        took_s = time.monotonic() - self.started
-        response.headers["uber-trace-id"] = self.name
-        desk.metrics.answered(method, path, response.status_code, took_s)
+    def of(cls, request: HTTPConnection, method: str, path: str) -> Note:
+        """Return the note of a request that has just come; `path` is that of its route."""
         named = request.path_params
+        return cls(
+            name=secrets.token_hex(8),
+            method=method,
+            path=path,
+            what=without_tokens(named.get("job") or named.get("program") or ""),
+            address=request.client.host if request.client else "socket",
+            started=time.monotonic(),
+        )
+
+    def end(self, desk: Desk, response: Response) -> None:
+        """Write the line of a request that has this answer, and count it."""
+        took_s, status = time.monotonic() - self.started, response.status_code
+        response.headers["uber-trace-id"] = self.name
+        desk.metrics.answered(self.method, self.path, status, took_s)
         entry = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "request": self.name,
             "user": self.user,
-            "method": method,
-            "route": path,
-            "what": without_tokens(named.get("job") or named.get("program") or ""),
-            "status": response.status_code,
+            "method": self.method,
+            "route": self.path,
+            "what": self.what,
+            "status": status,
             "ms": round(took_s * 1000, 1),
-            "address": request.client.host if request.client else "socket",
+            "address": self.address,
         }
         access.info("%s", json.dumps(entry))
-        return entry
 
 
 def without_tokens(text: str) -> str:
@@ -344,24 +358,30 @@ async def _once(route: Route, call: Call, request: Request) -> Response:
     return response
 
 
-def _audit(desk: Desk, entry: Mapping[str, Any]) -> None:
+def _audit(desk: Desk, note: Note, status: int) -> None:
     """Write what was asked to be changed, by whom and with which success, into the audit log."""
+    note.is_audited = True
+    action = f"{note.method} {note.path}"
     try:
-        desk.audit.add(
-            entry["user"],
-            f"{entry['method']} {entry['route']}",
-            entry["what"],
-            status=entry["status"],
-            address=entry["address"],
-        )
+        desk.audit.add(note.user, action, note.what, status=status, address=note.address)
     except StoreError as error:
-        log.warning("request %s is not in the audit log: %s", entry["request"], error)
+        log.warning("request %s is not in the audit log: %s", note.name, error)
 
 
 def _perform(route: Route, call: Call) -> Response:
     """Find what the path names, for this caller and in a worker's thread, and answer."""
-    found_for(route.needs, call)
-    return route.answer(call)
+    status: int = HTTPStatus.INTERNAL_SERVER_ERROR
+    try:
+        found_for(route.needs, call)
+        response = route.answer(call)
+        status = response.status_code
+    except RunnerError as error:
+        status = status_of(error)
+        raise
+    finally:
+        if route.is_audited:
+            _audit(call.desk, call.note, status)
+    return response
 
 
 def found_for(needs: Needs, call: Call) -> None:
@@ -382,14 +402,15 @@ def found_for(needs: Needs, call: Call) -> None:
 
 
 async def _call(
-    route: Route, desk: Desk, request: Request, held: contextlib.AsyncExitStack
+    route: Route, desk: Desk, request: Request, held: contextlib.AsyncExitStack, note: Note
 ) -> Call:
     """Return a request of somebody who may ask, with its body; `held` then holds its place."""
     who = reader_of_pages if route.is_page else caller_of
     user = await run_in_threadpool(who, desk, request)
     if route.needs is not Needs.NOTHING:
         user = checked_user(route.needs, user)
-    call = Call(desk=desk, request=request, user=user or NOBODY)
+    call = Call(desk=desk, request=request, user=user or NOBODY, note=note)
+    note.user = call.user.name
     takes_body = request.method in {"POST", "PUT", "PATCH"}
     if route.is_heavy or (takes_body and route.most_bytes > MIB and _is_large(request)):
         await held.enter_async_context(desk.heavy.place(call.user.name))

@@ -133,10 +133,13 @@ def asked(repeats, answer, body, user="alice", *, hangs_up=False):
             method="POST", path="/", needs=routing.Needs.USER, answer=answer, does=""
         )
         made = request(body, hangs_up=hangs_up)
+        audit = SimpleNamespace(add=lambda *_, **__: None)
+        desk = SimpleNamespace(repeats=repeats, working=Gate("requests", 8, 8), audit=audit)
         call = routing.Call(
-            desk=SimpleNamespace(repeats=repeats, working=Gate("requests", 8, 8)),
+            desk=desk,
             request=made,
             user=User(name=user, role=Role.USER, created=0),
+            note=routing.Note.of(made, "POST", "/"),
             body=await made.body(),
         )
         response = await routing._once(route, call, made)

@@ -72,18 +72,17 @@ _recent: Final = Recent()
 
 async def stream(desk: Desk, socket: WebSocket) -> None:
     """Serve one connection, until everything is delivered or the client has gone."""
-    note = Note.begin()
+    note = Note.of(socket, "GET", PATHS[0])
     try:
-        call = await run_in_threadpool(_call, desk, socket)
-        note.user = call.user.name
+        call = await run_in_threadpool(_call, desk, socket, note)
         desk.streams.check(call.user)
     except RunnerError as error:
         status = status_of(error)
         answer = JSONResponse(body_of(status, str(error)), status)
-        note.end(desk, socket, "GET", PATHS[0], answer)
+        note.end(desk, answer)
         await socket.send_denial_response(answer)
         return
-    note.end(desk, socket, "GET", PATHS[0], Response(status_code=HTTPStatus.SWITCHING_PROTOCOLS))
+    note.end(desk, Response(status_code=HTTPStatus.SWITCHING_PROTOCOLS))
     await socket.accept()
     try:
         with desk.streams.open(call.user):
@@ -108,9 +107,10 @@ class _TalkativeError(Exception):
     """A client that sends one message after another, which nobody wants."""
 
 
-def _call(desk: Desk, socket: WebSocket) -> Call:
+def _call(desk: Desk, socket: WebSocket, note: Note) -> Call:
     user = checked_user(Needs.JOB, caller_of(desk, socket))
-    call = Call(desk=desk, request=socket, user=user)
+    note.user = user.name
+    call = Call(desk=desk, request=socket, user=user, note=note)
     found_for(Needs.JOB, call)
     call.job.events_so_far()  # read here, in a thread, if the store has them
     return call

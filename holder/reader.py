@@ -91,7 +91,8 @@ def rewritten(verb: str, body: bytes) -> tuple[bytes, dict[str, int]]:
     from sandbox.codec.rows import SAFE_QPY
 
     decoder = Decoder(every=True, oldest_qpy=SAFE_QPY, room=MAX_UNPACKED_BYTES, tries_out=False)
-    content = decoder.whole(json.loads(body), "call")
+    data = json.loads(body)
+    content = decoder.whole(data, "call")
     forms: dict[str, dict[str, Any]] = {
         "run": {"circuits": QuantumCircuit},
         "sampler": {"pubs": SamplerPub},
@@ -118,11 +119,10 @@ def rewritten(verb: str, body: bytes) -> tuple[bytes, dict[str, int]]:
             raise ValueError(msg)
     cost = costs.of(verb, items, options)
     if verb == "run":
-        items = codec.circuits_to_data(items, name, qpy.QPY_VERSION)
+        items = codec.circuits_to_data(items, name, qpy.QPY_VERSION, tags=data[name])
     else:
         items = codec.to_data(items, name)
-    data = {name: items, "options": options}
-    return codec.write(data).encode(), cost
+    return codec.write({name: items, "options": options}).encode(), cost
 
 
 def _rehearse(library: Any) -> None:

@@ -130,16 +130,21 @@ class Fit:
                 names = ", ".join(sorted(each.name for each in circuit.parameters))
                 msg = f"{where} has parameters without values: {names:.200}"
                 raise Refused(msg)
-            if bound and not measured_bits(circuit):
+            if bound and not ("measure" in circuit.count_ops() or measured_bits(circuit)):
                 msg = f"{where} measures nothing"
                 raise Refused(msg)
             self._check_block(circuit, range(circuit.num_qubits), where)
 
     def _check_block(self, circuit: Any, qubits: Any, where: str) -> None:
         index_of: dict[Any, int] = {bit: qubits[index] for index, bit in enumerate(circuit.qubits)}
+        seen: set[tuple[str, Any]] = set()
         for number, each in enumerate(circuit.data):
+            is_standard = each.is_standard_gate()
+            if is_standard and (each.name, each.qubits) in seen:
+                continue
             place = tuple([index_of[bit] for bit in each.qubits])
-            if each.is_standard_gate() and (each.name, place) in self._good:
+            if is_standard and (each.name, place) in self._good:
+                seen.add((each.name, each.qubits))
                 continue
             operation: Any = each.operation
             said = f"{where}, instruction {number}: {operation.name!r:.80} on qubits {place!s:.80}"

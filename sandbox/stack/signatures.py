@@ -7,11 +7,15 @@ changes what a device does, so neither is part of it.
 from __future__ import annotations
 
 import hashlib
+import marshal
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from qiskit.circuit import QuantumCircuit
+
+_NO_SHARING: Final = 2
+"""The version of marshal's form in which equal values are equal bytes."""
 
 
 def of(verb: str, items: Sequence[Any], options: Mapping[str, Any]) -> str:
@@ -20,31 +24,47 @@ def of(verb: str, items: Sequence[Any], options: Mapping[str, Any]) -> str:
     for each in items:
         circuit = each if isinstance(each, QuantumCircuit) else each.circuit
         for part in _parts(circuit):
-            digest.update(part.encode() + b"\0")
+            digest.update(part)
         if circuit is not each:
             _add_values(digest, each)
     return digest.hexdigest()
 
 
-def _parts(circuit: QuantumCircuit) -> Iterator[str]:
-    yield f"{circuit.num_qubits} {circuit.num_clbits} {circuit.global_phase}"
+def _parts(circuit: QuantumCircuit) -> Iterator[bytes]:
     qubits = {bit: index for index, bit in enumerate(circuit.qubits)}
     clbits = {bit: index for index, bit in enumerate(circuit.clbits)}
+    yield _text(circuit.num_qubits, circuit.num_clbits, str(circuit.global_phase))
     for register in circuit.cregs:
-        yield f"{register.name} {[clbits[bit] for bit in register]}"
-    for each in circuit.data:
-        where = [*[qubits[bit] for bit in each.qubits], "-", *[clbits[bit] for bit in each.clbits]]
+        yield _text(register.name, [clbits[bit] for bit in register])
+    # There may be thousands of gates, so all are written at once, with a number for each place.
+    places: dict[Any, int] = {}
+    gates: list[tuple[Any, ...]] = []
+    others: list[tuple[int, Any]] = []
+    for number, each in enumerate(circuit.data):
         if each.is_standard_gate():
-            yield f"{each.name} {where} {list(map(str, each.params))}"
-            continue
+            place = places.setdefault(each.qubits, len(places))
+            gates.append((each.name, place, *each.params))
+        else:
+            others.append((number, each))
+    try:
+        yield marshal.dumps(gates, _NO_SHARING)
+    except ValueError:  # for numbers of other kinds, and expressions
+        yield _text([list(map(str, each)) for each in gates])
+    yield _text([[qubits[bit] for bit in place] for place in places])
+    for number, each in others:
+        where = [*[qubits[bit] for bit in each.qubits], "-", *[clbits[bit] for bit in each.clbits]]
         operation: Any = each.operation
         blocks = getattr(operation, "blocks", ())
         params = [] if blocks else [_value(value) for value in operation.params]
         condition = _value(getattr(operation, "condition", None), clbits)
         unit = getattr(operation, "unit", None)
-        yield f"{operation.name} {where} {params} {condition} {unit} {len(blocks)}"
+        yield _text(number, operation.name, where, params, condition, unit, len(blocks))
         for block in blocks:
             yield from _parts(block)
+
+
+def _text(*parts: Any) -> bytes:
+    return repr(parts).encode()
 
 
 def _value(value: Any, clbits: Mapping[Any, int] | None = None) -> str:

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import marshal
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from qiskit.circuit import QuantumCircuit
+from qiskit.circuit.controlflow import ForLoopOp, SwitchCaseOp
+
+_IDENTITY: Final = re.compile(r"UUID\('[^']*'\)")
+"""Of a variable, which has a name as well."""
+
+_LOOSE: Final = "<Clbit uid="
+"""How a bit is written that is in no register."""
 
 _NO_SHARING: Final = 2
 """The version of marshal's form in which equal values are equal bytes."""
@@ -55,12 +63,23 @@ def _parts(circuit: QuantumCircuit) -> Iterator[bytes]:
         where = [*[qubits[bit] for bit in each.qubits], "-", *[clbits[bit] for bit in each.clbits]]
         operation: Any = each.operation
         blocks = getattr(operation, "blocks", ())
-        params = [] if blocks else [_value(value) for value in operation.params]
-        condition = _value(getattr(operation, "condition", None), clbits)
+        params = _flow(operation) if blocks else [_value(value) for value in operation.params]
+        asked = getattr(operation, "condition", getattr(operation, "target", None))
+        condition = _value(asked, clbits)
         unit = getattr(operation, "unit", None)
         yield _text(number, operation.name, where, params, condition, unit, len(blocks))
         for block in blocks:
             yield from _parts(block)
+
+
+def _flow(operation: Any) -> list[str]:
+    """Return what control flow has beside its blocks and its condition."""
+    if isinstance(operation, ForLoopOp):
+        indices, variable, _ = operation.params
+        return [str(list(indices)), str(variable)]
+    if isinstance(operation, SwitchCaseOp):
+        return [str(labels) for labels, _ in operation.cases_specifier()]
+    return []
 
 
 def _text(*parts: Any) -> bytes:
@@ -73,7 +92,12 @@ def _value(value: Any, clbits: Mapping[Any, int] | None = None) -> str:
         target, wanted = value
         named = getattr(target, "name", None)
         return f"{named or (clbits or {}).get(target)} {wanted}"
-    return np.array2string(value) if isinstance(value, np.ndarray) else str(value)
+    if isinstance(value, np.ndarray):
+        return np.array2string(value)
+    text = _IDENTITY.sub("", str(value))
+    for bit, index in (clbits or {}).items() if _LOOSE in text else ():
+        text = text.replace(str(bit), f"bit {index}")
+    return text
 
 
 def _add_values(digest: Any, pub: Any) -> None:

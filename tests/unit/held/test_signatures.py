@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("qiskit")
 
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
-from qiskit.circuit import Parameter
+from qiskit.circuit import Clbit, Parameter
+from qiskit.circuit.classical import expr, types
 from qiskit.circuit.library import XGate
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 
@@ -49,6 +50,22 @@ def circuit(
     return made
 
 
+def in_flow(*, labels=(0,), loose=False, limit=3):
+    """Control flow whose conditions name bits, registers and a variable."""
+    made = QuantumCircuit(QuantumRegister(2, "q"))
+    made.add_bits([Clbit(), Clbit()])
+    made.add_register(ClassicalRegister(2, "c"))
+    variable = made.add_var("v", expr.lift(3, types.Uint(8)))
+    with made.while_loop(expr.less(variable, limit)):
+        made.x(0)
+    asked = made.clbits[1] if loose else made.clbits[0]
+    with made.if_test(expr.bit_and(expr.lift(asked), made.clbits[2])):
+        made.x(1)
+    with made.switch(made.cregs[0]) as case, case(*labels):
+        made.y(1)
+    return made
+
+
 def of(*circuits, verb="run", **options):
     return signatures.of(verb, list(circuits), options)
 
@@ -80,6 +97,13 @@ def test_the_same_is_the_same_whatever_it_is_called():
 def test_what_a_device_would_do_otherwise_is_something_else(change):
     assert of(circuit(**change)) != of(circuit())
     assert of(circuit(**change)) == of(circuit(**change))
+
+
+@pytest.mark.parametrize("change", [{"labels": (0, 1)}, {"loose": True}, {"limit": 4}], ids=str)
+def test_conditions_are_what_they_ask_for(change):
+    assert of(in_flow()) == of(in_flow())
+    assert of(in_flow(**change)) != of(in_flow())
+    assert of(in_flow(**change)) == of(in_flow(**change))
 
 
 def test_options_and_verbs_and_numbers_count():

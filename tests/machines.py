@@ -20,6 +20,8 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 TABLE: Final = ROOT / "build" / "machines.md"
 COMMAND_S: Final = 3600.0
+SLOWER: Final = 3
+"""How many times slower such a machine is: each of its system calls is several of its host's."""
 
 ROOTLESS_DOCKER: Final = (
     "systemd-run --user --quiet --unit qrunner-docker --setenv PATH=/usr/sbin:/usr/bin "
@@ -140,6 +142,7 @@ def came_of(environment: Environment, name: str) -> str:
 def inside(environment: Environment, command: str) -> subprocess.CompletedProcess[str]:
     """Run a shell command as the environment's user, with its engine."""
     settings = "export QRUNNER_ENGINE_MUST_WORK=1 PYTHONDONTWRITEBYTECODE=1"
+    settings += f" QRUNNER_TEST_PATIENCE={SLOWER}"
     if environment.host:
         settings += f" DOCKER_HOST={environment.host}"
     return machine("sh", "-u", environment.user, f"{settings}; {command}", check=False)

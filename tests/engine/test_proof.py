@@ -26,6 +26,11 @@ class DeafEngine(Engine):
 
     def create(self, config, **options):
         host = {**config["HostConfig"], **self.unheard}
+        if self.unheard.keys() & {"MaskedPaths", "ReadonlyPaths"}:  # of which Podman is told so
+            host["SecurityOpt"] = [
+                "unmask=/proc/*" if each.startswith("mask=") else each
+                for each in host["SecurityOpt"]
+            ]
         return super().create({**config, "HostConfig": host}, **options)
 
 

@@ -8,11 +8,28 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from typing import Any
+from typing import Any, Final
 
 from qiskit import QuantumCircuit
 from qiskit.circuit.classical import expr, types
+from qiskit.circuit.library import SwapGate
 from qiskit_aer import AerError
+
+_SAVED_STATES: Final = frozenset(
+    f"save_{what}"
+    for what in (
+        "amplitudes",
+        "amplitudes_sq",
+        "matrix_product_state",
+        "stabilizer",
+        "state",
+        "statevector",
+        "statevector_dict",
+    )
+)
+_SAVED_MAPS: Final = frozenset({"save_clifford", "save_superop", "save_unitary"})
+_SILENT_SWAP: Final = SwapGate(label="order of a save instruction")
+"""Without noise, because Aer looks the noise of a gate with a label up by that label."""
 
 
 def corrected(circuits: Any, *, memory: bool) -> Any:
@@ -28,11 +45,28 @@ def corrected(circuits: Any, *, memory: bool) -> Any:
     ]
 
 
+def warn_of_joint_readout(model: Any) -> None:
+    """Warn of readout errors of several qubits, in a noise model of Aer or None.
+
+    Qiskit measures qubits one by one, and Aer looks errors up by exactly the measured qubits.
+    """
+    places = [qubits for qubits in getattr(model, "_local_readout_errors", ()) if len(qubits) > 1]
+    if places:
+        msg = (
+            "the noise model has readout errors of several qubits, "
+            f"{', '.join(map(str, places)):.99}, which Aer never applies: "
+            "give each qubit an error of its own"
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
+
+
 def _corrected(circuit: QuantumCircuit, *, memory: bool) -> QuantumCircuit:
     if circuit.cregs and list(itertools.chain(*circuit.cregs)) != circuit.clbits:
         circuit = _with_bits_in_order(circuit, memory=memory)
     if circuit.has_control_flow_op():
         circuit = _with_right_casts(circuit)
+    if not (_SAVED_STATES | _SAVED_MAPS).isdisjoint(circuit.count_ops()):
+        circuit = _with_saves_in_order(circuit)
     return circuit
 
 
@@ -104,6 +138,61 @@ def _rebuilt(circuit: QuantumCircuit, bits: list[Any]) -> QuantumCircuit:
         new._append(step)
     new._layout = circuit._layout
     return new
+
+
+# --- Aer 0.18.2 saves all qubits in the circuit's order, whatever order is asked for --------------
+
+
+def _with_saves_in_order(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Return the circuit with its qubits swapped, for each save, into the order of its qubits.
+
+    The transpiler names them in another order where it leaves a swap out, as it does by default.
+    """
+    in_order = tuple(circuit.qubits)
+    turned = [
+        step.name in _SAVED_STATES | _SAVED_MAPS and step.qubits != in_order
+        for step in circuit.data
+    ]
+    if not any(turned):
+        return circuit
+    new = circuit.copy_empty_like(circuit.name)
+    for step, is_turned in zip(circuit.data, turned, strict=True):
+        if not is_turned:
+            new._append(step)
+            continue
+        if step.name in _SAVED_MAPS and not _begins_in_order(circuit):
+            msg = (
+                f"circuit {circuit.name!r:.80}: {step.name} names the qubits in another order than "
+                "the circuit does, and Aer would ignore it: name them in the circuit's order"
+            )
+            raise AerError(msg)
+        swaps = _swaps([circuit.find_bit(qubit).index for qubit in step.qubits])
+        for pair in swaps:
+            new.append(_SILENT_SWAP, pair)
+        new._append(step.replace(qubits=in_order))
+        for pair in reversed(swaps):
+            new.append(_SILENT_SWAP, pair)
+    return new
+
+
+def _begins_in_order(circuit: QuantumCircuit) -> bool:
+    """Return whether the circuit has been transpiled, and its qubits began where they are.
+
+    Only then the order in which a unitary names them is that of its results alone.
+    """
+    layout = circuit.layout
+    return layout is not None and layout.initial_index_layout() == list(range(circuit.num_qubits))
+
+
+def _swaps(order: list[int]) -> list[tuple[int, int]]:
+    """Return the swaps that bring the qubit `order[i]` to the place `i`, for each `i`."""
+    found, held = [], list(range(len(order)))
+    for place, qubit in enumerate(order):
+        now = held.index(qubit)
+        if now != place:
+            held[place], held[now] = held[now], held[place]
+            found.append((place, now))
+    return found
 
 
 # --- Aer 0.18.2 inverts the cast of an integer to Bool, and dies of variables in conditions -------

@@ -115,6 +115,7 @@ def _fit_size(qubits: int) -> None:
 @functools.wraps(_aer_run)
 def _run(self: Any, circuits: Any, parameter_binds: Any = None, **run_options: Any) -> Any:
     """Run circuits as Aer does, but for those that it would compute wrongly."""
+    corrections.warn_of_joint_readout(run_options.get("noise_model", self.options.noise_model))
     memory = bool(run_options.get("memory", self.options.memory))
     given = corrections.corrected(circuits, memory=memory)
     return _aer_run(self, given, parameter_binds, **run_options)

@@ -6,14 +6,24 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import qiskit_aer
-from qiskit import QuantumCircuit
+from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import ClassicalRegister, Clbit, Parameter, QuantumRegister
 from qiskit.circuit.classical import expr, types
 from qiskit.primitives import BackendSamplerV2, StatevectorSampler
 from qiskit.providers.fake_provider import GenericBackendV2
+from qiskit.quantum_info import Statevector
 from qiskit_aer import AerError
+from qiskit_aer.library import (
+    SaveAmplitudesSquared,
+    SaveStabilizer,
+    SaveStatevector,
+    SaveStatevectorDict,
+    SaveUnitary,
+)
+from qiskit_aer.noise import NoiseModel, ReadoutError, pauli_error
 from qiskit_aer.primitives import SamplerV2
 
 from sandbox.stack import backends, corrections, simulator
@@ -222,3 +232,81 @@ def test_other_simulators_of_a_program_and_generic_backends_are_corrected_too():
     generic = GenericBackendV2(3, control_flow=True, seed=1)
     with pytest.raises(AerError, match="its registers b, a share bits"):
         generic.run(SHARED)
+
+
+def saved(instruction, qubits):
+    """A circuit that saves these qubits, of which the first is 1, the second + and the third 0."""
+    circuit = QuantumCircuit(3)
+    circuit.x(0)
+    circuit.h(1)
+    circuit.append(instruction, qubits)
+    return circuit
+
+
+SAVED = Statevector.from_label("+10")
+
+
+@pytest.mark.parametrize("method", ["automatic", "matrix_product_state", "extended_stabilizer"])
+def test_a_saved_state_has_its_qubits_in_the_order_of_its_instruction(method):
+    circuit = saved(SaveStatevector(3), [2, 0, 1])
+    assert in_sandbox(circuit, method=method).get_statevector().equiv(SAVED)
+    assert not stock(circuit).get_statevector().equiv(SAVED)  # else the correction can go
+
+
+@pytest.mark.parametrize(
+    ("instruction", "method", "keys"),
+    [
+        (SaveStatevectorDict(3), "statevector", ["0x2", "0x6"]),
+        (SaveAmplitudesSquared(3, range(8)), "statevector", [2, 6]),
+        (SaveAmplitudesSquared(3, range(8)), "stabilizer", [2, 6]),
+        (SaveStabilizer(3), "stabilizer", ["010", "110"]),
+    ],
+)
+def test_other_forms_of_a_saved_state_are_right_too(instruction, method, keys):
+    result = in_sandbox(saved(instruction, [2, 0, 1]), method=method)
+    (found,) = result.data().values()
+    if isinstance(instruction, SaveStabilizer):
+        found = found.probabilities_dict()
+    assert sorted(found if isinstance(found, dict) else np.flatnonzero(found)) == keys
+
+
+@pytest.mark.parametrize("save", ["save_statevector", "save_state", "save_unitary", "save_superop"])
+def test_what_is_saved_after_the_default_transpilation_is_as_before_it(save):
+    circuit = QuantumCircuit(3)
+    circuit.ry(0.3, 0)
+    circuit.swap(0, 1)
+    circuit.cx(1, 2)
+    circuit.swap(1, 2)
+    getattr(circuit, save)()
+    backend = backends.build({"name": "aer_simulator"}, {})
+    transpiled = transpile(circuit, backend, seed_transpiler=1)
+    assert transpiled.data[-1].qubits != tuple(transpiled.qubits)  # swaps were left out
+    before, after = (
+        next(iter(backend.run(each).result().data().values())) for each in (circuit, transpiled)
+    )
+    assert np.allclose(before, after)
+
+
+def test_a_saved_map_whose_qubits_began_elsewhere_is_refused_by_name():
+    with pytest.raises(AerError, match="save_unitary names the qubits in another order"):
+        in_sandbox(saved(SaveUnitary(3), [2, 0, 1]))
+
+
+def test_swaps_for_a_save_have_no_noise_and_leave_the_qubits_where_they_were():
+    circuit = saved(SaveStatevector(3, pershot=False), [2, 0, 1])
+    circuit.measure_all()
+    model = NoiseModel()
+    model.add_all_qubit_quantum_error(pauli_error([("XX", 1)]), "swap")
+    result = in_sandbox(circuit, noise_model=model, shots=20)
+    assert {key[::2] for key in result.get_counts()} == {"01"}
+
+
+def test_a_readout_error_of_two_qubits_is_warned_of_because_aer_does_not_apply_it():
+    flipped = ReadoutError([[0, 1], [1, 0]])
+    model = NoiseModel()
+    model.add_readout_error(flipped.tensor(flipped), [0, 1])
+    circuit = QuantumCircuit(2)
+    circuit.measure_all()
+    with pytest.warns(UserWarning, match=r"readout errors of several qubits, \(0, 1\)"):
+        found = in_sandbox(circuit, noise_model=model, shots=10)
+    assert found.get_counts() == {"00": 10}  # else the warning can go

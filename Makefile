@@ -21,7 +21,7 @@ MAKEOVERRIDES :=
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) \
-		| awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
+		| awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
 run: venv engine ## run a program: make run PROGRAM=random_circuits [KWARGS='{"iterations": 3}'] [ARGS=...]
 	@$(BIN)/qrunner run $(ARGS) $${QRUNNER_KWARGS:+--inputs "$$QRUNNER_KWARGS"} -- "$$QRUNNER_PROGRAM"

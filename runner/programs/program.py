@@ -93,7 +93,7 @@ def find(program: str | os.PathLike[str]) -> Program:
             for directory in program_directories():
                 if _manifest_in(directory / text) is not None:
                     return read_directory(_relative(directory / text))
-        if path.is_dir():
+        if text and path.is_dir():
             return read_directory(path)
         if path.suffix == ".py" and path.is_file():
             return _read_bare(path)

@@ -60,6 +60,8 @@ def test_cases_and_caches_are_not_part_of_a_program(program):
 
 
 def test_a_mistyped_name_gets_a_suggestion():
+    with pytest.raises(UnknownProgramError, match="no program ''"):
+        finding.find("")  # which is no name of this directory
     with pytest.raises(UnknownProgramError, match="did you mean 'random_circuits'"):
         finding.find("random_circuit")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -59,7 +60,10 @@ _SCHEMA: Final[dict[str, Any]] = {
         "backends": {
             "description": "tables of backends that this host holds, such as [backends.lab]",
             "type": "object",
-            "additionalProperties": {"type": "object"},
+            "additionalProperties": {
+                "description": "a table, such as [backends.lab]",
+                "type": "object",
+            },
         },
         "check_deadline_s": {
             "description": "a number of seconds above 0",
@@ -167,15 +171,27 @@ def load(named: Path | None = None) -> Settings:
         msg = f"{path}: longer than {MAX_CONFIG_BYTES} bytes"
         raise RequestError(msg)
     try:
-        return _settings(tomllib.loads(content.decode()), path)
+        return _settings(tomllib.loads(content.decode(), parse_float=_finite), path)
     except ValueError as error:  # not TOML, or not UTF-8
         msg = f"{path}: not readable as TOML: {error}"
         raise RequestError(msg) from error
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        msg = f"{text:.40} is no number that anything here can have"
+        raise ValueError(msg)
+    return number
+
+
 def _settings(data: dict[str, Any], path: Path) -> Settings:
     for key in data:
         _check_known(key, list(_SCHEMA["properties"]), f"{path}: {key}")
+    service = data.get("service")
+    for key in service if isinstance(service, dict) else ():
+        known = list(_SCHEMA["properties"]["service"]["properties"])
+        _check_known(key, known, f"{path}: service.{key}")
     if error := best_match(Draft202012Validator(_SCHEMA).iter_errors(data)):
         key = ".".join(str(each) for each in error.absolute_path)
         meaning = cast("dict[str, Any]", error.schema).get("description", "something else")

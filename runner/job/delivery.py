@@ -138,7 +138,7 @@ class Delivery:
     def _call(self, callback: Callback, value: JsonText, what: str) -> None:
         try:
             callback(self._job_id, self._decode(value))
-        except Exception:
+        except BaseException:  # SystemExit would end the thread, and the job would wait for it
             log.exception("the callback of job %s failed at %s", self._job_id, what)
 
     def _call_final(self, on_final: Callback | None) -> None:

@@ -110,7 +110,8 @@ def test_cancel_wakes_the_executing_thread_once_and_not_after_the_end():
     assert job.status() is JobStatus.CANCELLED
 
 
-def test_an_exception_in_the_callback_is_logged_and_stops_nothing(caplog):
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+def test_an_exception_in_the_callback_is_logged_and_stops_nothing(caplog, kind):
     life, seen = make_life(), []
     life.delivery.expect()
 
@@ -118,7 +119,7 @@ def test_an_exception_in_the_callback_is_logged_and_stops_nothing(caplog):
         seen.append(message)
         if message == 1:
             msg = "a bug of the caller"
-            raise RuntimeError(msg)
+            raise kind(msg)
 
     for number in range(3):
         life.add_message(JsonText(str(number)))

@@ -233,7 +233,8 @@ OUR_NAMES = {
     *("id", "program", "request", "inputs", "backend", "tags", "update_tags"),
     *("status", "created", "started", "image", "node", "attempt", "memory_bytes"),
     *("record", "outcome", "usage", "evidence", "error_message", "metrics", "mismatches"),
-    *("messages", "message_events", "events", "events_async", "logs", "live_logs", "log_tail"),
+    *("messages", "message_events", "events", "events_so_far", "events_async"),
+    *("logs", "live_logs", "log_tail"),
     "files",
     *("cancel", "wait", "wait_async", "result", "plot", "watch"),
 }

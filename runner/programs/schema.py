@@ -169,9 +169,13 @@ def with_defaults(schema: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
             continue
         if key not in filled and "default" in inner:
             filled[key] = copy.deepcopy(inner["default"])
-        if isinstance(filled.get(key), dict):
+        if isinstance(filled.get(key), dict) and not _is_tagged(filled[key]):
             filled[key] = with_defaults(inner, filled[key])
     return filled
+
+
+def _is_tagged(data: dict[str, Any]) -> bool:
+    return data.keys() == {"__type__", "__value__"}
 
 
 class _OpaqueObject(dict[str, Any]):
@@ -188,7 +192,7 @@ def _view(data: Any) -> Any:
         return [_view(each) for each in data]
     if not isinstance(data, dict):
         return data
-    if set(data) != {"__type__", "__value__"}:
+    if not _is_tagged(data):
         return {key: _view(value) for key, value in data.items()}
     tag, value = data["__type__"], data["__value__"]
     if not isinstance(tag, str):

@@ -31,7 +31,7 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
         msg = f"inputs are {inputs!r:.80}: give them by name, such as {{'shots': 100}}"
         raise InputsError(msg)
     parameters = program.manifest.parameters or {}
-    inputs = schema.with_defaults(parameters, inputs)
+    inputs = _with_defaults(parameters, inputs)
     try:
         text = check_json(codec.encode(inputs, "inputs"))
     except (codec.EncodingError, ProtocolError) as error:
@@ -47,6 +47,17 @@ def check_inputs(program: Program, inputs: Mapping[str, Any], *, limit_bytes: in
         msg = f"inputs of {program.name!r} do not fit: " + "; ".join(problems)
         raise InputsError(msg, problems)
     return text
+
+
+def _with_defaults(parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs with the schema's defaults, also in objects that are encoded already."""
+    objects = {
+        name: each.raw
+        for name, each in inputs.items()
+        if isinstance(each, Value) and isinstance(each.raw, dict)
+    }
+    filled = schema.with_defaults(parameters, {**inputs, **objects})
+    return {**filled, **{name: Value(filled[name]) for name in objects}}
 
 
 def _are_named(inputs: object) -> bool:

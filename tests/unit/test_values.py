@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import InputsError
-from runner.programs import Program, values
+from runner.programs import Program, given, values
 from runner.programs.manifest import Manifest
 from runner.programs.signature import Signature
 from sandbox import codec
@@ -25,6 +25,28 @@ def test_defaults_of_the_schema_are_filled_in_before_the_program_sees_them():
     program = make(parameters={"properties": {"shots": {"type": "integer", "default": 7}}})
     assert values.check_inputs(program, {}, limit_bytes=1000) == '{"shots":7}'
     assert values.check_inputs(program, {"shots": 1}, limit_bytes=1000) == '{"shots":1}'
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"options": {"level": 3}},
+        given.inputs_from_json('{"options": {"level": 3}}'),
+        values.as_sent({"options": {"level": 3}}),
+    ],
+)
+def test_defaults_inside_an_object_are_filled_in_however_it_was_given(inputs):
+    inside = {"properties": {"level": {}, "shots": {"default": 7}}}
+    program = make(parameters={"properties": {"options": {"type": "object", **inside}}})
+    found = values.check_inputs(program, inputs, limit_bytes=1000)
+    assert json.loads(found) == {"options": {"level": 3, "shots": 7}}
+
+
+def test_a_tagged_value_is_no_object_that_could_lack_a_default():
+    program = make(parameters={"properties": {"z": {"properties": {"shots": {"default": 7}}}}})
+    tagged = given.inputs_from_json('{"z": {"__type__": "complex", "__value__": [1.0, 2.0]}}')
+    found = values.check_inputs(program, tagged, limit_bytes=1000)
+    assert json.loads(found)["z"] == {"__type__": "complex", "__value__": [1.0, 2.0]}
 
 
 def test_names_and_values_are_complained_about_together():

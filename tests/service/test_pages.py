@@ -17,6 +17,7 @@ from runner.service.attempts import MOST
 from runner.service.routing import Needs
 from tests.service.conftest import PROGRAMS, qrunner, started
 from tests.service.pages import Browser, Page, row_of
+from tests.waiting import within
 
 
 @pytest.fixture(scope="module")
@@ -497,6 +498,17 @@ def main(backend, user_messenger):
 """
 
 
+def test_an_example_is_added_as_the_users_own_and_is_then_offered_no_more(service, alice):
+    add = alice.get("/programs").forms["add-hello_world"]
+    added = alice.send(add)
+    assert added.url.startswith(f"{service.url}/programs/hello_world-")
+    job = alice.send(added.forms["run"]).url.rpartition("/")[2]
+    assert service.wait(job)["outcome"] == "completed"
+    assert "add-hello_world" not in alice.get("/programs").forms
+    answer = alice.post("/programs", {**add.fields, "name": "no_such_example"})
+    assert (answer.status_code, "no_such_example" in answer.text) == (404, True)
+
+
 def test_the_circuits_of_a_result_are_drawn_by_a_job_of_their_user(service, alice):
     form = alice.get("/upload").forms["upload"]
     program = alice.send(form, files=[("bell.py", CIRCUIT.encode())])
@@ -506,7 +518,7 @@ def test_the_circuits_of_a_result_are_drawn_by_a_job_of_their_user(service, alic
     assert ("2 qubits" in page.text, "┤ H ├" in page.text) == (True, False)
     drawn = alice.send(page.forms["draw"])
     assert drawn.url == f"{service.url}/jobs/{job}#result"
-    assert "┤ H ├" in drawn.text
+    assert within(60, lambda: "┤ H ├" in alice.get(f"/jobs/{job}").text)
     drawings = Page(alice.session.get(f"{service.url}/jobs", params={"tag": f"of {job}"}))
     assert len(drawings.of("tr", "data-job")) == 1
     alice.send(page.forms["draw"])  # it is there already

@@ -41,18 +41,18 @@ def npy(data: Any) -> bytes:
     return found
 
 
-def npz(data: Any) -> bytes:
+def npz(data: Any, most_bytes: int = MAX_BYTES) -> bytes:
     """Return all arrays and lists of numbers in a value as an `.npz` file.
 
     Each is called as its path, with `/` between the keys; the value itself `result`.  Raises
-    ValueError if there is none.
+    ValueError if there is none, or if they take more than `most_bytes` together.
     """
-    stream, count, room = io.BytesIO(), 0, MAX_BYTES
+    stream, count, room = io.BytesIO(), 0, most_bytes
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in _arrays(data, ""):
+        for name, content in _arrays(data, "", most_bytes):
             count, room = count + 1, room - len(content)
             if count > MAX_ARRAYS or room < 0:
-                msg = f"has more than {MAX_ARRAYS} arrays or {MAX_BYTES} bytes of them"
+                msg = f"has more than {MAX_ARRAYS} arrays or {most_bytes} bytes of them"
                 raise ValueError(msg)
             archive.writestr(f"{name or 'result'}.npy", content)
     if not count:
@@ -75,8 +75,8 @@ def qpy(data: Any) -> tuple[bytes, list[str]]:
     return _unpacked(packed_qpy(content)), dropped
 
 
-def _arrays(data: Any, path: str) -> Iterator[tuple[str, bytes]]:
-    found = _array(data) if isinstance(data, list | dict) else None
+def _arrays(data: Any, path: str, most: int) -> Iterator[tuple[str, bytes]]:
+    found = _array(data, most) if isinstance(data, list | dict) else None
     if found is not None:
         yield path, found
         return
@@ -85,16 +85,16 @@ def _arrays(data: Any, path: str) -> Iterator[tuple[str, bytes]]:
     if isinstance(data, dict | list):
         for key, each in data.items() if isinstance(data, dict) else enumerate(data):
             step = _IN_PATHS.sub("_", str(key))
-            yield from _arrays(each, f"{path}/{step}" if path else step)
+            yield from _arrays(each, f"{path}/{step}" if path else step, most)
 
 
-def _array(data: Any) -> bytes | None:
+def _array(data: Any, most: int = MAX_BYTES) -> bytes | None:
     """Return the file of an array or of numbers, None if the data is neither."""
     if isinstance(data, dict):
         if data.get("__type__") in {"ndarray", "matrix"} and isinstance(data["__value__"], str):
-            return _unpacked(data["__value__"])
+            return _unpacked(data["__value__"], most)
         inner = data.get("__value__")
-        return _array(inner) if data.get("__type__") in {"matrix", "tuple"} else None
+        return _array(inner, most) if data.get("__type__") in {"matrix", "tuple"} else None
     shape = _shape(data)
     if shape is None:
         return None
@@ -129,15 +129,15 @@ def _flat(data: Any) -> Iterator[Any]:
         yield float(data["__value__"]) if isinstance(data, dict) else data
 
 
-def _unpacked(packed: str) -> bytes:
+def _unpacked(packed: str, most: int = MAX_BYTES) -> bytes:
     try:
         unpacker = zlib.decompressobj()
-        content = unpacker.decompress(base64.b64decode(packed), MAX_BYTES)
+        content = unpacker.decompress(base64.b64decode(packed), most)
     except (zlib.error, binascii.Error) as error:
         msg = f"is malformed: {error}"
         raise ValueError(msg) from error
     if unpacker.unconsumed_tail:
-        msg = f"has an array or circuit of more than {MAX_BYTES} bytes"
+        msg = f"has an array or circuit of more than {most} bytes"
         raise ValueError(msg)
     return content
 

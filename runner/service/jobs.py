@@ -159,6 +159,14 @@ class Jobs:
         """Return the names of the host's own backends that a user may call."""
         return self._supervisor.held_backends(user.name)
 
+    def files(self, job: Job) -> list[tuple[str, int]]:
+        """Return path and size of each file that an ended job has left in `/out`."""
+        return self._store.files(job.id)
+
+    def file(self, job: Job, name: str) -> bytes | None:
+        """Return a file that a job has left in `/out`, None if there is none of this path."""
+        return self._store.read_file(job.id, name)
+
     def whole(self, job: Job) -> str:
         """Return everything that is kept of a job, as a line of JSON."""
         return whole_text(self._store, job.id)

@@ -7,12 +7,14 @@ the same file.  `runner/store/rows.py` defines how a job is written as rows, and
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import difflib
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NoReturn, Self
 
 from runner.errors import RequestError, StoreError, UnknownJobError
@@ -20,13 +22,13 @@ from runner.host.closing import Closing
 from runner.host.forms import value_of
 from runner.host.processes import HostProcess
 from runner.job.device import Answer
-from runner.job.record import Event, JobStatus, MessageEvent, Usage
+from runner.job.record import Event, FileEvent, JobStatus, MessageEvent, Usage
 from runner.job.request import Request
 from runner.policy import parse_size
 from runner.store import rows
 from runner.store.file import StoreFile, default_path
 from runner.store.rows import Change, Kept, Query, Summary
-from sandbox.wire.protocol import JsonText
+from sandbox.wire.protocol import MAX_FILES, JsonText
 
 KEEP_DAYS: Final = 30.0
 KEEP_BYTES: Final = 1 << 30
@@ -38,6 +40,10 @@ _COLUMNS: Final = rows.SUMMARY
 _OF_EVENTS: Final = (
     "kind, seq, time, content, jobs.id, program FROM events JOIN jobs ON number = job"
 )
+
+
+_LAST_EVENTS: Final = 10 * MAX_FILES
+"""Files are among the last events of a job: behind them there is the end of its log only."""
 
 
 class Store:
@@ -387,6 +393,31 @@ class Store:
                 if most_bytes <= 0:
                     break
         return "".join(reversed(pieces))
+
+    def files(self, job_id: str) -> list[tuple[str, int]]:
+        """Return path and size of each file that a job has left."""
+        with self._files(job_id) as found:
+            return [(each.name, len(each.content.rstrip("=")) * 3 // 4) for each in found]
+
+    def read_file(self, job_id: str, name: str) -> bytes | None:
+        """Return a file that a job has left, None if it has left none of this path."""
+        with self._files(job_id) as found:
+            contents = (each.content for each in found if each.name == name)
+            content = next(contents, None)
+        return None if content is None else base64.b64decode(content)
+
+    @contextlib.contextmanager
+    def _files(self, job_id: str) -> Iterator[Iterator[FileEvent]]:
+        """Provide the files that a job has left, one at a time: together they may be large."""
+        with self._file.reading() as db:
+            found = db.execute(
+                f"SELECT {_OF_EVENTS} AND kind = 'file' AND position > "  # noqa: S608
+                "(SELECT max(position) FROM events WHERE job = number) - ? "
+                "WHERE jobs.id = ? ORDER BY position",
+                (_LAST_EVENTS, job_id),
+            )
+            events = map(rows.event, found)
+            yield (each for each in events if isinstance(each, FileEvent))
 
     def answers(self, job_id: str) -> list[Answer]:
         """Return what the held backend of a job answered, in order; empty if nothing is kept."""

@@ -543,6 +543,36 @@ def test_a_job_is_downloaded_in_each_form(service, alice, echo):
     assert b"<svg" in got["svg"].content
 
 
+LEAVES = """
+def main(backend, user_messenger):
+    import os
+
+    os.mkdir("/out/d")
+    with open("/out/d/a b<i>.txt", "w") as file:
+        file.write("<b>content</b>")
+"""
+
+
+def test_the_files_that_a_program_has_left_are_downloaded_and_never_shown(service, alice):
+    form = alice.get("/upload").forms["upload"]
+    program = alice.send(form, files=[("leaves.py", LEAVES.encode())])
+    job = alice.send(program.forms["run"], backend="none").url.rpartition("/")[2]
+    service.wait(job)
+    page = alice.get(f"/jobs/{job}")
+    (link,) = [each for each in page.of("a", "href") if "/files/" in each]
+    assert "d/a b<i>.txt 14 bytes" in " ".join(page.text.split())
+    file = alice.session.get(service.url + link)
+    assert file.text == "<b>content</b>"
+    assert file.headers["Content-Type"] == "application/octet-stream"
+    assert file.headers["Content-Disposition"].startswith("attachment; ")
+    assert "sandbox" in file.headers["Content-Security-Policy"]
+    for odd in ("d", "d/../d/a", "nothing"):
+        assert alice.session.get(f"{service.url}/jobs/{job}/files/{odd}").status_code == 404
+    other = Browser(service)
+    other.sign_in("other")
+    assert other.session.get(service.url + link).status_code == 404
+
+
 def test_a_list_is_filtered_and_its_pages_have_every_job_once(service, echo):
     browser = Browser(service)
     browser.sign_in("many")

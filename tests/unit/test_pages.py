@@ -21,7 +21,7 @@ from runner.service.examination import Examination
 from runner.service.jobs import _end, _said
 from runner.service.link import Link
 from runner.service.pages import assets, charts, rendering
-from runner.service.pages.cases import cases_of, order_of
+from runner.service.pages.cases import order_of, read_cases
 from runner.service.pages.excerpts import excerpt_at
 from runner.service.pages.fields import (
     Field,
@@ -202,7 +202,7 @@ def test_problems_stand_at_their_fields_and_the_others_apart():
 
 
 def test_a_form_is_bounded_whatever_a_schema_says():
-    fields = fields_of(program({f"x{n}": {"enum": list(range(20))} for n in range(1000)}))
+    fields = fields_of(program({f"x{n}": {} for n in range(300)}))
     assert len(fields) == 201
     assert field({"enum": list(range(1000))}).kind is Kind.JSON
     odd = program({"x": {"type": "string", "title": "t" * 9000, "description": "h" * 9000}}, "x")
@@ -285,7 +285,7 @@ def test_whatever_a_program_says_there_are_charts_or_none(bodies, result):
 
 @given(st.dictionaries(st.sampled_from(["inputs", "seed", "backend", "expect", "x"]), JSON))
 def test_whatever_a_case_says_it_is_shown_and_refused_in_words(content):
-    (case,) = cases_of({"a.json": json.dumps(content).encode(), "b.txt": b""}, [])
+    (case,) = read_cases({"a.json": json.dumps(content).encode(), "b.txt": b""}, [])
     assert case.name == "a"
     assert all(isinstance(each, str) for each in case.expected)
     if not case.obstacle:

@@ -53,7 +53,7 @@ class Case:
         return None if outcome is None else outcome.value in self.expected
 
 
-def cases_of(files: Mapping[str, bytes], jobs: Sequence[Summary]) -> list[Case]:
+def read_cases(files: Mapping[str, bytes], jobs: Sequence[Summary]) -> list[Case]:
     """Return the first cases in these files, each with the newest of these jobs that ran it."""
     newest: dict[str, Summary] = {}
     for job in reversed(jobs):

@@ -1,11 +1,13 @@
-"""A job as a file: everything, its events, its arrays, or its picture."""
+"""A job as a file: everything, its events, its arrays, its picture; and the files it has left."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from pathlib import PurePosixPath
 from typing import Final
+from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
 
@@ -14,6 +16,7 @@ from runner.job import Job, form
 from runner.job.form import strict
 from runner.service.faults import RefusedError, not_found
 from runner.service.routing import Call
+from sandbox.wire.protocol import JsonText
 
 FORMS: Final = (
     ("json", "Everything as JSON"),
@@ -23,6 +26,13 @@ FORMS: Final = (
 )
 """What a job can be downloaded as, and what that is in words."""
 
+MAX_RESULT: Final = 16 << 20
+"""A longer result is neither drawn nor searched for arrays, in characters."""
+
+MAX_ARRAYS_BYTES: Final = 128 << 20
+"""The most that all arrays in a result may have unpacked."""
+
+_ANY: Final = "application/octet-stream"
 _HEADERS: Final = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
@@ -36,6 +46,18 @@ def download(call: Call) -> Response:
     response.headers.update(_HEADERS)
     response.headers["Content-Disposition"] = f'attachment; filename="{job.id}.{form_}"'
     return response
+
+
+def file(call: Call) -> Response:
+    """Return a file that a program has left in `/out`."""
+    name = call.request.path_params["file"]
+    content = call.desk.jobs.file(call.job, name)
+    if content is None:
+        msg = "file"
+        raise not_found(msg, name)
+    last = quote(PurePosixPath(name).name)
+    headers = {**_HEADERS, "Content-Disposition": f"attachment; filename*=UTF-8''{last}"}
+    return Response(content, media_type=_ANY, headers=headers)
 
 
 def _json(call: Call) -> Response:
@@ -56,20 +78,33 @@ def _lines(job: Job) -> Iterator[str]:
 
 
 def _npz(call: Call) -> Response:
-    record = call.job.record
-    if record is None or record.result is None:
+    result = _result(call.job)
+    if result is None:
         msg = f"job {call.job.id} has no result"
         raise RefusedError(HTTPStatus.CONFLICT, msg)
     try:
-        content = exports.npz(json.loads(record.result))
+        content = exports.npz(json.loads(result), MAX_ARRAYS_BYTES)
     except ValueError as error:
         msg = f"the result of {call.job.id} {error}"
         raise RefusedError(HTTPStatus.CONFLICT, msg) from None
-    return Response(content, media_type="application/octet-stream")
+    return Response(content, media_type=_ANY)
 
 
 def _svg(call: Call) -> Response:
+    _result(call.job)
     return Response(call.job.plot().drawn("svg"), media_type="image/svg+xml")
+
+
+def _result(job: Job) -> JsonText | None:
+    """Return the result of a job, None if it has none.  Raises RefusedError if it is too long."""
+    result = job.record.result if job.record else None
+    if result is not None and len(result) > MAX_RESULT:
+        msg = (
+            f"the result of {job.id} has {len(result)} characters, more than the {MAX_RESULT} that "
+            "are read here: download everything, or use `qrunner result`"
+        )
+        raise RefusedError(HTTPStatus.CONFLICT, msg)
+    return result
 
 
 _MAKERS: Final[dict[str, Callable[[Call], Response]]] = {

@@ -27,7 +27,7 @@ from runner.programs.drawing import pictures_of
 from runner.programs.values import loaded
 from runner.service.faults import RefusedError
 from runner.service.pages import charts
-from runner.service.pages.downloads import FORMS, download
+from runner.service.pages.downloads import FORMS, download, file
 from runner.service.pages.fields import Field, fields_of
 from runner.service.pages.rendering import address, page, see
 from runner.service.pages.running import form_of, submitted
@@ -140,6 +140,7 @@ def shown(call: Call) -> Response:
         trace=trace_of(job).phases(),
         link=f"{call.base}/jobs/{job.id}",
         downloads=FORMS,
+        files=call.desk.jobs.files(job) if record else [],
     )
 
 
@@ -252,4 +253,5 @@ ROUTES: Final = (
     address("POST", "/jobs/{job}/edit", Needs.JOB, run_edited, most_bytes=MAX_INPUTS_BYTES),
     address("POST", "/jobs/{job}/delete", Needs.JOB, delete),
     address("GET", "/jobs/{job}/download/{form}", Needs.JOB, download, is_heavy=True),
+    address("GET", "/jobs/{job}/files/{file:path}", Needs.JOB, file, is_heavy=True),
 )

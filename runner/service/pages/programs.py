@@ -13,12 +13,11 @@ from starlette.responses import Response
 
 from runner.errors import ImageError, RequestError
 from runner.job.request import Origin
-from runner.programs import Program, examples
-from runner.programs import cases_of as case_files_of
+from runner.programs import Program, cases_of, examples
 from runner.service import archives
 from runner.service.faults import RefusedError, not_found, status_of
 from runner.service.own.programs import MOST_BYTES
-from runner.service.pages.cases import cases_of, order_of
+from runner.service.pages.cases import order_of, read_cases
 from runner.service.pages.excerpts import excerpt_at
 from runner.service.pages.fields import Field, fields_of
 from runner.service.pages.rendering import address, page, see
@@ -64,7 +63,7 @@ def add_example(call: Call) -> Response:
     if example is None:
         msg = "example"
         raise not_found(msg, name)
-    files = {**example.files, **case_files_of(example)}
+    files = {**example.files, **cases_of(example)}
     new = call.desk.programs.put(call.user, files, name=name)
     return see(f"/programs/{new.id}")
 
@@ -105,7 +104,7 @@ def _shown(
         is_own=upload.owner == call.user.name,
         source=_source(program) if reads else None,
         versions=call.desk.programs.uploads.versions(upload) if reads else [],
-        cases=cases_of(files, [job for job, _ in jobs]),
+        cases=read_cases(files, [job for job, _ in jobs]),
         jobs=jobs[:_JOBS],
         form=form_of(call, program, fields, mistakes),
     )
@@ -135,7 +134,7 @@ def run_case(call: Call) -> Response:
     program = call.desk.programs.read(call.upload, version)
     files = call.desk.programs.cases(call.upload, version)
     wanted = call.request.path_params["case"]
-    case = next((each for each in cases_of(files, []) if each.name == wanted), None)
+    case = next((each for each in read_cases(files, []) if each.name == wanted), None)
     if case is None:
         msg = "case"
         raise not_found(msg, wanted)

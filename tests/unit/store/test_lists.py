@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.job.record import JobStatus, StartedEvent, Usage
+from runner.job.record import FileEvent, JobStatus, StartedEvent, Usage
 from runner.store import rows
 from runner.store.rows import Query
 from sandbox.wire.protocol import JsonText
@@ -122,6 +124,21 @@ def test_the_end_of_a_log_is_read_without_its_beginning(store, keeper):
     assert tail.endswith("line 98\nline 99\n")
     assert len(tail) < 40
     assert store.log_tail("job-unknown", 20) == ""
+
+
+def test_files_that_a_job_has_left_are_listed_and_read_one_by_one(store, keeper):
+    contents = {"a.txt": b"", "d/b.bin": bytes(range(256)), "c": b"1", "e": b"12", "f": b"123"}
+    job = make_job(keeper)
+    job.start()
+    job.add_message(JsonText("1"))
+    encoded = {name: base64.b64encode(each).decode() for name, each in contents.items()}
+    job.history.extend([FileEvent(name=name, content=text) for name, text in encoded.items()])
+    job.add_log(b"the end\n")
+    job.finish(completed(job))
+    assert store.files(job.id) == [(name, len(each)) for name, each in contents.items()]
+    assert {name: store.read_file(job.id, name) for name in contents} == contents
+    assert store.read_file(job.id, "d") is store.read_file("job-unknown", "c") is None
+    assert store.files(run(keeper, 2).id) == []
 
 
 # --- how they are found ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ or a script, nothing that the page's own policy forbids, no request to another h
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ MUST_WORK = "QRUNNER_PAGE_MUST_WORK"
 PROGRAMS = Path(__file__).parent / "programs"
 CONFIG = "[service]\ngrace_s = 1\n"  # tests leave jobs behind that would run for minutes
 WITHIN_MS = 30_000
+BLOCKED_MS = 50
+"""The longest that a page's main thread may work without letting its user in."""
+
 expect.set_options(timeout=WITHIN_MS)
 
 ON_EVERY_PAGE = """
@@ -80,6 +84,27 @@ class Visitor:
         self.page.get_by_role("button", name="Sign in").click()
         self.page.wait_for_url("**/jobs")
         return self
+
+
+@contextlib.contextmanager
+def longest_task_ms(page):
+    """Provide a list that has, after the block, how long a page's main thread worked at most.
+
+    In milliseconds of the thread's own time: on a busy machine, everything waits longer.
+    """
+    browser, found = page.context.browser, []
+    browser.start_tracing(page=page, categories=["toplevel", "devtools.timeline"])
+    try:
+        yield found
+    finally:
+        events = json.loads(browser.stop_tracing())["traceEvents"]
+    mains = {
+        (each["pid"], each["tid"])
+        for each in events
+        if each["name"] == "thread_name" and each["args"]["name"] == "CrRendererMain"
+    }
+    tasks = (each for each in events if each["name"].endswith("RunTask") and "tdur" in each)
+    found.append(max(each["tdur"] / 1000 for each in tasks if (each["pid"], each["tid"]) in mains))
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 import runner.service
 from runner.display import escape
 from runner.service.pages.jobs import _short
+from tests.page.conftest import BLOCKED_MS, longest_task_ms
 
 HERE = "http://127.0.0.1"
 EVENTS = "/events-of-this-test"
@@ -128,6 +130,32 @@ def test_counts_are_found_where_programs_have_them(module):
     ]
     many = {f"{n:08b}": n for n in range(100)}
     assert module("counts.js", drawn, many)[16] == "84 more348670.4%"
+
+
+BURST = """
+    document.body.innerHTML = "<article id=job data-events=/e data-last-seq=-1><p id=outcome></p>"
+        + "<div id=series></div><div id=counts></div><ol id=messages></ol><pre id=log></pre>";
+    const message = (n) => {
+        const body = JSON.stringify({ energy: n % 7, counts: { "00": n, "11": 1 } });
+        const event = `{"event": "message", "seq": ${n}, "time": 1.5, "body": ${body}}`;
+        return `id: ${n}\\ndata: ${event}\\n\\n`;
+    };
+    const messages = [...Array(given)].map((_, n) => message(n));
+    const chunks = [0, 1, 2, 3].map((n) =>
+        new TextEncoder().encode(messages.slice((n * given) / 4, ((n + 1) * given) / 4).join("")));
+    window.fetch = async () => new Response(new ReadableStream({
+        start: (stream) => chunks.forEach((chunk) => stream.enqueue(chunk)),
+    }));
+    window.begin = () => its.show(document.getElementById("job"));
+"""
+
+
+def test_however_much_there_is_at_once_the_browser_gets_its_turn(module):
+    module("job.js", BURST, 40_000)
+    with longest_task_ms(module.page) as longest:
+        module.page.evaluate("begin()")
+        expect(module.page.locator("#messages li").last).to_have_attribute("data-seq", "39999")
+    assert 0 < longest[0] <= BLOCKED_MS
 
 
 def collected(module, answers, last=-1):

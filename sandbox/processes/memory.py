@@ -63,7 +63,9 @@ def gather() -> list[bytes | None]:
 
 
 def fill() -> frozenset[int]:
-    """Use all room among the present objects, so that new ones are in memory of their own.
+    """Keep the present objects for ever, and use all room among them.
+
+    So new ones are in memory of their own, and the present ones are hardly written to.
 
     Returns the regions in use that have none of the new memory.
     """
@@ -72,6 +74,7 @@ def fill() -> frozenset[int]:
     # What the interpreter keeps gives room as well: names of attributes, tuples for later use.
     sys._clear_type_cache()
     gc.collect()
+    gc.freeze()  # no collection needs to look at these again
     # The largest first: they also take what is left for any size, and the others get new memory.
     # Then again, for what the first time itself has used meanwhile.
     sizes = 2 * [*range(_LARGEST_BYTES, 0, -_STEP_BYTES)]
@@ -87,7 +90,6 @@ def settle(cold: frozenset[int] | None = None) -> None:
     the kernel take it apart first.
     """
     fill()
-    gc.freeze()  # no job's collector needs to touch them
     _join_pages(regions() if cold is None else cold)
 
 

@@ -55,6 +55,8 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
             randomness.renew(each)  # what cannot be is an error here, and not in a job
         warmth = loader.clear_early(options.program, warmth)
         confinement.lower(options.ulimits)
+        # Hardly any cell writes to these: they have neither the interpreter and our code, nor what
+        # comes from here on.
         cold = memory.fill() - early
         kept.clear()
         origin = cell.Origin(
@@ -67,10 +69,15 @@ def main(options: Options, _control: int, _inbox: int) -> NoReturn:
         outlet = channel.Channel(messages=nowhere, results=nowhere, log=_LOG)
         for _ in range(_REHEARSALS):
             rehearse(outlet, warmth)
-        ready = worker.ready(seen=confinement.describe(options.covered, options.ulimits))
-        connection.sendall(protocol.encode(ready))
+        seen = confinement.describe(options.covered, options.ulimits)
+        zygote = Zygote(connection, origin)
+        configure_logging({})  # here, or each job would pay for it
+        _end_native_threads()
+        randomness.reseed_native()
+        memory.settle(cold)
+        connection.sendall(protocol.encode(worker.ready(seen=seen)))
         with contextlib.suppress(HungUpError):
-            Zygote(connection, origin).serve(cold)
+            zygote.serve()
 
     worker.leave_after(serve)
 
@@ -86,16 +93,8 @@ class Zygote:
         self._poll.register(connection, select.POLLIN)
         self._poll.register(self._wakeup, select.POLLIN)
 
-    def serve(self, cold: frozenset[int]) -> None:
-        """Serve until the host hangs up, which raises HungUpError.
-
-        `cold` are the regions of memory that hardly any cell writes to: neither those of our code
-        and of the interpreter, nor those that have been used since the stack was imported.
-        """
-        configure_logging({})  # here, or each job would pay for it
-        _end_native_threads()
-        randomness.reseed_native()
-        memory.settle(cold)
+    def serve(self) -> None:
+        """Serve until the host hangs up, which raises HungUpError."""
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor == self._wakeup:

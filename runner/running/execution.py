@@ -123,9 +123,10 @@ class Execution:
             wall_s = time.monotonic() - started
             if self._place.outlives_job:
                 self._settle(ended)
-            elif not self._place.account().source:
+            account = self._place.account()
+            if not account.source and not self._place.outlives_job:
                 self._wait_for_figures()
-        account = self._account()
+        account = self._completed(account)
         verdict = decide(ended, self._relay, self._place, self._limits, account)
         return replace(verdict, usage=self._usage(wall_s, account.usage))
 
@@ -359,12 +360,12 @@ class Execution:
 
     # --- measuring ------------------------------------------------------------------------------
 
-    def _account(self) -> Account:
+    def _completed(self, account: Account) -> Account:
         """Return the place's account, or the figures of PID 1 where the place has none.
 
         In a session those are of all its jobs together, so they say nothing of one.
         """
-        account, exited = self._place.account(), self._relay.exited
+        exited = self._relay.exited
         if account.source or exited is None or self._place.outlives_job:
             return account
         counters = Counters(

@@ -126,6 +126,7 @@ class Cell:
     def begin(self, request: Request) -> None:
         self._before_s = self._group.cpu_s()
         self._outgoing.add(frame(request, self.number, log_end=self.log_end))
+        self._send()  # a cell that waits takes it at once
 
     def stop(self) -> None:
         self.tell(protocol.Stop(job=self.number))
@@ -147,7 +148,7 @@ class Cell:
 
     def exchange(self, source: Any, events: int) -> list[Piece]:  # noqa: ARG002  as other places
         if source is self._streams.stdin:
-            self._outgoing.send(partial(os.write, self._streams.stdin.fileno()))
+            self._send()
             return []
         if source is self._connection:
             return self._read_messages()
@@ -159,6 +160,9 @@ class Cell:
             self._open.discard(stream)
             return []
         return [(stream, data)]
+
+    def _send(self) -> None:
+        self._outgoing.send(partial(os.write, self._streams.stdin.fileno()))
 
     @staticmethod
     def _read(source: io.FileIO) -> bytes | None:

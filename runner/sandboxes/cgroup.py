@@ -413,7 +413,12 @@ def _remove_tree(directory: Path) -> None:
 
 def _is_unified() -> bool:
     """Return True if this host has cgroup v2."""
-    return os.access(f"{ROOT}/cgroup.controllers", os.F_OK)
+    return _has_controllers(ROOT)
+
+
+@functools.cache  # which version a host has does not change
+def _has_controllers(root: Path) -> bool:
+    return os.access(f"{root}/cgroup.controllers", os.F_OK)
 
 
 def _read_unified(group: str, inner: str) -> Counters:

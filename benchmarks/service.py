@@ -83,7 +83,7 @@ def overheads(
     with (
         tempfile.TemporaryDirectory() as name,
         Store(Path(name, "jobs.sqlite3")) as store,
-        Supervisor(store=store, cells="all") as supervisor,
+        Supervisor(store=store, cells="on demand") as supervisor,
         contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection,
     ):
         for _ in range(rounds):

@@ -164,6 +164,17 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX events_of_log ON events (job, position) WHERE kind = 'stderr'",
     ),
     ("ALTER TABLE versions ADD COLUMN cases BLOB NOT NULL DEFAULT x''",),
+    (
+        """CREATE TABLE used (
+            user TEXT NOT NULL,
+            hour INTEGER NOT NULL,
+            cpu_s REAL NOT NULL,
+            PRIMARY KEY (user, hour)
+        ) WITHOUT ROWID""",
+        "INSERT INTO used SELECT user, finished / 3600, sum(json_extract(record, '$.usage.cpu_s')) "
+        "FROM jobs WHERE json_extract(record, '$.usage.cpu_s') > 0 "
+        "AND finished > (SELECT max(finished) FROM jobs) - 172800 GROUP BY 1, 2",
+    ),
 )
 """The statements from each schema version to the next.  A new file executes all of them."""
 

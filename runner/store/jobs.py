@@ -302,14 +302,12 @@ class Store:
         return {job_id: value_of(Usage, json.loads(usage)) for job_id, usage in found if usage}
 
     def cpu_s(self, user: str, since: float) -> float:
-        """Return the CPU seconds of a user's jobs that have ended since then."""
+        """Return the CPU seconds of a user's jobs that have ended since then, deleted ones too.
+
+        The whole hour of then counts.
+        """
         with self._file.reading() as db:
-            (used,) = db.execute(
-                "SELECT coalesce(sum(json_extract(record, '$.usage.cpu_s')), 0) FROM jobs "
-                "WHERE user = ? AND finished >= ?",
-                (user, since),
-            ).fetchone()
-        return float(used)
+            return rows.used_cpu_s(db, user, since)
 
     def summary(self, job_id: str) -> Summary:
         """Return the summary of a job.  Raises UnknownJobError if it has been removed."""

@@ -40,6 +40,9 @@ from runner.job.record import (
 from runner.job.request import Request
 from sandbox.wire.protocol import JsonText, check_json
 
+_HOUR_S: Final = 3600
+_KEPT_HOURS: Final = 48
+
 ROW_BYTES: Final = 64
 """Approximate size of a row in the file beyond its content."""
 
@@ -186,7 +189,32 @@ def save(db: sqlite3.Connection, change: Change) -> bool:
             *(change.image, size, *ended, change.number, change.id),
         ),
     )
+    if change.record is not None:
+        book(db, change.record)
     return done.rowcount > 0
+
+
+def book(db: sqlite3.Connection, record: JobRecord) -> None:
+    """Count what a job has used, also one that has been deleted, by its user and the hour."""
+    hour = int(time.time()) // _HOUR_S
+    if record.usage.cpu_s:
+        db.execute(
+            "INSERT INTO used VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET cpu_s = cpu_s + "
+            "excluded.cpu_s",
+            (record.user, hour, record.usage.cpu_s),
+        )
+        db.execute(
+            "DELETE FROM used WHERE user = ? AND hour < ?", (record.user, hour - _KEPT_HOURS)
+        )
+
+
+def used_cpu_s(db: sqlite3.Connection, user: str, since: float) -> float:
+    """Return the CPU seconds that jobs of a user have used since the hour of then."""
+    (used,) = db.execute(
+        "SELECT coalesce(sum(cpu_s), 0) FROM used WHERE user = ? AND hour >= ?",
+        (user, int(since) // _HOUR_S),
+    ).fetchone()
+    return float(used)
 
 
 def interrupt(db: sqlite3.Connection, job: Summary) -> None:

@@ -28,7 +28,9 @@ def test_one_user_runs_so_many_jobs_at_once_and_another_is_not_delayed(tmp_path)
 def test_cpu_seconds_of_a_day_are_counted_for_each_user(tmp_path):
     with started(tmp_path, config="[service]\ncpu_s_per_day = 0.001\n") as service:
         program = service.upload(public=True)
-        assert service.wait(service.run(program, result=1))["result"] == 1
+        job = service.run(program, result=1)
+        assert service.wait(job)["result"] == 1
+        assert service.client("alice").delete(f"{service.url}/v1/jobs/{job}").status_code == 204
         content = {"program": program, "backend": "none"}
         refused = service.client("alice").post(f"{service.url}/v1/jobs", json=content)
         assert (refused.status_code, "the quota is 0.001" in refused.text) == (429, True)

@@ -246,6 +246,10 @@ def test_the_jobs_of_the_second_version_are_all_there(version_2):
             tags=("first", "naïve"),
         )
         assert kept.open_job(store, AGAIN).request.replay_of == DONE
+        used = sum(
+            each.record.usage.cpu_s or 0 for each in map(store.load, [DONE, FAILED, LIMITED])
+        )
+        assert store.cpu_s("", 0) >= used > 0
         failed = kept.open_job(store, FAILED)
         assert failed.error_message().endswith("ValueError: as asked\n")
         assert failed.request.limits == Limits(timeout_s=20)

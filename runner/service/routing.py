@@ -38,6 +38,7 @@ from runner.service.identity import (
     proves,
     reader_of_pages,
     session_of,
+    token_of,
 )
 from runner.service.jobs import MAX_PAGE
 from runner.service.programs import may_read
@@ -66,6 +67,8 @@ _PIECE_BYTES: Final = 256 * KIB
 _SEND_S: Final = 60.0
 _SLOWEST: Final = 128 * KIB
 """Bytes a second below which a client counts as gone."""
+
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 _TOKEN: Final = re.compile(rf"{PREFIX}[\w-]+")
 _MAX_NAME_CHARS: Final = 128
@@ -242,9 +245,12 @@ async def answered(route: Route, desk: Desk, request: Request) -> Response:
     """
     note, held = Note.of(request, route.method, route.path), contextlib.AsyncExitStack()
     try:
-        call = await _call(route, desk, request, held, note)
-        answer = _once if route.is_repeated else _answer
-        response = await answer(route, call, request)
+        if _is_light(route, request):
+            response = await _at_once(route, desk, request, note)
+        else:
+            call = await _call(route, desk, request, held, note)
+            answer = _once if route.is_repeated else _answer
+            response = await answer(route, call, request)
     except ClientDisconnect:
         response = Response(status_code=HTTPStatus.BAD_REQUEST)
     except RunnerError as error:
@@ -343,6 +349,42 @@ class _Delivered(Response):
                 log.warning("a client takes its answer too slowly, and is left")
 
 
+def _is_light(route: Route, request: Request) -> bool:
+    """Return True for a request that may be read before anything is known of its caller."""
+    if route.is_page or route.is_repeated or route.is_heavy:
+        return False
+    said = request.headers.get("content-length", "")
+    if said:
+        return said.isdecimal() and int(said) <= SMALL
+    return "transfer-encoding" not in request.headers
+
+
+async def _at_once(route: Route, desk: Desk, request: Request, note: Note) -> Response:
+    """Answer a light request in one visit to a thread; most of its time would be the visits."""
+    body = b""
+    if request.method in _WITH_BODY:
+        body = await _body(request, route.most_bytes, desk.rules.request_s)
+    call = Call(desk=desk, request=request, user=NOBODY, note=note, body=body)
+
+    def perform() -> Response:
+        _identify(route, call)
+        _check_proof(route, call)
+        return _perform(route, call)
+
+    async with desk.working.place(token_of(request) or session_of(request)):
+        return await run_in_threadpool(perform)
+
+
+def _identify(route: Route, call: Call) -> None:
+    """Set who asks.  Raises RefusedError if they may not."""
+    who = reader_of_pages if route.is_page else caller_of
+    user = who(call.desk, call.request)
+    if route.needs is not Needs.NOTHING:
+        user = checked_user(route.needs, user)
+    call.user = user or NOBODY
+    call.note.user = call.user.name
+
+
 async def _answer(route: Route, call: Call, _: Request) -> Response:
     async with call.desk.working.place(call.user.name):
         return await run_in_threadpool(_perform, route, call)
@@ -405,21 +447,16 @@ async def _call(
     route: Route, desk: Desk, request: Request, held: contextlib.AsyncExitStack, note: Note
 ) -> Call:
     """Return a request of somebody who may ask, with its body; `held` then holds its place."""
-    who = reader_of_pages if route.is_page else caller_of
-    user = await run_in_threadpool(who, desk, request)
-    if route.needs is not Needs.NOTHING:
-        user = checked_user(route.needs, user)
-    call = Call(desk=desk, request=request, user=user or NOBODY, note=note)
-    note.user = call.user.name
-    takes_body = request.method in {"POST", "PUT", "PATCH"}
+    call = Call(desk=desk, request=request, user=NOBODY, note=note)
+    await run_in_threadpool(_identify, route, call)
+    takes_body = request.method in _WITH_BODY
     if route.is_heavy or (takes_body and route.most_bytes > MIB and _is_large(request)):
         await held.enter_async_context(desk.heavy.place(call.user.name))
     if takes_body:
         call.body = await _body(request, route.most_bytes, desk.rules.request_s)
         if route.is_page:
             call.form = await form_of(request.headers, call.body)
-    if request.method not in {"GET", "HEAD"} and (route.is_page or session_of(request)):
-        _check_proof(call)
+    _check_proof(route, call)
     return call
 
 
@@ -429,10 +466,12 @@ def _is_large(request: Request) -> bool:
     return not said.isdecimal() or int(said) > MIB
 
 
-def _check_proof(call: Call) -> None:
+def _check_proof(route: Route, call: Call) -> None:
     """Raise RefusedError (403) for a change that a page of another site may have asked for."""
-    given = call.request.headers.get("x-csrf-token") or call.form.get(PROOF, "")
     session = session_of(call.request)
+    if route.method == "GET" or not (route.is_page or session):
+        return
+    given = call.request.headers.get("x-csrf-token") or call.form.get(PROOF, "")
     if is_by_cookie(call.request) and not proves(session, str(given)):
         msg = (
             "this did not come from a page of this service, or the page is too old: reload it and "

@@ -506,7 +506,7 @@ class Supervisor:
             return dict(backend.backend)
         device = self._holders.find(backend)
         if device is not None:
-            return device.describe(user)
+            return device.describe(user, is_kept=self._archive.is_kept)
         if not isinstance(backend, str | Mapping | None):
             msg = (
                 f"backend is {backend!r:.80}: give a name, {{'name': …, 'options': …}}, the "

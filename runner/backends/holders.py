@@ -56,14 +56,15 @@ class HeldDevice:
         self._ledger = ledger if definition and definition.per_day != Budget() else None
         self._readers = Readers(holder.holding)
 
-    def describe(self, user: str) -> dict[str, Any]:
+    def describe(self, user: str, *, is_kept: bool = True) -> dict[str, Any]:
         """Return the backend's description for a request of a user.
 
-        Raises BackendError if the user may not call it, and BackendUnavailableError.
+        `is_kept` says whether somebody keeps the answers for a recording.  Raises BackendError if
+        the user may not call it, and BackendUnavailableError.
         """
         self.check(user)
         self._readers.prepare()
-        options = {"backend": self._holder.name, **self._holder.describe()}
+        options = {"backend": self._holder.name, "kept": is_kept, **self._holder.describe()}
         if (size := len(json.dumps(options))) > protocol.MAX_BACKEND_BYTES:
             limit = protocol.MAX_BACKEND_BYTES
             msg = f"backend {self._holder.name!r}: its description takes {size} bytes of {limit}"
@@ -140,7 +141,6 @@ class Holders:
         self._lock = threading.Lock()
         self._devices: dict[str, HeldDevice] = {}
         self._objects: dict[str, Any] = {}
-
         for name in self._jobs.with_left_behind() if self._jobs is not None else ():
             if self._definition(name) is not None:
                 threading.Thread(

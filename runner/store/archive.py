@@ -87,6 +87,11 @@ class Archive:
         found = store.load(store.find(name))
         return found, kept.program_of(store, found)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether jobs outlive this process."""
+        return self._recorder is not None
+
     def answers(self, job_id: str) -> list[Answer]:
         """Return what the held backend of a kept job answered.  Raises StoreError."""
         return [] if self._recorder is None else self._recorder.store.answers(job_id)

@@ -142,7 +142,9 @@ class HeldBackend(BackendV2):  # type: ignore[misc]
             circuit = each if verb == "run" else each["__value__"]["circuit"]
             _check_version(circuit, newest, f"{name}[{index}]")
         data = {name: encoded, "options": codec.to_data(options, "options")}
-        signature = signatures.of(verb, items, options)
+        # Only a recording needs it, and of many circuits it takes a while.
+        is_kept = self._described.get("kept", True)
+        signature = signatures.of(verb, items, options) if is_kept else ""
         return Call(self._caller, self._caller.send(verb, codec.write(data), signature))
 
 

@@ -221,6 +221,11 @@ class Desk:
                 known = ", ".join(each for each in self._allowed if self._takes(each))
                 msg = f"the backend takes no option {name!r:.80}; it takes {known}"
                 raise Refused(msg)
+        for name, kind in (("memory", bool), ("seed_simulator", int)):
+            if name in options and type(options[name]) is not kind:
+                wanted = "True or False" if kind is bool else "a whole number"
+                msg = f"{name} is {options[name]!r:.80}: it must be {wanted}"
+                raise Refused(msg)
 
     # --- primitives -------------------------------------------------------------------------------
 

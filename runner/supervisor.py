@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -131,6 +131,7 @@ class Supervisor:
             self._policy = dataclasses.replace(self._policy, isolation=isolation_named(isolation))
         with contextlib.ExitStack() as opened:
             self._archive = opened.enter_context(contextlib.closing(Archive(store)))
+            backends = tuple(backends)
             holders = Holders(backends, os.environ, default_path().with_name(LEDGER))
             self._holders = opened.enter_context(contextlib.closing(holders))
             self._site: Site
@@ -138,7 +139,8 @@ class Supervisor:
                 if warm or engine is not None or carrier is not None:
                     msg = "warm, engine and carrier are for one machine: cluster nodes have theirs"
                     raise RequestError(msg)
-                there = _remote(cluster, max_jobs, max_jobs_of_user)
+                secret = {name for each in backends for name in each.env}
+                there = _remote(cluster, secret, max_jobs, max_jobs_of_user)
                 self._site = opened.enter_context(contextlib.closing(there))
             else:
                 here = Machine(
@@ -581,11 +583,14 @@ def _has_our_guest(kept: Kept) -> bool:
     return kept.record is not None and kept.record.versions.get("guest") == build_id()
 
 
-def _remote(cluster: str | AnyEngine, max_jobs: int | None, max_jobs_of_user: int | None) -> Remote:
+def _remote(
+    cluster: str | AnyEngine, secret: Set[str], max_jobs: int | None, max_jobs_of_user: int | None
+) -> Remote:
+    """Connect to a cluster, whose nodes do not get the environment variables `secret`."""
     from runner.sites.engines import open_engine
     from runner.sites.remote import Remote
 
-    opened = open_engine(cluster) if isinstance(cluster, str) else cluster
+    opened = open_engine(cluster, secret) if isinstance(cluster, str) else cluster
     try:
         return Remote(opened, max_jobs, max_jobs_of_user)
     except BaseException:

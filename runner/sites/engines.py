@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from runner.errors import RequestError
@@ -11,19 +12,20 @@ _RAY: Final = "ray"
 _RAY_SCHEME: Final = "ray://"
 
 
-def open_engine(name: str) -> AnyEngine:
+def open_engine(name: str, withheld: Collection[str] = ()) -> AnyEngine:
     """Return the engine that `--cluster` names: "ray", "ray://HOST:PORT", "slurm" or "stdio".
 
-    Raises RequestError for any other, RunnerError if the cluster does not answer.
+    `withheld` are environment variables that no node gets.  Raises RequestError for any other name,
+    RunnerError if the cluster does not answer.
     """
     if name == "slurm":
         from runner.sites.slurm import SlurmEngine
 
-        return SlurmEngine()
+        return SlurmEngine(withheld=withheld)
     if name == "stdio":
         from runner.sites.stdio import StdioEngine
 
-        return StdioEngine()
+        return StdioEngine(withheld=withheld)
     if name == _RAY or name.startswith(_RAY_SCHEME):
         from runner.sites.ray import RayEngine
 

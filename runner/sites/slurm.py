@@ -7,7 +7,7 @@ import math
 import subprocess
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from runner.errors import RunnerError
@@ -32,8 +32,8 @@ class SlurmEngine(StdioEngine):
     untaken = End.LOST  # the node that Slurm has chosen may have died, which Slurm does not report
     patience_s: float | None = None  # a job may wait for a node as long as Slurm allows
 
-    def __init__(self, options: tuple[str, ...] = ()) -> None:
-        super().__init__(self._srun)
+    def __init__(self, options: tuple[str, ...] = (), withheld: Collection[str] = ()) -> None:
+        super().__init__(self._srun, withheld)
         self._options = options
         self._nodes: frozenset[str] = frozenset()
         self._lost: dict[str, float] = {}

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from runner.errors import RunnerError
@@ -24,22 +24,31 @@ _SHOWN: Final = 500
 
 
 class StdioEngine(Streams):
-    """Starts one process per job; `prefix` is put before the node part's command."""
+    """Starts one process per job; `prefix` is put before the node part's command.
+
+    It has the environment of this one without the variables `withheld`, which are for others.
+    """
 
     name = "stdio"
     untaken = End.REFUSED
     patience_s: float | None = 60.0  # for Python to start and import the runner on a busy machine
 
-    def __init__(self, prefix: Callable[[JobSpec], Sequence[str]] = lambda _: ()) -> None:
+    def __init__(
+        self,
+        prefix: Callable[[JobSpec], Sequence[str]] = lambda _: (),
+        withheld: Collection[str] = (),
+    ) -> None:
         super().__init__()
         self._prefix = prefix
+        self._withheld = frozenset(withheld)
 
     def submit(self, spec: JobSpec) -> Stream:
         """Start the node part.  Raises RunnerError."""
         line = spec.to_line()
         command = [*self._prefix(spec), *node_command()]
         try:
-            channel = Process(command)
+            given = {k: v for k, v in os.environ.items() if k not in self._withheld}
+            channel = Process(command, given)
         except OSError as error:
             msg = f"the command {command[0]!r} cannot be started: {error.strerror}"
             raise RunnerError(msg) from error
@@ -60,13 +69,14 @@ def node_command() -> list[str]:
 class Process:
     """A child process whose stdin and stdout are a stream; stdin is its lifeline."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         # A session of its own: the caller handles Ctrl-C of the terminal.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=environment,
             start_new_session=True,
         )
         assert self._process.stdin

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("qiskit_aer")
@@ -9,6 +12,8 @@ pytest.importorskip("qiskit_aer")
 from qiskit_aer import AerSimulator
 
 from runner import Limits, Outcome
+from runner.policy.held import HeldBackend
+from tests.cluster.nodes import mentioning
 from tests.cluster.tried import on
 from tests.engine.bare import Supervisor
 from tests.engine.test_held_backends import BELL, RECORDED
@@ -17,6 +22,8 @@ from tests.waiting import within
 
 pytestmark = [pytest.mark.engine, pytest.mark.qiskit]
 
+SECRET = "planted-value-52c8d1"
+DEVICES = Path(__file__).parents[1] / "unit" / "held"
 KINDS = ["stdio", "ray", "slurm"]
 LARGE = """
 from qiskit import QuantumCircuit
@@ -73,6 +80,24 @@ def test_whatever_ends_a_job_cancels_what_it_has_on_the_device(supervisor, progr
         assert (record.outcome, record.evidence.limit) == (Outcome.TIME_LIMIT, "device_wait_s")
     else:
         assert record.outcome is Outcome.CANCELLED
+
+
+@on("stdio", "slurm")
+def test_no_node_gets_the_variables_of_a_holder(cluster, program, monkeypatch):
+    """Both start a node's part with the environment of the caller."""
+    monkeypatch.setenv("PLANTED", SECRET)
+    monkeypatch.setenv("PYTHONPATH", str(DEVICES))
+    held = HeldBackend(
+        name="lab", factory="devices:simulator", env=("PLANTED", "PYTHONPATH"), options=()
+    )
+    source = "def main(backend, user_messenger):\n    user_messenger.publish(backend.name)\n"
+    source += "    import time\n    time.sleep(60)\n"
+    with Supervisor(cluster=cluster.cluster, backends=[held]) as supervisor:
+        job = supervisor.run(program(source), backend="lab")
+        assert next(job.messages()) == "lab"
+        assert mentioning("runner.nodes.node")
+        assert mentioning(SECRET) - {os.getpid()} <= mentioning("from holder.process")
+        job.cancel()
 
 
 @on("stdio")

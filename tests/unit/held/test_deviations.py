@@ -66,6 +66,11 @@ def test_a_condition_that_aer_cannot_have_never_reaches_it(backend):
         run(Desk(backend), on_variable())
 
 
+def test_a_seed_is_a_whole_number():
+    with pytest.raises(Refused, match="seed_simulator is True: it must be a whole number"):
+        run(Desk(AerSimulator()), cast(0), seed_simulator=True)
+
+
 def test_neither_does_one_in_a_pub():
     desk = Desk(Held(backend=AerSimulator(), sampler=SamplerV2()))
     for circuit, reason in [(on_variable(), "the variable v"), (cast(1), "computes its condition")]:

@@ -155,6 +155,7 @@ def test_an_object_of_this_process_is_held_as_it_is():
         (run_body(circuit(), shots=5, seed_simulator=1), "takes no option 'seed_simulator'"),
         (run_body(circuit(), shots=0), "shots is 0"),
         (run_body(circuit(), shots=True), "shots is True"),
+        (run_body(circuit(), shots=5, memory="no"), "memory is 'no': it must be True or False"),
         (run_body(circuit(), shots=10**9), "1000000000 shots, and the backend takes 100"),
         (run_body(circuit(), shots=[1]), "option 'shots' is a list"),
         (run_body("no circuit"), r"circuits\[0\] is a str"),

@@ -121,7 +121,7 @@ def line_of(environment: Environment, commands: list[str]) -> str:
 LOAD: Final = "docker load --quiet --input /srv/stack.tar >/dev/null"
 VERSIONS: Final = (
     "docker version --format '{{range .Server.Components}}{{.Name}} {{.Version}}, {{end}}' "
-    "| sed 's/, docker-init.*//; s/, $//' | head -n 1 && python3 --version"
+    "| sed 's/, docker-init.*//; s/Conmon.*unknown, //; s/, $//' | head -n 1 && python3 --version"
 )
 
 

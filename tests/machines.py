@@ -79,7 +79,8 @@ COMMANDS: Final = {
     "doctor": ".venv/bin/qrunner doctor",
     "run": ".venv/bin/qrunner run random_circuits",
     "outcomes": f"{_PYTEST} -m outcomes -k 'not [stdio and not [runsc and not [user' tests/engine",
-    "cells": f"{_PYTEST} tests/engine/test_cells.py tests/security/test_cells.py",
+    "cells": f"{_PYTEST} tests/engine/test_cells.py",
+    "corpus-in-cells": f"{_PYTEST} tests/security/test_cells.py",
     "corpus": f"{_PYTEST} tests/security/test_corpus.py -k 'not runsc'",
 }
 

@@ -60,6 +60,25 @@ def warn_of_joint_readout(model: Any) -> None:
         warnings.warn(msg, UserWarning, stacklevel=3)
 
 
+def warn_of_missing_gates(circuit: QuantumCircuit, target: Any) -> None:
+    """Warn of gates that a device does not have at their qubits: Aer runs them without noise."""
+    used = {(step.name, step.qubits) for step in circuit.data if step.is_standard_gate()}
+    places = (
+        (name, tuple(circuit.find_bit(each).index for each in qubits)) for name, qubits in used
+    )
+    missing = [
+        f"{name} {qubits}"
+        for name, qubits in sorted(places)
+        if qubits and not target.instruction_supported(name, qubits)
+    ]
+    if missing:
+        msg = (
+            f"circuit {circuit.name!r:.80}: the device has no {', '.join(missing):.200}, which is "
+            "run without noise: transpile the circuit for the backend first"
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
+
+
 def _corrected(circuit: QuantumCircuit, *, memory: bool) -> QuantumCircuit:
     if circuit.cregs and list(itertools.chain(*circuit.cregs)) != circuit.clbits:
         circuit = _with_bits_in_order(circuit, memory=memory)

@@ -60,10 +60,15 @@ class AerSimulator(qiskit_aer.AerSimulator):  # type: ignore[misc]
         return self._kept[1]
 
     def run(self, circuits: Any, parameter_binds: Any = None, **run_options: Any) -> Any:
-        """Run circuits as Aer does, but not superoperators that Aer would forget to measure."""
+        """Run circuits as Aer does, with a warning of gates that the device does not have.
+
+        Superoperators are refused if they need too much memory, which Aer does not look at.
+        """
         method = run_options.get("method") or self.options.method
         room = run_options.get("max_memory_mb") or self.options.max_memory_mb
         for each in [circuits] if isinstance(circuits, QuantumCircuit) else circuits:
+            if self._from_backend and self.options.noise_model and isinstance(each, QuantumCircuit):
+                corrections.warn_of_missing_gates(each, self.target)
             if room and (method == "superop" or "save_superop" in each.count_ops()):
                 _check_superop(each, room)
         return super().run(circuits, parameter_binds, **run_options)

@@ -433,6 +433,17 @@ def test_a_noise_model_takes_the_place_of_a_generic_backends_own():
         assert result.get_counts() == {"0": 1000}
 
 
+def test_a_device_warns_of_gates_that_it_does_not_have_because_they_have_no_noise():
+    device = build(DEVICE)
+    circuit = QuantumCircuit(3)
+    circuit.h(0)
+    circuit.cx(0, 2)
+    circuit.measure_all()
+    with pytest.warns(UserWarning, match=r"the device has no cx \(0, 2\), h \(0,\), which is run"):
+        device.run(circuit, shots=1)
+    device.run(transpile(circuit, device), shots=1)  # any warning fails a test
+
+
 def test_a_device_has_the_control_flow_that_it_is_described_with():
     device = build({**DEVICE, "control_flow": ["if_else"]})
     names = set(device.target.operation_names)

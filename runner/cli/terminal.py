@@ -96,7 +96,8 @@ def _draw_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for each in headers:
-        drawn.add_column(Text(each), overflow="fold")
+        # What the first column has, an id or a name, is copied from there: it stays whole.
+        drawn.add_column(Text(each), overflow="fold", no_wrap=each is headers[0])
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
     console(sys.stdout).print(drawn)

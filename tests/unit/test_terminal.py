@@ -140,6 +140,16 @@ def test_a_table_in_a_pipe_is_aligned_and_never_cut(capsys):
     assert lines == ["NAME    WHAT", f"a       {'x' * 200}", "longer  [bold]y[/bold]"]
 
 
+@pytest.mark.parametrize("columns", [40, 60])
+def test_what_a_row_is_called_stays_whole_on_a_narrow_terminal(monkeypatch, columns):
+    shown = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", shown)
+    terminal.table(("job", "program", "outcome"), [("job-0123456789abcde", "p" * 30, "completed")])
+    assert "job-0123456789abcde" in shown.getvalue()
+
+
 def test_nothing_of_a_table_is_markup_on_a_terminal(monkeypatch):
     shown = Terminal()
     monkeypatch.setenv("TERM", "xterm")

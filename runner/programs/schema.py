@@ -23,6 +23,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import extend, validator_for
 from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from runner.encoded.parts import LISTS
 from runner.host import bounded
@@ -238,6 +239,9 @@ def problems_here(schema: Mapping[str, Any], data: Any, name: str) -> list[str]:
         return [_words(each, name) for each in found]
     except MemoryError:
         raise
+    except Unresolvable as error:
+        what = f"{error.ref!r:.{MAX_MESSAGE}}, and that is not in it"
+        return [f"{name}: the schema refers to {what}: nothing is fetched, so write it out"]
     except Exception as error:  # noqa: BLE001  as above
         words = f"{type(error).__name__}: {error!s:.{MAX_MESSAGE}}"
         return [f"{name}: the schema cannot be used: {words}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from runner.programs import source as sources
 
 BACKEND: Final = "backend"
 MESSENGER: Final = "user_messenger"
+_SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _WORDS: Final = ("backend, its first parameter,", "messenger, its second parameter,")
 
 
@@ -117,16 +119,26 @@ def _main(source: bytes) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     tree = sources.parse(source)
     if tree is None:
         return None
-    bindings = [node for node in tree.body if "main" in _bound(node)]
-    if len(bindings) != 1 or not isinstance(bindings[0], ast.FunctionDef | ast.AsyncFunctionDef):
+    bindings = list(_bindings(tree))
+    if len(bindings) != 1 or bindings[0] not in tree.body:
         return None
-    return None if bindings[0].decorator_list else bindings[0]
+    main = bindings[0]
+    if not isinstance(main, ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    return None if main.decorator_list else main
 
 
-def _bound(node: ast.stmt) -> list[str]:
-    """Return the names that a plain statement binds: definitions, assignments, imports."""
-    if isinstance(node, ast.Assign):
-        return [each.id for each in node.targets if isinstance(each, ast.Name)]
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return [each.asname or each.name for each in node.names]
-    return [str(getattr(node, "name", ""))]
+def _bindings(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield what gives the module's name `main` a value: definitions, assignments, imports."""
+    pending: list[ast.AST] = [*tree.body]
+    while pending:
+        node = pending.pop()
+        name = getattr(node, "name", None)
+        if isinstance(node, ast.alias):
+            name = (node.asname or node.name).partition(".")[0]
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            name = node.id
+        if name == "main":
+            yield node
+        if not isinstance(node, _SCOPES):
+            pending += ast.iter_child_nodes(node)

@@ -303,6 +303,12 @@ def test_an_input_that_is_called_as_backend_or_messenger_are_is_named():
         "def main(: pass",
         "@wrap\ndef main(b, m): ...",
         "def main(b, m): ...\ndef main(b, m, x): ...",
+        "def main(b, m): ...\nmain: object = wrap(main)",
+        "def main(b, m): ...\nif True:\n    main = wrap(main)",
+        "def main(b, m): ...\ntry:\n    from wrapped import main\nexcept ImportError: ...",
+        "def main(b, m): ...\nmain, other = wrap(main), 1",
+        "def main(b, m): ...\nfor main in [wrap(main)]: ...",
+        "if True:\n    def main(b, m): ...",
         "def main(*args): ...",
         "(" * 10_000,
         "\0",
@@ -311,3 +317,22 @@ def test_an_input_that_is_called_as_backend_or_messenger_are_is_named():
 )
 def test_a_source_that_does_not_tell_gives_no_signature(source: str):
     assert Signature.of_source(source.encode()) is None
+
+
+def test_another_scopes_main_is_not_the_programs():
+    source = b"""
+def main(b, m, n=1):
+    for main in (): ...
+
+class Other:
+    main = None
+
+def other(main):
+    main = 2
+
+if __name__ == "__main__":
+    print(main)
+"""
+    signature = Signature.of_source(source)
+    assert signature is not None
+    assert signature.optional == ("n",)

@@ -128,7 +128,7 @@ def list_(form: str) -> int:
 @click.argument("program")
 @click.option("--format", "form", type=FORMATS, default="human", show_default=True)
 def show(program: str, form: str) -> int:
-    """Show what PROGRAM says of itself, and its cases if you may read them.
+    """Show PROGRAM's description, and its cases if you may read them.
 
     With --format json, one object with the manifest and the whole cases.
     """

@@ -95,6 +95,8 @@ class Life:
 
     def ends_within(self, seconds: float | None) -> bool:
         """Wait for the end for at most `seconds`; return True if the job has ended."""
+        if seconds is not None:  # infinity, too, is more than a thread can wait
+            seconds = min(seconds, threading.TIMEOUT_MAX)
         with self.changed:
             return self.changed.wait_for(lambda: self.record is not None, seconds)
 

@@ -245,6 +245,13 @@ QISKIT_NAMES = {
 }
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300, 10**400])
+def test_any_number_of_seconds_may_be_waited_for(seconds):
+    job = Job(life := make_life())
+    threading.Timer(0.1, life.finish, [completed("7")]).start()
+    assert job.result(timeout=seconds) == 7
+
+
 def test_a_handle_has_these_members_and_each_more_is_a_decision():
     def public(one):
         return {name for name in dir(one) if not name.startswith("_")}

@@ -24,7 +24,7 @@ from runner.service.ibm.stream import PATHS as STREAM_PATHS
 from runner.service.ibm.stream import stream
 from runner.service.openapi import described
 from runner.service.pages import ROUTES as PAGES
-from runner.service.pages.rendering import refusal
+from runner.service.pages.rendering import prepare, refusal
 from runner.service.routing import (
     Call,
     Needs,
@@ -67,6 +67,7 @@ ROUTES: Final[tuple[Route, ...]] = (*own.ROUTES, DESCRIPTION, *IBM_ROUTES, *PAGE
 
 def application(desk: Desk, routes: Sequence[Route] = ROUTES) -> ASGIApp:
     """Return the application that serves these routes."""
+    prepare()
     by_path: dict[str, dict[str, Route]] = {}
     for each in routes:
         by_path.setdefault(each.path, {})[each.method] = each

@@ -50,6 +50,24 @@ def test_who_has_not_signed_in_is_led_there_and_back(service):
     assert page.of("body", "data-page") == ["programs"]
 
 
+def test_who_follows_a_link_of_another_site_has_the_session_at_the_second_try(service, alice):
+    # The browser keeps a strict cookie back from a visit that another site has caused.
+    visit = {"Sec-Fetch-Site": "cross-site"}
+    page = Browser(service).get("/programs", headers=visit)
+    assert (page.status, page.url) == (401, f"{service.url}/programs")
+    assert page.of("meta", "http-equiv") == ["refresh"]
+    assert "/programs" in page.of("a", "href")
+    assert alice.get("/programs", headers=visit).of("body", "data-page") == ["programs"]
+
+
+def test_an_unknown_address_is_answered_as_who_asks_reads_it(service, alice):
+    page = alice.get("/nothing/there")
+    assert (page.status, page.of("body", "data-page")) == (404, ["refused"])
+    answer = service.client("alice").get(f"{service.url}/nothing/there")
+    assert answer.json()["error"]["code"] == 404
+    assert alice.session.post(f"{service.url}/jobs").status_code == 405
+
+
 @pytest.mark.parametrize("elsewhere", ["//evil.example/", "/\\evil.example", "http://evil.example"])
 def test_signing_in_leads_to_no_other_site(service, elsewhere):
     browser = Browser(service)

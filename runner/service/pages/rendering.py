@@ -98,6 +98,12 @@ def address(
     )
 
 
+def prepare() -> None:
+    """Compile all templates, so that nobody waits for that with the first page."""
+    for name in _environment.list_templates():
+        _environment.get_template(name)
+
+
 def _rendered(template: str, status: HTTPStatus, **values: Any) -> HTMLResponse:
     text = _environment.get_template(template).render({"who": None, "proof": "", **values})
     return HTMLResponse(text.encode(errors="replace"), status, HEADERS)

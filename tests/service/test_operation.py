@@ -28,11 +28,13 @@ import requests
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from runner.doctor.inspection import Status
 from runner.service.ibm.stream import PATHS
 from runner.store import Store
 from runner.store.rows import Query
 from runner.store.users import Users
 from tests.service.conftest import events_of, free_port, qrunner, started
+from tests.service.pages import Browser
 from tests.waiting import within
 
 ROOT = Path(__file__).parents[2]
@@ -451,3 +453,17 @@ def test_a_single_user_is_not_behind_a_proxy(tmp_path):
     environment = {**os.environ, "QRUNNER_STORE": str(tmp_path / "store")}
     done = qrunner(environment, "serve", "--single-user", "--behind-proxy", check=False)
     assert (done.returncode, "--behind-proxy" in done.stderr) == (2, True)
+
+
+# --- the page of the machine ----------------------------------------------------------------------
+
+
+def test_an_operator_has_the_machine_examined_from_its_page(service):
+    browser = Browser(service)
+    browser.sign_in("examiner", "--operator")
+    page = browser.send(browser.get("/machine").forms["examine"])
+    assert page.url == f"{service.url}/machine#doctor"
+    found = set(page.of("tr", "data-status"))
+    assert found
+    assert found <= set(Status)
+    assert "Nobody has asked" not in page.text

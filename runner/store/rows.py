@@ -105,7 +105,7 @@ class Query:
 
     `outcomes` are values of `Outcome` or of `JobStatus`; times are seconds since the epoch.
     `program_id`, `session` and `key` are those of the request's `Origin`, `backend` is a name.
-    `before` is a job: only those match that were submitted before it, none if it is unknown.
+    `beyond` is a job: only those match that come after it in this order, none if it is unknown.
     Raises RequestError for an unknown outcome and a negative number.
     """
 
@@ -120,7 +120,7 @@ class Query:
     session: str | None = None
     key: str | None = None
     backend: str | None = None
-    before: str | None = None
+    beyond: str | None = None
     limit: int | None = 10
     skip: int = 0
     descending: bool = True
@@ -267,6 +267,14 @@ def tags_of(db: sqlite3.Connection, number: int) -> tuple[str, ...]:
     return tuple(tag for (tag,) in rows)
 
 
+_PLACE: Final = "(SELECT created, number FROM jobs WHERE id = ?)"
+_BEYOND: Final = {
+    True: f"(created, number) < {_PLACE}",
+    False: f"(created, number) > {_PLACE}",
+}
+"""What is true of a job that comes after another, in descending order and in ascending."""
+
+
 def table(query: Query) -> str:
     """Return the table of jobs, with the index to use where SQLite would choose a worse one."""
     if query.user is not None and query.key:
@@ -295,7 +303,7 @@ def conditions(query: Query) -> tuple[str, list[Any]]:
         ("session = ?", query.session),
         ("key = ? AND key != ''", query.key),
         ("json_extract(request, '$.backend.name') = ?", query.backend),
-        ("(created, number) < (SELECT created, number FROM jobs WHERE id = ?)", query.before),
+        (_BEYOND[query.descending], query.beyond),
         *(("number IN (SELECT job FROM tags WHERE tag = ?)", tag) for tag in query.tags),
     ):
         if value is not None:

@@ -610,7 +610,10 @@ def test_a_list_is_filtered_and_its_pages_have_every_job_once(service, echo):
         ({"created_before": "2020-01-01T00:00:00"}, set()),
         ({"created_after": "2020-01-01T00:00:00"}, {*jobs, failed}),
         ({"tag": "x"}, set()),
-        ({"before": failed}, jobs),
+        ({"tag": "x, y"}, set()),
+        ({"beyond": failed}, jobs),
+        ({"order": "ascending"}, {*jobs, failed}),
+        ({"order": "ascending", "beyond": failed}, set()),
     ):
         shown = browser.session.get(f"{service.url}/jobs", params={**form, **chosen})
         assert set(Page(shown).of("tr", "data-job")) == found, chosen

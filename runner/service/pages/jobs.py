@@ -48,7 +48,8 @@ _MAX_EDITED: Final = 64 << 10
 _LOG_BYTES: Final = 32 << 10
 _DRAWN_WITHIN_S: Final = 20.0
 _PENDING: Final = "pending"
-_FILTERS: Final = ("program", "outcome", "tag", "created_after", "created_before")
+_FILTERS: Final = ("program", "outcome", "tag", "created_after", "created_before", "order")
+_OLDEST: Final = "ascending"
 
 
 # --- the list -------------------------------------------------------------------------------------
@@ -60,15 +61,15 @@ def home(_: Call) -> Response:
 
 
 def listed(call: Call) -> Response:
-    """Show the user's jobs that match, the newest first."""
+    """Show the user's jobs that match, the newest or the oldest first."""
     chosen = {name: call.query.get(name, "").strip() for name in _FILTERS}
-    before = call.query.get("before") or None
-    found = call.desk.jobs.newest(call.user, _query(chosen, before))
+    beyond = call.query.get("beyond") or None
+    found = call.desk.jobs.newest(call.user, _query(chosen, beyond))
     given = {name: text for name, text in chosen.items() if text}
-    older = None
+    following = None
     if len(found) > _ROWS:
         found = found[:_ROWS]
-        older = f"/jobs?{urlencode({**given, 'before': found[-1][0].id})}"
+        following = f"/jobs?{urlencode({**given, 'beyond': found[-1][0].id})}"
     return page(
         call,
         "jobs.html",
@@ -76,14 +77,15 @@ def listed(call: Call) -> Response:
         chosen=chosen,
         outcomes=[_PENDING, *map(str, Outcome)],
         is_filtered=bool(given),
-        is_first=before is None,
+        is_first=beyond is None,
+        is_descending=chosen["order"] != _OLDEST,
         first=f"/jobs?{urlencode(given)}" if given else "/jobs",
-        older=older,
+        following=following,
         now=time.time(),
     )
 
 
-def _query(chosen: Mapping[str, str], before: str | None) -> Query:
+def _query(chosen: Mapping[str, str], beyond: str | None) -> Query:
     """Return what a form asks for, one job more than fits on a page.  Raises RefusedError."""
     outcome = chosen["outcome"]
     if outcome not in {"", _PENDING, *map(str, Outcome)}:
@@ -94,10 +96,11 @@ def _query(chosen: Mapping[str, str], before: str | None) -> Query:
         program=chosen["program"] or None,
         outcomes=(outcome,) if outcome not in {"", _PENDING} else (),
         pending=True if outcome == _PENDING else None,
-        tags=(chosen["tag"],) if chosen["tag"] else (),
+        tags=tuple(each.strip() for each in chosen["tag"].split(",") if each.strip()),
         created_after=moment(given, "created_after"),
         created_before=moment(given, "created_before"),
-        before=before,
+        beyond=beyond,
+        descending=chosen["order"] != _OLDEST,
         limit=_ROWS + 1,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,10 +18,10 @@ from tests.unit.store.keeping import completed, make_job, run
 
 def pages(store, query_of, size):
     """Return the jobs of one page after another."""
-    found, before = [], None
-    while page := store.summaries(query_of(before=before, limit=size)):
+    found, last = [], None
+    while page := store.summaries(query_of(beyond=last, limit=size)):
         found.append([each.id for each in page])
-        before = page[-1].id
+        last = page[-1].id
     return found
 
 
@@ -36,10 +37,12 @@ def test_pages_have_each_job_once_also_those_of_the_same_moment(tmp_path_factory
             run(keeper, number, messages=())
             with store.file.writing() as db:
                 db.execute("UPDATE jobs SET created = ? WHERE number = ?", (time, number))
-        found = pages(store, Query, size)
-        assert all(len(page) == size for page in found[:-1])
-        order = sorted(range(len(times)), key=lambda n: (times[n], n), reverse=True)
-        assert [job for page in found for job in page] == [f"job-{n + 1:016x}" for n in order]
+        order = sorted(range(len(times)), key=lambda n: (times[n], n))
+        for is_descending in (False, True):
+            found = pages(store, partial(Query, descending=is_descending), size)
+            assert all(len(page) == size for page in found[:-1])
+            assert [job for page in found for job in page] == [f"job-{n + 1:016x}" for n in order]
+            order.reverse()
 
 
 def test_pages_go_on_after_a_job_whatever_else_is_asked_for(store, keeper):
@@ -50,9 +53,9 @@ def test_pages_go_on_after_a_job_whatever_else_is_asked_for(store, keeper):
         return Query(user="a", **more)
 
     assert [len(page) for page in pages(store, of_a, 3)] == [3, 1]
-    tagged = store.summaries(of_a(tags=("even",), before="job-0000000000000008"))
+    tagged = store.summaries(of_a(tags=("even",), beyond="job-0000000000000008"))
     assert [each.id for each in tagged] == ["job-0000000000000004"]
-    assert store.summaries(Query(before="job-ffffffffffffffff")) == []
+    assert store.summaries(Query(beyond="job-ffffffffffffffff")) == []
 
 
 def test_what_jobs_have_used_is_read_for_a_page_at_once(store, keeper):
@@ -145,7 +148,8 @@ def test_files_that_a_job_has_left_are_listed_and_read_one_by_one(store, keeper)
 
 QUERIES = {
     "all": (Query(user="a"), "jobs_by_user"),
-    "before": (Query(user="a", before="job-1"), "jobs_by_user"),
+    "beyond": (Query(user="a", beyond="job-1"), "jobs_by_user"),
+    "oldest first": (Query(user="a", beyond="job-1", descending=False), "jobs_by_user"),
     "outcome": (Query(user="a", outcomes=("time_limit",)), "jobs_by_user"),
     "program": (Query(user="a", program="p"), "jobs_by_user"),
     "uploaded": (Query(user="a", program_id="p"), "jobs_by_user"),
@@ -158,9 +162,10 @@ QUERIES = {
 def test_a_page_of_many_jobs_is_found_by_an_index(store, name):
     query, index = QUERIES[name]
     conditions, values = rows.conditions(query)
+    order = "DESC" if query.descending else "ASC"
     statement = (
         f"EXPLAIN QUERY PLAN SELECT id FROM {rows.table(query)} WHERE {conditions} "
-        "ORDER BY created DESC, number DESC LIMIT 51"
+        f"ORDER BY created {order}, number {order} LIMIT 51"
     )
     with store.file.reading() as db:
         plan = " ".join(row[3] for row in db.execute(statement, values))

@@ -1,5 +1,5 @@
 /**
- * A field's numbers as a line: the same elements as in templates/_parts.html, drawn again as numbers
+ * A field's numbers as a line: the same elements as in templates/_parts.html, drawn again as they
  * come.  Only the line is a drawing, and is stretched; what is read is text beside it.
  */
 

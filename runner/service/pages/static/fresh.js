@@ -23,7 +23,7 @@ export function loaded(address) {
   });
 }
 
-/** Give an element the contents of its new form, if they differ, and leave the focus where it is. */
+/** Give an element its new form, if that differs, and leave the focus where it is. */
 export function renew(element, fresh) {
   if (element.isEqualNode(fresh)) return;
   const focused = element.contains(document.activeElement) ? document.activeElement : null;

@@ -19,6 +19,8 @@ const PICTURES_MS = 250; // between two drawings of the pictures
 const MOST_MESSAGES = 200;
 const MOST_SHOWN = 500; // characters of a message
 const MOST_CHARTS = 4;
+const TRY_MS = 2000; // between two tries to load how the job has ended
+const MOST_TRIES = 30;
 
 /** Show the job in `article`: its log, and what comes until it ends. */
 export function show(article) {
@@ -125,7 +127,7 @@ class View {
       this.#messages.clear();
       this.#numbers = new Numbers();
     }
-    this.#renew("outcome");
+    this.#renew("outcome"); // or later: it is renewed at the end in any case
   }
 
   /** Show what has been noted. */
@@ -160,16 +162,21 @@ class View {
   async end() {
     this.hasEnded = true;
     this.draw();
-    await this.#renew("job");
+    for (let tries = 1; !(await this.#renew("job")); tries++) {
+      if (tries === MOST_TRIES) throw new Error("its end cannot be loaded");
+      await new Promise((resolve) => setTimeout(resolve, TRY_MS));
+    }
     this.#say("ended", `Ended: ${document.getElementById("outcome").textContent.trim()}`);
   }
 
+  /** Take an element as the service has it now.  Return whether that could be had. */
   async #renew(id) {
     const page = await loaded(location.href);
     const fresh = page?.getElementById(id);
-    if (!fresh) return location.reload();
+    if (!fresh) return false;
     fresh.querySelector("#log")?.replaceWith(this.#log.element); // as it was searched and scrolled
     renew(document.getElementById(id), fresh);
+    return true;
   }
 }
 

@@ -73,6 +73,23 @@ def test_the_end_of_a_job_is_shown_and_said_without_a_reload(ticking):
     assert shown(page) == list(range(5))
 
 
+def test_an_end_that_cannot_be_loaded_at_first_is_shown_later(ticking):
+    page = ticking(messages=3, pause_s=3)
+    expect(page.locator("#messages li")).to_have_count(3)
+    refused = []
+
+    def refuse(route):
+        if route.request.resource_type == "xhr" and len(refused) < 2:
+            refused.append(route.request.url)
+            route.fulfill(status=503, body="later")
+        else:
+            route.continue_()
+
+    page.route("**/jobs/job-*", refuse)
+    expect(page.locator("#outcome")).to_contain_text("Completed")
+    assert len(refused) == 2
+
+
 def test_a_page_that_comes_late_shows_what_was_and_what_comes(ticking):
     page = ticking(messages=150, rate=50, pause_s=250)
     expect(page.locator("#messages li").nth(40)).to_be_attached()

@@ -127,6 +127,21 @@ def test_a_program_is_shared_published_and_deleted_on_its_page(service, visitors
     assert bob.see(f"/programs/{program}").status == 404
 
 
+def test_a_program_is_uploaded_by_dropping_its_file(visitor):
+    visitor.sign_in("alice")
+    visitor.see("/upload")
+    field = visitor.page.get_by_label("Files")
+    box = field.bounding_box()
+    data = {"items": [], "files": [str(PROGRAMS / "ticker.py")], "dragOperationsMask": 1}
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "data": data}
+    browser = visitor.page.context.new_cdp_session(visitor.page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, **place})
+    assert field.evaluate("field => field.files[0].name") == "ticker.py"
+    visitor.page.get_by_role("button", name="Upload").click()
+    expect(visitor.page.get_by_role("heading", level=1)).to_contain_text("ticker")
+
+
 def test_without_javascript_a_program_is_run_from_its_form_and_its_result_read(service, visitors):
     visitor = visitors(java_script_enabled=False)
     page = visitor.page

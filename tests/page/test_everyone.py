@@ -16,6 +16,10 @@ LOOKS = {
     "dark": {"color_scheme": "dark"},
     "narrow": {"color_scheme": "light", "viewport": {"width": 320, "height": 640}},
 }
+TWICE = """() => {
+    const ids = [...document.querySelectorAll("[id]")].map((each) => each.id);
+    return ids.filter((id, n) => ids.indexOf(id) !== n);
+}"""
 KIB = 1024
 PAINTED_MS = 100
 TRIES = 40
@@ -67,6 +71,7 @@ def test_axe_finds_nothing_on_any_page(visitors, pages, look):
         if name == "running":
             expect(visitor.page.locator("#live")).to_have_text("Live")
         found[name] = faults(visitor.page)
+        assert visitor.page.evaluate(TWICE) == [], f"{name} has ids twice"
         wide = visitor.page.evaluate("document.documentElement.scrollWidth > innerWidth")
         assert not wide, f"{name} is wider than the window"
     assert {name: each for name, each in found.items() if each} == {}

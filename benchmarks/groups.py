@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from runner.host.processes import HostProcess
-from runner.sandboxes.cgroup import ROOT, JobCgroup
+from runner.sandboxes.cgroup import ROOT, JobCgroup, home_of
 
 ALL: Final = ""
 """The name of the group around all groups of this process, which counts what they count."""
@@ -37,7 +37,7 @@ class Group:
 
 def group(name: str = ALL) -> JobCgroup:
     """Return one group of this process; the default is the group around all of them."""
-    return JobCgroup(HostProcess.current(), name)
+    return JobCgroup(home_of(HostProcess.current()), name)
 
 
 def groups() -> Iterator[Group]:

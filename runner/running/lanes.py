@@ -29,9 +29,10 @@ from runner.running.execution import Execution
 from runner.running.supply import Supply, place_of
 from runner.running.task import Task, our_fault
 from runner.running.verdict import Verdict
+from runner.sandboxes.cell import Cell
 from runner.sandboxes.cgroup import Counters
 from runner.sandboxes.launcher import Sandbox
-from runner.sandboxes.spec import Holding, Kind
+from runner.sandboxes.spec import Holding
 from runner.sandboxes.turn import Turn
 
 log = logging.getLogger(__name__)
@@ -187,12 +188,21 @@ class Lanes:
         task.hold(None)
         if lane.is_clean:
             return
-        has_cells = lane.sandbox.kind is Kind.CELL
-        self._give_up(lane)
-        if has_cells and not self._is_closed:
-            # If that fails, the next job tries again, and says why.
-            with contextlib.suppress(RunnerError, OSError):
-                lane.sandbox = self._supply.new_cell(task, for_session=True)
+        used = lane.sandbox
+        if isinstance(used, Cell) and not self._is_closed:
+            lane.sandbox = self._next_cell(used, task)
+        else:
+            self._give_up(lane)
+
+    def _next_cell(self, used: Cell, task: Task) -> Cell | None:
+        """Make a cell while the kernel takes the used one apart, which takes it about as long."""
+        used.end()
+        try:
+            return self._supply.new_cell(task, for_session=True)
+        except (RunnerError, OSError):
+            return None  # the next job tries again, and says why
+        finally:
+            self._supply.discard(used)
 
     def _evict(self, lane: Lane) -> None:
         sandbox, lane.sandbox = lane.sandbox, None

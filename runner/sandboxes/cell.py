@@ -211,10 +211,16 @@ class Cell:
             poll.register(each, select.POLLIN)
         return not poll.poll(0)
 
-    def destroy(self) -> bool:
-        """End everything in the cell; return True if all of it is gone.  Never raises."""
+    def end(self) -> None:
+        """Begin to end everything in the cell, and do not wait for it."""
         self._streams.close()
         self._connection.close()
+        if self._process >= 0:
+            _send_kill(self._process)
+
+    def destroy(self) -> bool:
+        """End everything in the cell; return True if all of it is gone.  Never raises."""
+        self.end()
         if self._process >= 0:
             if not kill(self._process):
                 self.obstacle = "its processes were killed, and the kernel has not ended them yet"
@@ -231,8 +237,12 @@ def kill(process: int) -> bool:
 
     The kernel reports the end of a PID namespace's first process after the end of all others.
     """
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(process, signal.SIGKILL)
+    _send_kill(process)
     poll = select.poll()
     poll.register(process, select.POLLIN)
     return bool(poll.poll(_KILL_MS))
+
+
+def _send_kill(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process, signal.SIGKILL)

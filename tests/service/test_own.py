@@ -11,7 +11,7 @@ import socket
 import stat
 import tarfile
 import threading
-import time
+from pathlib import Path
 
 import pytest
 import requests
@@ -247,9 +247,10 @@ def test_what_was_changed_by_whom_is_in_the_audit_log(service):
 
 
 def test_it_starts_at_once_and_ends_in_order(tmp_path):
-    begin = time.monotonic()
     with started(tmp_path) as service:
-        assert time.monotonic() - begin < 10  # a busy machine; a second is usual
+        # What it takes of a CPU is what a quiet machine waits for: 0.7 s.
+        fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
+        assert (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") < 1.5
         assert requests.get(f"{service.url}/healthz", timeout=10).ok
         program = service.upload()
         job = service.run(program, messages=[1], seconds=2, result="kept")

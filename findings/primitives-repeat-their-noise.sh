@@ -20,6 +20,7 @@ export HOME=$work TMPDIR=$work PYTHONWARNINGS=ignore
 if ! venv/bin/python - <<'PYTHON'; then
 import numpy as np
 from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
 from qiskit.primitives import BackendSamplerV2, StatevectorEstimator, StatevectorSampler
 from qiskit_aer import AerSimulator
 from qiskit_aer.primitives import EstimatorV2
@@ -27,6 +28,9 @@ from qiskit_aer.primitives import EstimatorV2
 plus = QuantumCircuit(1)
 plus.h(0)
 measured = plus.measure_all(inplace=False)
+turned = plus.copy()
+turned.rz(Parameter("angle"), 0)  # which no measurement notices
+turned.measure_all()
 RUNS = 50
 
 
@@ -39,6 +43,11 @@ def sampled(sampler):
     return spread([each.data.meas.get_counts().get("1", 0) / 100 for each in results])
 
 
+def swept(sampler):
+    (result,) = sampler.run([(turned, np.linspace(0, 1, RUNS))], shots=100).result()
+    return spread(result.data.meas.bitcount().mean(axis=-1))
+
+
 def estimated(estimator):
     results = estimator.run([(plus, "Z")] * RUNS, precision=0.1).result()
     return spread([each.data.evs for each in results])
@@ -47,6 +56,7 @@ def estimated(estimator):
 aer_options = {"run_options": {"seed_simulator": 7}}
 seen = {
     "StatevectorSampler(seed=7)": sampled(StatevectorSampler(seed=7)),
+    "StatevectorSampler(seed=7), one circuit with 50 values": swept(StatevectorSampler(seed=7)),
     "StatevectorEstimator(seed=7)": estimated(StatevectorEstimator(seed=7)),
     "EstimatorV2 of Aer, seed_simulator=7": estimated(EstimatorV2(options=aer_options)),
 }

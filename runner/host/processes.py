@@ -40,7 +40,7 @@ class HostProcess:
     def parse(cls, text: str) -> Self | None:
         """Return the process that `str` wrote, None for any other text."""
         parts = text.split(".")
-        if len(parts) != len(cls.__slots__) or not parts[3].isdigit():
+        if len(parts) != len(cls.__slots__) or not parts[3].isdecimal():
             return None
         return cls(parts[0], parts[1], parts[2], int(parts[3]), parts[4])
 

@@ -46,5 +46,5 @@ def test_a_boot_that_cannot_be_read_makes_nobody_dead(monkeypatch):
 
 
 def test_foreign_texts_are_no_processes():
-    for text in ("", "a.b.c.d.e", "x", "....", "a.b.c.1.2.3"):
+    for text in ("", "a.b.c.d.e", "x", "....", "a.b.c.1.2.3", "a.b.c.².e"):
         assert HostProcess.parse(text) is None

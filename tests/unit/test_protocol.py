@@ -70,7 +70,15 @@ FRAMES = {
         Exited(job=0, status=3),
     ],
     "cleared": [
-        protocol.Cleared(token="0f", job=3, status=-9, cpu_us=1500, memory_peak_bytes=70 << 20)
+        protocol.Cleared(
+            token="0f",
+            job=3,
+            status=-9,
+            cpu_us=1500,
+            memory_peak_bytes=70 << 20,
+            oom_kills=1,
+            process_limit_hits=0,
+        )
     ],
     "next": [protocol.Next(job=3, wall_s=300.0, token="0f")],
     "stop": [protocol.Stop(job=3)],

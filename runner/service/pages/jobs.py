@@ -19,7 +19,7 @@ from runner.host.forms import data_of
 from runner.job import Job
 from runner.job.handle import trace_of
 from runner.job.hints import hint_for
-from runner.job.record import JobRecord, Outcome
+from runner.job.record import JobRecord, MessageEvent, Outcome
 from runner.job.words import after, because
 from runner.pictures.page import MAX_TROUBLE
 from runner.programs import Program
@@ -112,8 +112,11 @@ def shown(call: Call) -> Response:
     """Show a job: how it ended or how it goes, and all that it has said."""
     job, record = call.job, call.job.record
     start = call.number("start", 0) if "start" in call.query else None
-    said = call.desk.jobs.said(job, start, most=_MESSAGES, log_bytes=_LOG_BYTES)
-    messages = said.messages
+    # Read at once: the lines go on with the event after the last one that they have.
+    said = call.desk.jobs.said(job, most=charts.MAX_MESSAGES, log_bytes=_LOG_BYTES)
+    messages = said.messages[-_MESSAGES:]
+    if start is not None:
+        messages = call.desk.jobs.said(job, start, most=_MESSAGES, log_bytes=1).messages
     first, end = (messages[0].seq, messages[-1].seq + 1) if messages else (0, 0)
     total = record.usage.messages if record else end
     result = record.result if record else None
@@ -132,7 +135,7 @@ def shown(call: Call) -> Response:
         total=total,
         earlier=max(0, first - _MESSAGES) if first > 0 else None,
         is_newest=start is None,
-        charts=_charts(call, job, record),
+        charts=_charts(job, said.messages),
         drawn_messages=charts.MAX_MESSAGES,
         result=laid_out(result, _pictures(call, job) if can_draw else ()),
         can_draw=can_draw,
@@ -147,11 +150,10 @@ def shown(call: Call) -> Response:
     )
 
 
-def _charts(call: Call, job: Job, record: JobRecord | None) -> charts.Charts:
-    said = call.desk.jobs.said(job, most=charts.MAX_MESSAGES, log_bytes=1)
-    result = record.result if record else None
+def _charts(job: Job, messages: Sequence[MessageEvent]) -> charts.Charts:
+    result = job.record.result if job.record else None
     is_short = result is not None and len(result) <= MAX_READ
-    return charts.charts(job.id, charts.recent(said.messages), result if is_short else None)
+    return charts.charts(job.id, charts.recent(messages), result if is_short else None)
 
 
 def _usage(record: JobRecord | None) -> list[tuple[str, Any, str]]:
@@ -166,8 +168,8 @@ def _usage(record: JobRecord | None) -> list[tuple[str, Any, str]]:
 def _pictures(call: Call, job: Job) -> list[str]:
     """Return the pictures of a job's circuits, none if they have not been drawn."""
     found = call.desk.drawing(call.user, job)
-    record = found.record if found else None
-    return [] if record is None or record.result is None else pictures_of(json.loads(record.result))
+    result = found.record.result if found and found.record else None
+    return pictures_of(json.loads(result)) if result is not None and len(result) <= MAX_READ else []
 
 
 def _short(body: JsonText) -> str:

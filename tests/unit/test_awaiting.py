@@ -248,3 +248,25 @@ def test_events_that_are_kept_are_loaded_for_coroutines_too():
 def test_who_awaits_nothing_does_not_import_asyncio():
     code = "import sys, runner.job; sys.exit('asyncio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_however_many_wait_their_loop_is_told_once(monkeypatch):
+    async def main():
+        history, told, loop = History(), [], asyncio.get_running_loop()
+        call = loop.call_soon_threadsafe
+        monkeypatch.setattr(
+            loop, "call_soon_threadsafe", lambda *given: told.append(given) or call(*given)
+        )
+
+        async def first():
+            return await anext(history.events_async())
+
+        waiting = [asyncio.ensure_future(first()) for _ in range(100)]
+        await asyncio.sleep(0)
+        history.add_message(JsonText("1"))
+        history.add_message(JsonText("2"))
+        assert len(told) == 1
+        found = await asyncio.gather(*waiting)
+        assert {each.body for each in found} == {"1"}
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_S))

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import math
+import socket
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +23,7 @@ from runner.service.gate import Gate
 from runner.service.ibm.values import Reader, WithheldError, from_client
 from runner.service.identity import access_token, token_of
 from runner.service.repeats import Repeats
+from runner.service.server import BoundedListener
 from runner.service.streams import Streams, beating
 from runner.store import Store
 from runner.store.users import Role, User, Users
@@ -181,6 +183,34 @@ def test_places_are_shared_between_users_and_waiting_for_one_has_an_end():
         await asyncio.wait_for(asyncio.gather(*waiting), 5)
 
     asyncio.run(take())
+
+
+def test_a_listener_counts_what_it_has_accepted_until_that_is_closed():
+    with contextlib.ExitStack() as opened:
+        listener = opened.enter_context(BoundedListener(socket.AF_INET, socket.SOCK_STREAM, most=2))
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def client():
+            return opened.enter_context(socket.create_connection(listener.getsockname()))
+
+        accepted = []
+        for _ in range(2):
+            client()
+            accepted.append(listener.accept()[0])
+        refused = client()
+        with pytest.raises(ConnectionAbortedError):
+            listener.accept()
+        assert refused.recv(1) == b""
+        accepted[0].close()
+        accepted[0].close()  # counts once
+        client()
+        accepted.append(listener.accept()[0])
+        refused = client()
+        with pytest.raises(ConnectionAbortedError):
+            listener.accept()
+        for each in accepted:
+            each.close()
 
 
 def test_what_an_address_says_is_logged_without_tokens():

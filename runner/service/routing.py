@@ -264,7 +264,9 @@ async def answered(route: Route, desk: Desk, request: Request) -> Response:
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
     note.end(desk, response)
-    if route.is_audited and not note.is_audited:  # it was refused before anything was tried
+    # Refused before anything was tried. Whoever is nobody could push others' entries out.
+    is_known = response.status_code != HTTPStatus.UNAUTHORIZED
+    if route.is_audited and not note.is_audited and is_known:
         await run_in_threadpool(_audit, desk, note, response.status_code)
     return _Delivered(response, held)
 

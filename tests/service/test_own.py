@@ -234,13 +234,18 @@ def test_what_was_changed_by_whom_is_in_the_audit_log(service):
     program = service.upload("erin", "echo")
     service.client("erin").put(f"{service.url}/v1/programs/{program}/public")
     operator = service.client("olga", "--operator")
+    nobody = service.client(None)
+    assert nobody.put(f"{service.url}/v1/programs/{program}/private").status_code == 401
+    assert service.client("frank").delete(f"{service.url}/v1/jobs/nothing").status_code == 404
+    newest = operator.get(f"{service.url}/v1/audit", params={"limit": 1}).json()["entries"][0]
+    assert (newest["user"], newest["object"], newest["status"]) == ("frank", "nothing", 404)
     entries = operator.get(f"{service.url}/v1/audit", params={"user": "erin"}).json()["entries"]
     assert [(each["action"], each["object"], each["status"]) for each in entries] == [
         ("PUT /v1/programs/{program}/public", program, 204),
         ("POST /v1/programs", "", 201),
     ]
     metrics = operator.get(f"{service.url}/metrics").text
-    assert 'qrunner_requests_total{method="GET",route="/v1/audit",status="200"} 1' in metrics
+    assert 'qrunner_requests_total{method="GET",route="/v1/audit",status="200"} 2' in metrics
 
 
 # --- life -----------------------------------------------------------------------------------------

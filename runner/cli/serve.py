@@ -50,7 +50,9 @@ _expires = click.option(
 )
 @click.option("--behind-proxy", is_flag=True, help="A proxy in front speaks TLS, and is trusted.")
 @click.option(
-    "--single-user", is_flag=True, help="Let whoever asks from this machine in without a token."
+    "--single-user",
+    is_flag=True,
+    help="Let whoever asks from this machine in without a token; print a link for a browser.",
 )
 @operator_options
 def serve(**options: Any) -> int:

@@ -22,7 +22,8 @@ TWICE = """() => {
 }"""
 KIB = 1024
 PAINTED_MS = 100
-TRIES = 40
+TRIES = 20
+BLANK_MS = 50  # what a page with nothing on it takes at most where the others can be judged
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def faults(page):
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_on_any_page(visitors, pages, look):
+def test_axe_finds_nothing_on_any_page(visitors, pages, look, tmp_path):
     visitor = visitors(**LOOKS[look])
     visitor.see("/sign-in")
     found = {"sign-in": faults(visitor.page)}
@@ -74,7 +75,28 @@ def test_axe_finds_nothing_on_any_page(visitors, pages, look):
         assert visitor.page.evaluate(TWICE) == [], f"{name} has ids twice"
         wide = visitor.page.evaluate("document.documentElement.scrollWidth > innerWidth")
         assert not wide, f"{name} is wider than the window"
+    for name, make in (("form", mistake_in_a_form), ("upload", mistake_in_an_upload)):
+        make(visitor, pages, tmp_path)
+        found[f"{name} with a mistake"] = faults(visitor.page)
     assert {name: each for name, each in found.items() if each} == {}
+
+
+def mistake_in_a_form(visitor, pages, _):
+    visitor.see(pages["program"])
+    visitor.page.get_by_label("messages").fill("{")
+    visitor.page.get_by_role("button", name="Run", exact=True).click()
+    expect(visitor.page.locator("#mistakes")).to_be_visible()
+
+
+def mistake_in_an_upload(visitor, _, directory):
+    manifest = directory / "program.yaml"
+    manifest.write_text("name: it\nspec:\n  parameters: {type: nothing}\n")
+    program = directory / "program.py"
+    program.write_text("def main(backend, user_messenger): pass\n")
+    visitor.see("/upload")
+    visitor.page.get_by_label("Files").set_input_files([program, manifest])
+    visitor.page.get_by_role("button", name="Upload").click()
+    expect(visitor.page.locator("#excerpt mark")).to_be_visible()
 
 
 def test_axe_would_find_something(visitor):
@@ -126,12 +148,16 @@ def test_pages_are_painted_at_once(visitor, pages):
     visitor.sign_in("alice", "--operator")
     late = {}
     for name, path in pages.items():
-        painted = []
+        painted, blank = [], []
         while len(painted) < TRIES and not (painted and min(painted) <= PAINTED_MS):
+            visitor.page.goto("data:text/html,blank")
+            blank.append(visitor.page.evaluate(PAINT))
             visitor.see(path)  # on a busy machine, the quickest is the page's own
             painted.append(visitor.page.evaluate(PAINT))
         if min(painted) > PAINTED_MS:
-            late[name] = painted
+            late[name] = min(painted), min(blank)
+    if late and min(blank for _, blank in late.values()) > BLANK_MS:
+        pytest.skip(f"the machine is too busy: page and blank page take, in ms, {late}")
     assert late == {}
 
 

@@ -160,7 +160,7 @@ class Call:
     def number(self, name: str, default: int, *, most: int = _WIDEST) -> int:
         """Return a whole number of the query.  Raises RefusedError if it is above `most`, too."""
         text = self.query.get(name)
-        if text is None or text == "":
+        if text is None:
             return default
         if not (text.isascii() and text.isdecimal() and len(text) < len(str(_WIDEST))):
             msg = f"{name} is {text!r:.40}: it must be a whole number, 0 or more"

@@ -13,11 +13,14 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from runner.backends.ledger import KEEP_DAYS, Ledger
+from runner.backends.ledger import Ledger
 from runner.errors import BackendUnavailableError
 from runner.host.processes import HostProcess
 
 log = logging.getLogger(__name__)
+
+TRIED_S: Final = 2 * 86400
+"""How long after its submission a job is looked for on its device, in seconds."""
 
 _numbers: Final = itertools.count()
 
@@ -43,18 +46,23 @@ class DeviceJobs:
         self._change([(statement, (backend, each)) for each in jobs])
 
     def left_behind(self, backend: str) -> list[str]:
-        """Return the jobs of a backend that dead processes, or a dead holder here, have left."""
+        """Return the jobs of a backend that dead processes, or a dead holder here, have left.
+
+        Those that no holder could find for `TRIED_S` are forgotten.
+        """
         try:
             with self._ledger.transaction() as connection:
-                oldest = int(time.time()) - KEEP_DAYS * 86400
-                connection.execute("DELETE FROM jobs WHERE since < ?", (oldest,))
                 rows = connection.execute(
-                    "SELECT job, owner FROM jobs WHERE backend = ?", (backend,)
+                    "SELECT job, owner, since FROM jobs WHERE backend = ?", (backend,)
                 ).fetchall()
         except BackendUnavailableError as error:
             log.warning("%s", error)
             return []
-        return [job for job, owner in rows if owner == self._owner or _is_dead(owner)]
+        left = [row for row in rows if row[1] == self._owner or _is_dead(row[1])]
+        oldest = int(time.time()) - TRIED_S
+        if old := [job for job, _, since in left if since < oldest]:
+            self.forget(backend, old)
+        return [job for job, _, since in left if since >= oldest]
 
     def with_left_behind(self) -> list[str]:
         """Return the names of the backends that have any left behind."""

@@ -21,8 +21,10 @@ from qiskit import QuantumCircuit
 from qiskit.circuit.library import XGate
 from qiskit_aer import AerSimulator
 
-from runner.backends import holder, holdings, readers
+from runner.backends import device_jobs, holder, holdings, readers
+from runner.backends.device_jobs import DeviceJobs
 from runner.backends.holders import HELD, Holders
+from runner.backends.ledger import Ledger
 from runner.backends.table import BackendError
 from runner.errors import BackendUnavailableError
 from runner.policy.held import Budget, HeldBackend
@@ -358,11 +360,23 @@ def test_jobs_of_a_host_that_died_are_cancelled_by_the_next_holder(tmp_path):
         holders.close()
 
 
+def test_a_job_that_is_never_found_is_given_up(tmp_path, monkeypatch):
+    jobs = DeviceJobs(Ledger(tmp_path / "ledger"))
+    jobs.keep("lab", "job-0")
+    other = DeviceJobs(Ledger(tmp_path / "ledger"))
+    assert other.with_left_behind() == [], "its process lives"
+    assert jobs.left_behind("lab") == ["job-0"]
+    monkeypatch.setattr(device_jobs, "TRIED_S", -10)
+    assert other.left_behind("lab") == []
+    assert kept_in(tmp_path / "ledger") == ["job-0"]
+    assert jobs.left_behind("lab") == []
+    assert kept_in(tmp_path / "ledger") == []
+
+
 def kept_in(ledger):
-    if not ledger.exists():
-        return []
     with contextlib.closing(sqlite3.connect(ledger, timeout=10)) as connection:
-        return [job for (job,) in connection.execute("SELECT job FROM jobs")]
+        has_jobs = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'").fetchone()
+        return [job for (job,) in connection.execute("SELECT job FROM jobs")] if has_jobs else []
 
 
 def test_a_job_that_has_an_answer_is_not_kept(tmp_path):

@@ -313,7 +313,7 @@ def _seconds(job: Any, result: Any) -> float | None:
     seconds = getattr(result, "time_taken", None)
     if seconds is None and hasattr(job, "usage"):
         with contextlib.suppress(Exception):  # of the result that is there nothing must be lost
-            seconds = job.usage()
+            seconds = job.usage() or None  # IBM's say 0 until they know
     if isinstance(seconds, int | float) and math.isfinite(seconds):
         return float(seconds)
     return None

@@ -80,6 +80,31 @@ def test_neither_does_one_in_a_pub():
             desk.answer(1, "sampler", body, {"circuits": 1, "shots": 10})
 
 
+class Metered:
+    """The job of a sampler that says what it took, as IBM's do."""
+
+    def __init__(self, job, seconds):
+        self.result = job.result
+        self.status = job.status
+        self.usage = lambda: seconds
+
+
+class MeteredSampler(SamplerV2):
+    seconds = 0
+
+    def run(self, pubs):
+        return Metered(super().run(pubs), self.seconds)
+
+
+@pytest.mark.parametrize(("said", "used"), [(2, 2.0), (0, None), (float("nan"), None)])
+def test_the_seconds_of_a_device_are_what_it_says_once_it_knows(said, used, monkeypatch):
+    monkeypatch.setattr(MeteredSampler, "seconds", said)
+    held = Held(backend=AerSimulator(), sampler=MeteredSampler(), runs_with_sampler=True)
+    body = codec.encode({"circuits": [cast(0)], "options": {"shots": 10}}).encode()
+    answer = Desk(held).answer(1, "run", body, {"circuits": 1, "shots": 10})
+    assert answer.used == {"circuits": 1, "shots": 10, "device_s": used}
+
+
 class Bounded(BackendV2):
     """A device whose options say how many shots it takes, and with a gate that it runs wrongly."""
 

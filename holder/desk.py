@@ -168,7 +168,10 @@ class Desk:
     def cancel_all(self) -> None:
         """Cancel everything on the device."""
         for call in list(self._jobs):
-            self.cancel(call)
+            try:
+                self.cancel(call)
+            except Exception:  # noqa: BLE001  one that has just ended must not save the others
+                traceback.print_exc()
 
     # --- run --------------------------------------------------------------------------------------
 

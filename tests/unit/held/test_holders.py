@@ -21,6 +21,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit.library import XGate
 from qiskit_aer import AerSimulator
 
+from holder.desk import Desk
 from runner.backends import device_jobs, holder, holdings, readers
 from runner.backends.device_jobs import DeviceJobs
 from runner.backends.holders import HELD, Holders
@@ -358,6 +359,23 @@ def test_jobs_of_a_host_that_died_are_cancelled_by_the_next_holder(tmp_path):
         assert within(PATIENCE_S, lambda: kept_in(ledger) == ["job-0"])
     finally:
         holders.close()
+
+
+def test_a_job_that_cannot_be_cancelled_saves_no_other():
+    cancelled = []
+
+    class Ended:
+        def cancel(self):
+            raise RuntimeError("it has ended")
+
+    class Running:
+        def cancel(self):
+            cancelled.append(self)
+
+    desk = Desk(AerSimulator())
+    desk._jobs.update({1: Ended(), 2: Running()})
+    desk.cancel_all()
+    assert len(cancelled) == 1
 
 
 def test_a_job_that_is_never_found_is_given_up(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ TEXTS = (
     "</code></pre></textarea></title></select><img src=x onerror=\"canary('closed')\">",
     "<iframe srcdoc=\"<script>parent.canary('frame')</script>\"></iframe>",
     "<details open ontoggle=\"canary('toggle')\">x</details>",
-    "<style>* { display: none !important; background: url(http://evil.invalid/style) }</style>",
+    "<style>main { display: none } html { background: url(http://evil.invalid/style) }</style>",
     '<link rel="stylesheet" href="http://evil.invalid/link">',
     '<meta http-equiv="refresh" content="0;url=http://evil.invalid/refresh">',
     '<base href="http://evil.invalid/"><form action="http://evil.invalid/form"><button>x</button>',
@@ -37,7 +37,7 @@ TEXTS = (
     "<!-- ]]> --!> {{ 7 * 7 }} {% raw %} ${7*7} <%= 7 %>",
     "\\u003cscript\\u003ecanary('escape')\\u003c/script\\u003e",
 )
-FIRED = {"script", "img", "svg", "attribute", "closed", "frame", "toggle"}
+SINGING = {"script", "img", "svg", "attribute", "closed", "frame", "toggle"}
 """The canaries that sing by themselves where nothing hinders them."""
 
 
@@ -169,15 +169,17 @@ def test_not_even_a_script_of_the_page_can_make_markup_of_a_string(service, visi
 
 
 def test_without_policy_and_escaping_the_canaries_sing(browser):
-    """The test of the tests: the same texts, in a page that protects itself in no way."""
-    page = f"<!doctype html><body>{''.join(TEXTS)}".encode()
+    """The test of the tests: the same texts, in pages that protect themselves in no way."""
+    texts = {str(number): text for number, text in enumerate(TEXTS)}
 
     class Careless(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
+            text = texts.get(self.path.removeprefix("/"), "")
+            page = f"<!doctype html><body>{text}<input value='{text}'>"
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
-            self.wfile.write(page if self.path == "/" else b"")
+            self.wfile.write(page.encode())
 
         def log_message(self, *_):
             pass
@@ -188,12 +190,14 @@ def test_without_policy_and_escaping_the_canaries_sing(browser):
     try:
         visitor = Visitor(context.new_page(), None)
         watch(visitor)
-        with contextlib.suppress(Exception):  # one of the texts leads elsewhere
-            visitor.page.goto(f"http://127.0.0.1:{server.server_port}/")
-        visitor.page.wait_for_timeout(1000)
+        for number in texts:
+            with contextlib.suppress(Error):  # one of the texts leads elsewhere
+                visitor.page.goto(f"http://127.0.0.1:{server.server_port}/{number}")
+                visitor.page.wait_for_timeout(500)
     finally:
         context.close()
         server.shutdown()
         server.server_close()
-    assert set(visitor.canaries) >= {"script", "img"}, visitor.canaries
-    assert any("evil.invalid" in each for each in visitor.complaints), visitor.complaints
+    assert set(visitor.canaries) >= SINGING
+    said = "\n".join(visitor.complaints)
+    assert all(f"evil.invalid/{each}" in said for each in ("style", "link", "refresh")), said

@@ -702,7 +702,7 @@ def test_what_is_wrong_with_a_program_is_shown_at_its_line(alice, files, said, m
 
 HOSTILE = (
     "</textarea></pre></code></script><script>alert(1)</script><img src=x onerror=alert(1)>"
-    "'\"><svg/onload=alert(1)>{{ 7*7 }}{% raw %}&lt;b&gt;javascript:alert(1)\u202e\x1b[2J\ufeff"
+    "'\"><svg/onload=alert(1)>{{ 7919*7907 }}{% raw %}&lt;b&gt;javascript:alert(1)\u202e\x1b[2J\ufeff"
 )
 TAGS = {
     *("html", "head", "meta", "title", "link", "script", "body", "header", "nav", "main", "footer"),
@@ -808,7 +808,7 @@ def test_whatever_anybody_wrote_is_text_and_never_markup(hostile_pages, name):
         value or "" for _, each, value in page.attributes if each not in SENT
     )
     assert not set("\u202e\x1b\ufeff") & set(shown)
-    assert "7*7" in page.html or "49" not in page.text
+    assert "7919*7907" in page.html or "62615533" not in page.text
     if name not in {"programs", "jobs", "sign-in"}:
         assert "alert(1)" in page.html
 

@@ -19,8 +19,8 @@ const PICTURES_MS = 250; // between two drawings of the pictures
 const MOST_MESSAGES = 200;
 const MOST_SHOWN = 500; // characters of a message
 const MOST_CHARTS = 4;
-const TRY_MS = 2000; // between two tries to load how the job has ended
-const MOST_TRIES = 30;
+const TRY_MS = 500; // between two tries to load how the job has ended
+const MOST_TRIES = 100;
 
 /** Show the job in `article`: its log, and what comes until it ends. */
 export function show(article) {
@@ -127,7 +127,7 @@ class View {
       this.#messages.clear();
       this.#numbers = new Numbers();
     }
-    this.#renew("outcome"); // or later: it is renewed at the end in any case
+    this.#renew("outcome", () => !this.hasEnded); // or later: at the end it is in any case
   }
 
   /** Show what has been noted. */
@@ -162,18 +162,19 @@ class View {
   async end() {
     this.hasEnded = true;
     this.draw();
-    for (let tries = 1; !(await this.#renew("job")); tries++) {
+    const isItsEnd = (page) => !page.getElementById("job")?.dataset.events;
+    for (let tries = 1; !(await this.#renew("job", isItsEnd)); tries++) {
       if (tries === MOST_TRIES) throw new Error("its end cannot be loaded");
       await new Promise((resolve) => setTimeout(resolve, TRY_MS));
     }
     this.#say("ended", `Ended: ${document.getElementById("outcome").textContent.trim()}`);
   }
 
-  /** Take an element as the service has it now.  Return whether that could be had. */
-  async #renew(id) {
+  /** Take an element as the service has it now, if that page `fits`.  Return whether it did. */
+  async #renew(id, fits) {
     const page = await loaded(location.href);
     const fresh = page?.getElementById(id);
-    if (!fresh) return false;
+    if (!fresh || !fits(page)) return false;
     fresh.querySelector("#log")?.replaceWith(this.#log.element); // as it was searched and scrolled
     renew(document.getElementById(id), fresh);
     return true;

@@ -23,8 +23,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from websockets.asyncio.client import connect
-
 from benchmarks.report import Row, arguments, median, percentile, report
 from runner import Store, Supervisor
 from runner.programs import find
@@ -160,42 +158,69 @@ def resident_kib(pid: int) -> float:
     return float(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
 
 
-async def follow(url: str, token: str, times: list[float], up: asyncio.Semaphore) -> None:
-    """Note how late each message of a stream is, until the stream is closed."""
-    headers = {"X-Access-Token": token}
-    async with connect(url, additional_headers=headers, compression=None) as channel:
-        await channel.recv()
-        up.release()
-        async for frame in channel:
-            now, sent = time.time(), json.loads(frame)
-            sent = sent["__value__"] if isinstance(sent, dict) else sent
-            times.append(now - sent)
+class Follower(asyncio.Protocol):
+    """One WebSocket, which notes when bytes arrive and reads them afterwards.
+
+    A client that read each frame would make those behind it late itself.
+    """
+
+    def __init__(self, path: str, token: str, up: asyncio.Semaphore) -> None:
+        self.arrived: list[tuple[float, bytes]] = []
+        self._head = (
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Access-Token: {token}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        self._up = up
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the stream."""
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self._head.encode())
+
+    def data_received(self, data: bytes) -> None:
+        """Note what has come."""
+        self.arrived.append((time.time(), data))
+        if len(self.arrived) == 1:
+            self._up.release()
+
+    def late(self) -> list[float]:
+        """Return how many seconds each message came after it was published."""
+        found = [(now, re.findall(rb"\d{10}\.\d+", data)) for now, data in self.arrived[1:]]
+        return [now - float(each) for now, times in found for each in times]
 
 
-async def streams(url: str, token: str, pid: int) -> tuple[list[float], float]:
+async def streams(address: str, path: str, token: str, pid: int) -> tuple[list[float], float]:
     """Return how late messages are at `STREAMS` streams, and KiB for each of `OPEN` streams."""
-    times: list[float] = []
-    up = asyncio.Semaphore(0)
-    tasks = [asyncio.ensure_future(follow(url, token, times, up)) for _ in range(STREAMS)]
+    loop, up = asyncio.get_running_loop(), asyncio.Semaphore(0)
+    host, port = address.split(":")
+
+    async def opened() -> tuple[asyncio.BaseTransport, Follower]:
+        follower = Follower(path, token, up)
+        transport, _ = await loop.create_connection(lambda: follower, host, int(port))
+        return transport, follower
+
+    first = [await opened() for _ in range(STREAMS)]
     for _ in range(STREAMS):
         await up.acquire()
-    while len(times) < STREAMS:  # the job has begun to publish
+    while not first[0][1].late():  # the job has begun to publish
         await asyncio.sleep(0.1)
-    times.clear()
+    for _, each in first:
+        del each.arrived[1:]
     await asyncio.sleep(3)
-    late, before = list(times), resident_kib(pid)
-    more = OPEN - STREAMS
-    for _ in range(more):
-        tasks.append(asyncio.ensure_future(follow(url, token, [], up)))
-        if len(tasks) % 50 == 0:
+    late = [seconds for _, each in first for seconds in each.late()]
+    before = resident_kib(pid)
+    more = []
+    for number in range(OPEN - STREAMS):
+        more.append(await opened())
+        if number % 50 == 0:
             await asyncio.sleep(0.2)
-    for _ in range(more):
+    for _ in more:
         await up.acquire()
-    each = (resident_kib(pid) - before) / more
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return late, each
+    each_kib = (resident_kib(pid) - before) / len(more)
+    for transport, _ in first + more:
+        transport.close()
+    return late, each_kib
 
 
 def followed(address: str, token: str, pid: int) -> tuple[list[float], float]:
@@ -210,7 +235,7 @@ def followed(address: str, token: str, pid: int) -> tuple[list[float], float]:
         headers = {"Authorization": f"Bearer {token}"}
         connection.request("POST", "/v1/jobs", json.dumps(content), headers)
         job = json.loads(connection.getresponse().read())["job"]
-    return asyncio.run(streams(f"ws://{address}/api/v1/stream/jobs/{job}", token, pid))
+    return asyncio.run(streams(address, f"/api/v1/stream/jobs/{job}", token, pid))
 
 
 def main() -> int:

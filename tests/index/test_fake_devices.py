@@ -66,6 +66,7 @@ def parts(model):
     return model.to_dict(serializable=True), delays, model.basis_gates
 
 
+@pytest.mark.timeout(1200)  # the largest take a minute of CPU time
 @pytest.mark.parametrize("number", range(DEVICES))
 def test_a_device_keeps_its_times_and_errors_and_its_noise_travels(files, number, tmp_path):
     assert len(files) == DEVICES

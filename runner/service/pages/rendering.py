@@ -22,7 +22,7 @@ from runner.display import escape
 from runner.policy import size
 from runner.running.versions import versions
 from runner.service.pages import assets
-from runner.service.routing import Call, Needs, Route
+from runner.service.routing import Call, Needs, Route, route
 from runner.store.uploads import Upload
 from runner.store.users import Role
 
@@ -86,16 +86,7 @@ def address(
     method: str, path: str, needs: Needs, answer: Callable[[Call], Response], **more: Any
 ) -> Route:
     """Return the route of a page."""
-    return Route(
-        method=method,
-        path=path,
-        needs=needs,
-        answer=answer,
-        does=(answer.__doc__ or "").partition("\n")[0],
-        is_page=True,
-        refusal=refusal,
-        **more,
-    )
+    return route(method, path, needs, answer, kind="", is_page=True, refusal=refusal, **more)
 
 
 def prepare() -> None:

@@ -702,7 +702,8 @@ def test_what_is_wrong_with_a_program_is_shown_at_its_line(alice, files, said, m
 
 HOSTILE = (
     "</textarea></pre></code></script><script>alert(1)</script><img src=x onerror=alert(1)>"
-    "'\"><svg/onload=alert(1)>{{ 7919*7907 }}{% raw %}&lt;b&gt;javascript:alert(1)\u202e\x1b[2J\ufeff"
+    "'\"><svg/onload=alert(1)>{{ 7919*7907 }}{% raw %}&lt;b&gt;javascript:alert(1)"
+    "\u202e\x1b[2J\ufeff"
 )
 TAGS = {
     *("html", "head", "meta", "title", "link", "script", "body", "header", "nav", "main", "footer"),

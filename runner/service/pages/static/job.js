@@ -16,7 +16,7 @@ import { brief, element } from "./text.js";
 
 const SLICE_MS = 8;
 const PICTURES_MS = 250; // between two drawings of the pictures
-const MOST_MESSAGES = 200;
+const MOST_MESSAGES = 100;
 const MOST_SHOWN = 500; // characters of a message
 const MOST_CHARTS = 4;
 const TRY_MS = 500; // between two tries to load how the job has ended
@@ -40,15 +40,20 @@ export function show(article) {
       if (event.kind === "finished") return view.end();
       view.add(event);
       last = event.number;
-      frame ??= nextFrame().then(() => {
-        frame = null;
-        view.draw();
-      });
+      frame ??= drawn();
       if (performance.now() < turn) continue;
       await frame;
       turn = performance.now() + SLICE_MS;
     }
   };
+  const drawn = () =>
+    new Promise((resolve) => {
+      requestAnimationFrame(() => {
+        frame = null;
+        view.draw();
+        setTimeout(resolve); // what follows is not part of the frame, which is laid out first
+      });
+    });
   const follow = () => read().catch(view.fail);
 
   // A page that nobody looks at holds no connection: a browser has six for all pages of a service.
@@ -57,10 +62,6 @@ export function show(article) {
     if (!document.hidden && !view.hasEnded) follow();
   });
   if (!document.hidden) follow();
-}
-
-function nextFrame() {
-  return new Promise(requestAnimationFrame);
 }
 
 class View {

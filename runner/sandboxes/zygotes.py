@@ -94,7 +94,9 @@ class Zygotes:
         with self._changed:
             now = time.monotonic()
             self._begun = {each: at for each, at in self._begun.items() if now - at < AGAIN_S}
-            if self._is_closed or key in self._zygotes or key in self._begun:
+            zygote = self._zygotes.get(key)
+            is_there = zygote is not None and zygote.is_alive()
+            if self._is_closed or is_there or key in self._begun:
                 return
             self._begun[key] = now
 

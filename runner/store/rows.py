@@ -26,6 +26,7 @@ from runner.job.form import (
     request_data,
     request_of,
 )
+from runner.job.options import MAX_TAGS
 from runner.job.record import (
     Event,
     Evidence,
@@ -106,7 +107,7 @@ class Query:
     `outcomes` are values of `Outcome` or of `JobStatus`; times are seconds since the epoch.
     `program_id`, `session` and `key` are those of the request's `Origin`, `backend` is a name.
     `beyond` is a job: only those match that come after it in this order, none if it is unknown.
-    Raises RequestError for an unknown outcome and a negative number.
+    Raises RequestError for an unknown outcome, a negative number, and more tags than a job has.
     """
 
     program: str | None = None
@@ -130,6 +131,9 @@ class Query:
             if value is not None and value < 0:
                 msg = f"{name} is {value}: it must be at least 0"
                 raise RequestError(msg)
+        if len(self.tags) > MAX_TAGS:
+            msg = f"{len(self.tags)} tags: a job has at most {MAX_TAGS}"
+            raise RequestError(msg)
         for each in self.outcomes:
             if each not in OUTCOMES:
                 msg = f"outcome {each!r:.100}: one of {', '.join(OUTCOMES)}"

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.errors import RequestError
+from runner.job.options import MAX_TAGS
 from runner.job.record import FileEvent, JobStatus, StartedEvent, Usage
 from runner.store import rows
 from runner.store.rows import Query
@@ -43,6 +45,13 @@ def test_pages_have_each_job_once_also_those_of_the_same_moment(tmp_path_factory
             assert all(len(page) == size for page in found[:-1])
             assert [job for page in found for job in page] == [f"job-{n + 1:016x}" for n in order]
             order.reverse()
+
+
+def test_nobody_asks_for_more_tags_than_a_job_has(store):
+    most = tuple(f"tag {n}" for n in range(MAX_TAGS))
+    assert store.summaries(Query(tags=most)) == []
+    with pytest.raises(RequestError, match=f"{MAX_TAGS + 1} tags: a job has at most {MAX_TAGS}"):
+        Query(tags=(*most, "x"))
 
 
 def test_pages_go_on_after_a_job_whatever_else_is_asked_for(store, keeper):

@@ -56,4 +56,6 @@ def _place(address: str) -> str:
         return address
     if found.version == 4:
         return address
+    if found.ipv4_mapped is not None:  # as a socket for both versions has those of version 4
+        return str(found.ipv4_mapped)
     return str(ipaddress.ip_network((found, _IPV6_BITS), strict=False))

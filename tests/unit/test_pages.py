@@ -361,6 +361,16 @@ def test_failures_count_for_an_address_or_the_network_of_one(monkeypatch):
     counted.check("2001:db8::1")
 
 
+def test_addresses_of_version_4_are_told_apart_on_a_socket_for_both_versions():
+    counted = Attempts()
+    for _ in range(attempts.MOST):
+        counted.failed("::ffff:192.0.2.1")
+    counted.check("::ffff:192.0.2.2")
+    for each in ("::ffff:192.0.2.1", "192.0.2.1"):
+        with pytest.raises(RequestError, match="wait 5 minutes"):
+            counted.check(each)
+
+
 def test_only_so_many_addresses_are_remembered(monkeypatch):
     monkeypatch.setattr(attempts, "_ADDRESSES", 3)
     counted = Attempts()

@@ -16,11 +16,12 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -44,6 +45,7 @@ _PING_S: Final = 30.0
 _PONG_S: Final = 120.0
 """A client that decodes a large frame answers late."""
 
+_FORWARDED: Final = b"x-forwarded-for"
 _BACKLOG: Final = 1024
 _FILES_OF_JOBS: Final = 4000
 _SILENT_MS: Final = 300_000
@@ -358,6 +360,8 @@ def _allow_files(connections: int) -> int:
 
 
 def _config(app: ASGIApp, desk: Desk, listening: Listening) -> uvicorn.Config:
+    if listening.is_behind_proxy:
+        app = _from_proxy(app)
     protocol = type("Protocol", (PatientProtocol,), {"head_s": desk.rules.request_s})
     certificate, key = listening.certificate, listening.key
     if listening.self_signed is not None:
@@ -374,8 +378,7 @@ def _config(app: ASGIApp, desk: Desk, listening: Listening) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=listening.is_behind_proxy,
-        forwarded_allow_ips="*" if listening.is_behind_proxy else None,
+        proxy_headers=False,  # `_from_proxy` reads them
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_CLOSING_S,
         h11_max_incomplete_event_size=_HEAD_BYTES,
@@ -388,6 +391,23 @@ def _config(app: ASGIApp, desk: Desk, listening: Listening) -> uvicorn.Config:
         msg = f"the certificate {certificate} with the key {key} cannot be used: {error}"
         raise RequestError(msg) from error
     return config
+
+
+def _from_proxy(app: ASGIApp) -> ASGIApp:
+    """Believe what a proxy says of its clients: their addresses, and if they speak TLS.
+
+    Most proxies add the address that they see to those that the client has sent; only that last one
+    is no invention.
+    """
+    believing: Any = ProxyHeadersMiddleware(cast("Any", app), "*")  # its types are its own
+
+    async def believed(scope: Scope, receive: Receive, send: Send) -> None:
+        said = b",".join(value for name, value in scope["headers"] if name == _FORWARDED)
+        others = [each for each in scope["headers"] if each[0] != _FORWARDED]
+        headers = [*others, (_FORWARDED, said.rpartition(b",")[2])]
+        await believing({**scope, "headers": headers}, receive, send)
+
+    return believed
 
 
 def _from_unix(app: ASGIApp) -> ASGIApp:

@@ -23,7 +23,7 @@ from runner.service.gate import Gate
 from runner.service.ibm.values import Reader, WithheldError, from_client
 from runner.service.identity import access_token, token_of
 from runner.service.repeats import Repeats
-from runner.service.server import BoundedListener
+from runner.service.server import BoundedListener, _from_proxy
 from runner.service.streams import Streams, beating
 from runner.store import Store
 from runner.store.users import Role, User, Users
@@ -211,6 +211,29 @@ def test_a_listener_counts_what_it_has_accepted_until_that_is_closed():
             listener.accept()
         for each in accepted:
             each.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        (["192.0.2.1"], "192.0.2.1"),
+        (["127.0.0.1, 192.0.2.1"], "192.0.2.1"),  # the first is what the client says
+        (["127.0.0.1", "192.0.2.1"], "192.0.2.1"),
+        (["192.0.2.1", ""], "192.0.2.9"),
+        ([], "192.0.2.9"),
+    ],
+)
+def test_of_the_addresses_that_a_proxy_passes_on_the_one_it_has_seen_counts(said, address):
+    found = []
+
+    async def app(scope, receive, send):
+        found.append((scope["client"][0], scope["scheme"]))
+
+    headers = [(b"x-forwarded-for", each.encode()) for each in said]
+    headers.append((b"x-forwarded-proto", b"https"))
+    scope = {"type": "http", "scheme": "http", "client": ("192.0.2.9", 1), "headers": headers}
+    asyncio.run(_from_proxy(app)(scope, None, None))
+    assert found == [(address, "https")]
 
 
 def test_what_an_address_says_is_logged_without_tokens():

@@ -11,6 +11,7 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
@@ -19,6 +20,7 @@ from runner.policy.rules import Rules
 from runner.service import routing
 from runner.service.archives import from_json, split
 from runner.service.faults import RefusedError
+from runner.service.forms import MAX_ENCODED, form_of
 from runner.service.gate import Gate
 from runner.service.ibm.values import Reader, WithheldError, from_client
 from runner.service.identity import access_token, token_of
@@ -234,6 +236,20 @@ def test_of_the_addresses_that_a_proxy_passes_on_the_one_it_has_seen_counts(said
     scope = {"type": "http", "scheme": "http", "client": ("192.0.2.9", 1), "headers": headers}
     asyncio.run(_from_proxy(app)(scope, None, None))
     assert found == [(address, "https")]
+
+
+def test_a_form_that_takes_much_more_memory_than_bytes_is_bounded():
+    def read(kind, body):
+        return asyncio.run(form_of(Headers({"content-type": kind}), body))
+
+    most = b"a=" + b"x" * (MAX_ENCODED - 2)
+    assert len(read("application/x-www-form-urlencoded", most)["a"]) == MAX_ENCODED - 2
+    for kind in ("application/x-www-form-urlencoded", "", "text/plain"):
+        with pytest.raises(RefusedError, match="multipart/form-data") as caught:
+            read(kind, most + b"x")
+        assert caught.value.status == 413
+    part = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n%s\r\n--b--\r\n'
+    assert len(read("multipart/form-data; boundary=b", part % most)["a"]) == MAX_ENCODED
 
 
 def test_what_an_address_says_is_logged_without_tokens():

@@ -45,7 +45,9 @@ def caller_of(desk: Desk, request: HTTPConnection) -> User | None:
         return desk.users.of_token(token)
     if is_local_socket(request) or (desk.is_single_user and _is_from_here(request)):
         return LOCAL
-    return visitor_of(desk, request)
+    # Browsers let a page of any other site open a WebSocket, and keep no cookie back from a page of
+    # another host of the same domain.
+    return None if request.scope["type"] == "websocket" else visitor_of(desk, request)
 
 
 def reader_of_pages(desk: Desk, request: HTTPConnection) -> User | None:
@@ -174,10 +176,18 @@ def _is_from_here(request: HTTPConnection) -> bool:
     if client is None or not _is_loopback(client.host):
         return False
     host = request.headers.get("host", "")
-    if not _is_loopback(urlsplit(f"//{host}").hostname or ""):
+    if not _is_loopback(_without_port(host)):
         return False
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == host
+    return origin is None or origin.partition("://")[2] == host
+
+
+def _without_port(host: str) -> str:
+    """Return the name or the address in the header `Host`, "" for none that can be read."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_loopback(host: str) -> bool:

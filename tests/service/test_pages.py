@@ -68,7 +68,9 @@ def test_an_unknown_address_is_answered_as_who_asks_reads_it(service, alice):
     assert alice.session.post(f"{service.url}/jobs").status_code == 405
 
 
-@pytest.mark.parametrize("elsewhere", ["//evil.example/", "/\\evil.example", "http://evil.example"])
+@pytest.mark.parametrize(
+    "elsewhere", ["//evil.example/", "/\\evil.example", "http://evil.example", "//[", "https://[x"]
+)
 def test_signing_in_leads_to_no_other_site(service, elsewhere):
     browser = Browser(service)
     form = browser.get(f"/sign-in?next={elsewhere}").forms["/sign-in"]

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
 
 from runner.errors import RequestError
@@ -23,7 +23,7 @@ from runner.service.faults import RefusedError
 from runner.service.forms import MAX_ENCODED, form_of
 from runner.service.gate import Gate
 from runner.service.ibm.values import Reader, WithheldError, from_client
-from runner.service.identity import access_token, token_of
+from runner.service.identity import access_token, caller_of, token_of
 from runner.service.repeats import Repeats
 from runner.service.server import BoundedListener, _from_proxy
 from runner.service.streams import Streams, beating
@@ -275,6 +275,34 @@ def test_a_token_is_found_in_every_form_and_in_no_address():
     assert of((b"authorization", b"Bearer " + b"x" * 10_000)) == ""
     for odd in (b"a.b.c", b"..", b"a." + base64.b64encode(b"[1]") + b".c", b"a.\xff.c"):
         assert of((b"authorization", b"Bearer " + odd)) == odd.decode("latin-1")
+
+
+def test_a_single_user_is_whoever_asks_from_here_and_no_page_of_another_site():
+    desk = SimpleNamespace(
+        is_single_user=True, sessions=SimpleNamespace(user_of=lambda name: "by cookie")
+    )
+
+    def asks(host, *, origin=None, kind="http", client="127.0.0.1", cookie=b""):
+        headers = [(b"host", host), (b"cookie", cookie)]
+        if origin is not None:
+            headers.append((b"origin", origin))
+        scope = {"type": kind, "scheme": kind.replace("websocket", "ws"), "headers": headers}
+        scope |= {"client": (client, 1), "server": ("127.0.0.1", 8765), "path": "/"}
+        user = caller_of(desk, HTTPConnection(scope))
+        return user if user is None or user == "by cookie" else "local"
+
+    for host in (b"localhost:8765", b"127.0.0.1:8765", b"[::1]:8765"):
+        assert asks(host) == asks(host, origin=b"http://" + host) == "local"
+        for origin in (b"null", b"", b"http://localhost:9999", b"http://[", b"http://evil.example"):
+            assert asks(host, origin=origin) is None
+        assert asks(host, client="192.0.2.1") is None
+    for host in (b"evil.example", b"[", b"[x]:1", b"localhost.evil.example", b"localhost:x@y", b""):
+        assert asks(host) is None
+    # A cookie does not open a WebSocket, which a page of any other site may ask for.
+    cookie = b"qrunner-80=a; qrunner-8765=a"
+    assert asks(b"localhost:8765", client="192.0.2.1", cookie=cookie) == "by cookie"
+    assert asks(b"localhost:8765", client="192.0.2.1", cookie=cookie, kind="websocket") is None
+    assert asks(b"localhost:8765", kind="websocket") == "local"
 
 
 def test_tokens_expire_and_names_are_checked(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
@@ -92,9 +91,8 @@ def _form(call: Call, mistake: str = "", status: HTTPStatus = HTTPStatus.OK) -> 
 def _next(call: Call) -> str:
     """Return where to go after signing in: an address of these pages, and of no other site."""
     text = str(call.form.get("next") or call.query.get("next") or _FIRST)
-    parts = urlsplit(text)
     is_here = text.startswith("/") and not text.startswith(("//", "/\\"))
-    return text if is_here and not parts.netloc and text.isprintable() else _FIRST
+    return text if is_here and text.isprintable() else _FIRST
 
 
 def _address(call: Call) -> str:

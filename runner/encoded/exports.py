@@ -22,6 +22,7 @@ MAX_BYTES: Final = 1 << 30
 """The most that a circuit, or all arrays together, may have unpacked."""
 
 MAX_ARRAYS: Final = 10_000
+_MAX_NAME: Final = 1000
 _IN_PATHS: Final = re.compile(r"[/\\\x00]|^\.\.?$")
 """What would lead elsewhere where an archive is unpacked into files."""
 
@@ -29,12 +30,12 @@ _INT64: Final = 1 << 63
 _NPY: Final = b"\x93NUMPY\x01\x00"
 
 
-def npy(data: Any) -> bytes:
+def npy(data: Any, most_bytes: int = MAX_BYTES) -> bytes:
     """Return an array, a number, or nested lists of numbers as a `.npy` file.
 
-    Raises ValueError that says why there is none.
+    Raises ValueError that says why there is none, or if it takes more than `most_bytes`.
     """
-    found = _array(data)
+    found = _array(data, most_bytes)
     if found is None:
         msg = f"is {_kind(data)}, and no array or list of numbers; select one as JOB/KEY"
         raise ValueError(msg)
@@ -54,7 +55,11 @@ def npz(data: Any, most_bytes: int = MAX_BYTES) -> bytes:
             if count > MAX_ARRAYS or room < 0:
                 msg = f"has more than {MAX_ARRAYS} arrays or {most_bytes} bytes of them"
                 raise ValueError(msg)
-            archive.writestr(f"{name or 'result'}.npy", content)
+            if len(name) > _MAX_NAME:
+                msg = f"has an array whose path is longer than {_MAX_NAME} characters"
+                raise ValueError(msg)
+            plain = name.encode(errors="replace").decode()
+            archive.writestr(f"{plain or 'result'}.npy", content)
     if not count:
         msg = f"is {_kind(data)}, without any array or list of numbers"
         raise ValueError(msg)
@@ -88,13 +93,13 @@ def _arrays(data: Any, path: str, most: int) -> Iterator[tuple[str, bytes]]:
             yield from _arrays(each, f"{path}/{step}" if path else step, most)
 
 
-def _array(data: Any, most: int = MAX_BYTES) -> bytes | None:
+def _array(data: Any, most: int) -> bytes | None:
     """Return the file of an array or of numbers, None if the data is neither."""
     if isinstance(data, dict):
-        if data.get("__type__") in {"ndarray", "matrix"} and isinstance(data["__value__"], str):
-            return _unpacked(data["__value__"], most)
-        inner = data.get("__value__")
-        return _array(inner, most) if data.get("__type__") in {"matrix", "tuple"} else None
+        kind, inner = data.get("__type__"), data.get("__value__")
+        if kind in ("ndarray", "matrix") and isinstance(inner, str):
+            return _unpacked(inner, most)
+        return _array(inner, most) if kind in ("matrix", "tuple") else None
     shape = _shape(data)
     if shape is None:
         return None
@@ -104,7 +109,10 @@ def _array(data: Any, most: int = MAX_BYTES) -> bytes | None:
             return None
         kind, content = "<i8", struct.pack(f"<{len(numbers)}q", *numbers)
     else:
-        kind, content = "<f8", struct.pack(f"<{len(numbers)}d", *map(float, numbers))
+        try:
+            kind, content = "<f8", struct.pack(f"<{len(numbers)}d", *map(float, numbers))
+        except OverflowError:  # a whole number among them that no float is near
+            return None
     header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape!r}, }}"
     header += " " * (-(len(_NPY) + 3 + len(header)) % 64) + "\n"
     return _NPY + struct.pack("<H", len(header)) + header.encode() + content
@@ -112,13 +120,19 @@ def _array(data: Any, most: int = MAX_BYTES) -> bytes | None:
 
 def _shape(data: Any) -> tuple[int, ...] | None:
     """Return the shape of numbers in lists of equal length, None for anything else."""
-    if type(data) in {int, float} or (isinstance(data, dict) and data.get("__type__") == "float"):
+    if type(data) in {int, float} or _is_tagged_float(data):
         return ()
     if not isinstance(data, list) or not data:
         return None
     shapes = {_shape(each) for each in data}
     inner = shapes.pop()
     return None if shapes or inner is None else (len(data), *inner)
+
+
+def _is_tagged_float(data: Any) -> bool:
+    if not isinstance(data, dict) or data.get("__type__") != "float":
+        return False
+    return data.get("__value__") in ("nan", "inf", "-inf")
 
 
 def _flat(data: Any) -> Iterator[Any]:

@@ -199,10 +199,36 @@ def test_arrays_and_numbers_as_npy(value):
     assert np.array_equal(found, expected, equal_nan=found.dtype.kind == "f")
 
 
-@pytest.mark.parametrize("value", ["text", [1, [2]], [], [1 << 70], {"a": 1}, [True], bell()])
+@pytest.mark.parametrize(
+    "value", ["text", [1, [2]], [], [1 << 70], [0.5, 10**400], {"a": 1}, [True], bell()]
+)
 def test_what_is_no_array(value):
     with pytest.raises(ValueError, match="no array"):
         exports.npy(data_of(value))
+
+
+def arrays_in(data):
+    try:
+        content = exports.npz(data)
+    except ValueError:
+        return []
+    found = np.load(io.BytesIO(content), allow_pickle=False)
+    return [array.tolist() for array in found.values()]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *({"__type__": kind} for kind in ("float", "ndarray", "matrix", "tuple", "QuantumCircuit")),
+        *({"__type__": "float", "__value__": value} for value in (None, [], {}, "1", 1)),
+        *({"__type__": kind, "__value__": [1.0]} for kind in ([], {}, 1, None)),
+    ],
+)
+def test_what_only_looks_like_a_value_is_no_array_or_one_of_plain_numbers(data):
+    with pytest.raises(ValueError, match="no array"):
+        exports.npy(data)
+    for each in ([data], {"a": data}):
+        assert arrays_in(each) in ([], [[1.0]])
 
 
 def test_all_arrays_as_npz():
@@ -218,14 +244,17 @@ def test_all_arrays_as_npz():
 def test_names_in_an_archive_lead_nowhere():
     value = {"..": {"/etc": np.arange(1)}}
     assert [*np.load(io.BytesIO(exports.npz(data_of(value))))] == ["_/_etc"]
+    assert [*np.load(io.BytesIO(exports.npz({"a\ud800": [1]})))] == ["a?"]
+    with pytest.raises(ValueError, match="longer than 1000 characters"):
+        exports.npz({"a" * 1001: [1]})
 
 
-def test_what_is_unpacked_is_bounded(monkeypatch):
-    monkeypatch.setattr(exports, "MAX_BYTES", 10_000)
-    with pytest.raises(ValueError, match="more than 10000"):
-        exports.npy(data_of(np.zeros(10_000)))
-    with pytest.raises(ValueError, match="more than"):
-        exports.npz(data_of([np.zeros(600)] * 3))
+def test_what_is_unpacked_is_bounded():
+    for export in (exports.npy, exports.npz):
+        with pytest.raises(ValueError, match="more than 10000"):
+            export(data_of(np.zeros(10_000)), 10_000)
+    with pytest.raises(ValueError, match="or 10000 bytes of them"):
+        exports.npz(data_of([np.zeros(600)] * 3), 10_000)
 
 
 def test_the_circuit_as_qpy():

@@ -457,7 +457,7 @@ async def _call(
     if takes_body:
         call.body = await _body(request, route.most_bytes, desk.rules.request_s)
         if route.is_page:
-            call.form = await form_of(request.headers, call.body)
+            call.form = await run_in_threadpool(form_of, request.headers, call.body)
     _check_proof(route, call)
     return call
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import socket
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -240,7 +241,7 @@ def test_of_the_addresses_that_a_proxy_passes_on_the_one_it_has_seen_counts(said
 
 def test_a_form_that_takes_much_more_memory_than_bytes_is_bounded():
     def read(kind, body):
-        return asyncio.run(form_of(Headers({"content-type": kind}), body))
+        return form_of(Headers({"content-type": kind}), body)
 
     most = b"a=" + b"x" * (MAX_ENCODED - 2)
     assert len(read("application/x-www-form-urlencoded", most)["a"]) == MAX_ENCODED - 2
@@ -250,6 +251,38 @@ def test_a_form_that_takes_much_more_memory_than_bytes_is_bounded():
         assert caught.value.status == 413
     part = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n%s\r\n--b--\r\n'
     assert len(read("multipart/form-data; boundary=b", part % most)["a"]) == MAX_ENCODED
+
+
+def test_a_form_is_read_beside_the_event_loop(monkeypatch):
+    threads = []
+
+    def read(headers, body):
+        threads.append(threading.current_thread())
+        return form_of(headers, body)
+
+    async def receive():
+        return {"type": "http.request", "body": b"a=1", "more_body": False}
+
+    async def called():
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "client": None}
+        request = Request({**scope, "qrunner.unix": True}, receive)
+        page = routing.Route(
+            method="POST",
+            path="/",
+            needs=routing.Needs.USER,
+            answer=lambda _: routing.empty(),
+            does="",
+            is_page=True,
+        )
+        note = routing.Note.of(request, "POST", "/")
+        desk = SimpleNamespace(rules=Rules(), heavy=Gate("large requests", 1, 1))
+        async with contextlib.AsyncExitStack() as held:
+            return await routing._call(page, desk, request, held, note)
+
+    monkeypatch.setattr(routing, "form_of", read)
+    assert asyncio.run(called()).form["a"] == "1"
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
 
 
 def test_what_an_address_says_is_logged_without_tokens():

@@ -11,7 +11,7 @@ from runner.backends.holders import HeldState
 from runner.host.forms import data_of
 from runner.host.workers import Load
 from runner.job import Job
-from runner.job.record import JobStatus
+from runner.job.record import JobStatus, Outcome
 from runner.job.request import Origin
 from runner.policy.rules import Rules
 from runner.programs import drawing
@@ -116,7 +116,10 @@ class Desk:
         return found[0] if found else None
 
     def draw(self, user: User, job: Job, circuits: Sequence[Any], columns: int) -> Job:
-        """Draw these circuits of a job in a sandbox, and return the job that does it."""
+        """Draw these circuits of a job in a sandbox, and return the job that does it, or has."""
+        earlier = self.drawing(user, job)
+        if earlier is not None and earlier.outcome not in {None, Outcome.COMPLETED}:
+            self.jobs.delete(earlier)
         order = Order(
             inputs=drawing.inputs_for(circuits, columns),
             backend="none",

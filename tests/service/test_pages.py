@@ -529,13 +529,16 @@ def test_an_example_is_added_as_the_users_own_and_is_then_offered_no_more(servic
     assert (answer.status_code, "no_such_example" in answer.text) == (404, True)
 
 
-def test_the_circuits_of_a_result_are_drawn_by_a_job_of_their_user(service, alice):
+def test_the_circuits_of_a_result_are_drawn_by_a_job_of_their_user(service, alice, echo):
     form = alice.get("/upload").forms["upload"]
     program = alice.send(form, files=[("bell.py", CIRCUIT.encode())])
     job = alice.send(program.forms["run"], backend="none").url.rpartition("/")[2]
     service.wait(job)
     page = alice.get(f"/jobs/{job}")
     assert ("2 qubits" in page.text, "┤ H ├" in page.text) == (True, False)
+    key = {"Idempotency-Key": f"drawing of {job}"}
+    failed = service.run(echo, headers=key, fail="no")  # as one that the service's end interrupted
+    assert service.wait(failed)["outcome"] == "program_error"
     drawn = alice.send(page.forms["draw"])
     assert drawn.url == f"{service.url}/jobs/{job}#result"
     assert within(60, lambda: "┤ H ├" in alice.get(f"/jobs/{job}").text)

@@ -44,6 +44,7 @@ from runner.service.jobs import MAX_PAGE
 from runner.service.programs import may_read
 from runner.store.uploads import Upload
 from runner.store.users import PREFIX, Role, User
+from sandbox.wire.protocol import MAX_NODES
 
 if TYPE_CHECKING:
     from runner.service.desk import Desk
@@ -147,6 +148,9 @@ class Call:
         """Return the body, a JSON object, whatever its content type.  Raises RefusedError."""
         from runner.programs.values import loaded
 
+        if sum(map(self.body.count, (b"[", b"{", b","))) > MAX_NODES:  # each takes 64 bytes here
+            msg = f"the body has more than {MAX_NODES} values (commas and brackets count)"
+            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, msg)
         try:
             found = loaded(self.body) if self.body.strip() else {}
         except (ValueError, RecursionError) as error:

@@ -31,6 +31,7 @@ from runner.service.streams import Streams, beating
 from runner.store import Store
 from runner.store.users import Role, User, Users
 from sandbox import codec
+from sandbox.wire.protocol import MAX_NODES
 
 OLDER, NEWER = Reader(is_older=True), Reader(is_older=False)
 WRAPPED = {"__type__": "to_json"}
@@ -151,6 +152,22 @@ def asked(repeats, answer, body, user="alice", *, hangs_up=False):
         return response.body
 
     return asyncio.run(ask())
+
+
+def test_a_body_of_very_many_values_is_refused_before_it_is_parsed():
+    def objects(body):
+        made = request(b"", hangs_up=False)
+        return routing.Call(
+            desk=None,
+            request=made,
+            user=User(name="alice", role=Role.USER, created=0),
+            note=routing.Note.of(made, "POST", "/"),
+            body=body,
+        ).object()
+
+    assert objects(b'{"a": [' + b"0," * 1000 + b"0]}") == {"a": [0] * 1001}
+    with pytest.raises(RefusedError, match="more than 4000000 values"):
+        objects(b'{"a": [' + b"0," * MAX_NODES + b"0]}")
 
 
 def test_an_answer_that_was_not_waited_for_is_given_to_whoever_asks_again():

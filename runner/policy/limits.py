@@ -46,7 +46,7 @@ class Limits:
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            is_within = is_number and _LEAST.get(each.name, 0) <= value <= _most(each.name)
+            is_within = is_number and _LEAST.get(each.name, 0) <= value <= most(each.name)
             is_whole = isinstance(value, int) or (is_number and value.is_integer())
             if not is_within or value == 0 or not (is_whole or _is_fractional(each)):
                 msg = f"limit {each.name} is {value!r}: it must be {_meaning_of(each)}"
@@ -58,7 +58,7 @@ class Limits:
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
-        """Return the JSON Schema of a table of limits, as in manifests and other files."""
+        """Return the JSON Schema of a table of wishes for lower limits, as manifests have it."""
         return {
             "type": "object",
             "properties": {
@@ -66,7 +66,6 @@ class Limits:
                     "description": _meaning_of(each),
                     "type": "number" if _is_fractional(each) else "integer",
                     **({"minimum": _LEAST[each.name]} if each.name in _LEAST else _ABOVE_0),
-                    "maximum": _most(each.name),
                     "default": each.default,
                 }
                 for each in dataclasses.fields(cls)
@@ -129,14 +128,15 @@ _MOST_WHOLE: Final = 1 << 53
 _ABOVE_0: Final = {"exclusiveMinimum": 0}
 
 
-def _most(limit: str) -> int:
+def most(limit: str) -> int:
+    """Return the largest value that a limit may have; a wish may be any number."""
     return _MOST.get(limit, _MOST_S if limit.endswith("_s") else _MOST_WHOLE)
 
 
 def _capped(limit: str, wish: Any) -> Any:
     """Return a wish for a limit; one beyond all that is possible may be any number."""
-    is_beyond = isinstance(wish, int | float) and _most(limit) < wish < math.inf
-    return _most(limit) if is_beyond else wish
+    is_beyond = isinstance(wish, int | float) and most(limit) < wish < math.inf
+    return most(limit) if is_beyond else wish
 
 
 def _is_fractional(limit: dataclasses.Field[Any]) -> bool:
@@ -149,7 +149,7 @@ def _meaning_of(limit: dataclasses.Field[Any]) -> str:
     units = {"s": " of seconds", "bytes": " of bytes"}
     unit = units.get(limit.name.rpartition("_")[2], "")
     least = f"of at least {_LEAST[limit.name]}" if limit.name in _LEAST else "above 0"
-    return f"{number}{unit} {least} and at most {_most(limit.name)}"
+    return f"{number}{unit} {least} and at most {most(limit.name)}"
 
 
 _OF_THE_CONTAINER: Final = (

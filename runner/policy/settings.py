@@ -25,6 +25,7 @@ from runner.errors import RequestError
 from runner.policy import ENGINE_WARNINGS, REQUIREMENTS, Limits, Policy, held, parse_size
 from runner.policy.held import HeldBackend
 from runner.policy.isolation import Isolation
+from runner.policy.limits import most
 from runner.policy.rules import Rules
 
 CONFIG_NAME: Final = "qrunner.toml"
@@ -133,6 +134,7 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the file, for editors; it includes the limits."""
     limits = Limits.json_schema()
     for name, schema in limits["properties"].items():
+        schema["maximum"] = most(name)
         if name.endswith("_bytes"):
             size = {"description": f"{schema['description']}, or a text such as 512m"}
             limits["properties"][name] = {**size, "anyOf": [schema, _SIZE]}

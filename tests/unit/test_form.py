@@ -64,7 +64,7 @@ ORIGIN = Origin(program_id="p-1", version=2, session="s", key="k", image="i:1")
 REQUEST = sample(
     Request, program="p", user="alice", tags=("a", "b"), replay_of="job-1", origin=ORIGIN
 )
-RECORD = sample(JobRecord, outcome=Outcome.COMPLETED)
+RECORD = sample(JobRecord, outcome=Outcome.COMPLETED, user="alice")
 
 
 @pytest.mark.parametrize("value", [REQUEST, RECORD], ids=["request", "record"])

@@ -63,7 +63,7 @@ def test_each_isolation_has_the_outcome_of_the_table(supervisor, program, option
 
 def test_a_sentry_that_cannot_grow_is_a_process_limit_and_nobody_elses_fault(program, monkeypatch):
     # As little room as lets it start: the bomb meets the host's group before the sentry's limit.
-    for module in ("runner.sandboxes.container", "runner.running.execution"):
+    for module in ("runner.sandboxes.container", "runner.running.verdict"):
         monkeypatch.setattr(f"{module}.host_tasks", lambda isolation, processes: 120)
     source = "import os, time\ndef main(b, m):\n    while os.fork(): pass\n    time.sleep(30)\n"
     with Supervisor(isolation="runsc") as supervisor:

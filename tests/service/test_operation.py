@@ -35,6 +35,7 @@ from runner.store.rows import Query
 from runner.store.users import Users
 from tests.service.conftest import events_of, free_port, qrunner, started
 from tests.service.pages import Browser
+from tests.service.test_rights import raw
 from tests.waiting import within
 
 ROOT = Path(__file__).parents[2]
@@ -467,3 +468,26 @@ def test_an_operator_has_the_machine_examined_from_its_page(service):
     assert found
     assert found <= set(Status)
     assert "Nobody has asked" not in page.text
+
+
+def test_a_request_that_never_ends_is_given_up_and_others_are_served(tmp_path):
+    with started(tmp_path, config="[service]\nrequest_s = 1\n") as service:
+        address = urlsplit(service.url)
+        slow = [socket.create_connection((address.hostname, address.port)) for _ in range(50)]
+        try:
+            for each in slow:
+                each.sendall(b"GET /v1/me HTTP/1.1\r\nHost: x\r\nX-A: ")
+            assert requests.get(f"{service.url}/healthz", timeout=10).ok
+            deadline = time.monotonic() + 20
+            for each in slow:
+                each.settimeout(max(0.1, deadline - time.monotonic()))
+                assert each.recv(100) == b""
+        finally:
+            for each in slow:
+                each.close()
+        token = service.token("alice")
+        head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        begin = time.monotonic()
+        answer = raw(service, f"{head}Content-Length: 100\r\n\r\n{{".encode(), wait_s=200)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert time.monotonic() - begin < 150

@@ -66,9 +66,9 @@ def test_a_full_stdout_is_said_and_our_fault(arguments):
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
 def test_a_closed_stream_changes_nothing_else(closed):
-    done = qrunner("run", "nothing", redirected=closed)
+    done = qrunner("new", "No Name", redirected=closed)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("" if closed == "2>&-" else "qrunner: no program 'nothing'")
+    assert done.stderr.startswith("" if closed == "2>&-" else "qrunner: 'No Name' cannot be")
 
 
 @pytest.mark.parametrize(

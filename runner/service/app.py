@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -65,11 +65,11 @@ ROUTES: Final[tuple[Route, ...]] = (*own.ROUTES, DESCRIPTION, *IBM_ROUTES, *PAGE
 """Every address with the right that it needs; the streams of IBM's older clients come besides."""
 
 
-def application(desk: Desk, routes: Sequence[Route] = ROUTES) -> ASGIApp:
-    """Return the application that serves these routes."""
+def application(desk: Desk) -> ASGIApp:
+    """Return the application that serves all routes."""
     prepare()
     by_path: dict[str, dict[str, Route]] = {}
-    for each in routes:
+    for each in ROUTES:
         by_path.setdefault(each.path, {})[each.method] = each
     found: list[BaseRoute] = [
         StarletteRoute(path, _endpoint(methods, desk), methods=list(methods))

@@ -538,9 +538,9 @@ def empty(status: HTTPStatus = HTTPStatus.NO_CONTENT) -> Response:
     return Response(status_code=status)
 
 
-def json_text(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def json_text(text: str) -> Response:
     """Return an answer whose body is JSON text already."""
-    return Response(text, status, media_type="application/json")
+    return Response(text, media_type="application/json")
 
 
 def json_of(data: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:

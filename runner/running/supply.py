@@ -222,8 +222,7 @@ class Supply:
         backend = _USUAL
         if for_session and task.request.backend != describe(None):
             backend = _expected(task.request.backend, task.limits)
-        order = _ZygoteOrder(task.program, task.policy, backend, int(task.limits.cpus), task.image)
-        return self._cell(order, task.limits, task.waker if waits else None)
+        return self._cell(_order_for(task, backend), task.limits, task.waker if waits else None)
 
     def _is_stocked(self, task: Task) -> bool:
         return self.pool is not None and task.image is None and self.pool.keeps(task.program)
@@ -338,7 +337,7 @@ class Supply:
 
     def _begin_zygote(self, task: Task) -> None:
         """Start a zygote for jobs like this one, which had to do without."""
-        order = _ZygoteOrder(task.program, task.policy, _USUAL, int(task.limits.cpus), task.image)
+        order = _order_for(task, _USUAL)
         if not self.cell_obstacle(order.policy) and self._has_home():
             start = functools.partial(self._start_zygote, order)
             self._zygotes.begin(self._key_of(order), start, room=self._room())
@@ -475,6 +474,10 @@ def place_of(engine: Engine, held: Holding) -> Place:
         return held
     assert isinstance(held, Sandbox)
     return Container(engine, held)
+
+
+def _order_for(task: Task, backend: str) -> _ZygoteOrder:
+    return _ZygoteOrder(task.program, task.policy, backend, int(task.limits.cpus), task.image)
 
 
 def _modules(program: Program) -> tuple[str, ...]:
